@@ -1,0 +1,137 @@
+"""All facts about one captured graph: inputs, streams, branches, blocks."""
+
+import zlib
+from pathlib import PurePath
+
+import torch
+from torch import fx
+
+from duca_compile import ir
+from duca_compile.blocks import find_blocks
+from duca_compile.capture import Capture
+from duca_compile.facts import Branch, Facts, Inputs, Stream
+from duca_compile.inputs import find_inputs
+from duca_compile.refusal import Refused
+from duca_compile.residuals import CONTRACTIONS, Chain, Order, Residual, chains, find_residuals, look_through
+from duca_compile.tokens import Liveness, token_path
+
+aten = torch.ops.aten
+ATTENTION = (aten.scaled_dot_product_attention, aten.softmax, aten._softmax)
+
+
+def analyse(captured: Capture) -> Facts:
+    """Raises `Refused` where there is no residual branch at all."""
+    graph = captured.gm.graph
+    inputs = find_inputs(graph, captured.arguments)
+    order = Order(graph)
+    residuals, refusals = find_residuals(graph, order)
+    kept = [chain for chain in chains(residuals) if _carries_tokens(chain, graph, inputs, order)]
+    if not kept:
+        raise Refused("no residual branch `x + gate * f(x)` on a stream of tokens was found in this graph")
+    number = {residual.sum: index for index, chain in enumerate(kept) for residual in chain.residuals}
+    in_order = [residual for residual in residuals if residual.sum in number]
+    live = _liveness(kept)
+    branches = _describe_all(in_order, number, live)
+    streams = tuple(
+        Stream(index, chain.root.name, tuple(r.sum.name for r in chain.residuals), ir.shape(chain.root) or ())
+        for index, chain in enumerate(kept)
+    )
+    blocks = find_blocks([branch.signature for branch in branches])
+    return Facts(inputs, streams, branches, blocks, tuple(refusals))
+
+
+def _carries_tokens(chain: Chain, graph: fx.Graph, inputs: Inputs, order: Order) -> bool:
+    """A stream is `[batch, *tokens, features]` and depends on the latents; embeddings of time or text do not."""
+    rank = len(ir.shape(chain.root) or ())
+    if inputs.latents is None:
+        return rank >= 3
+    latents = next(node for node in ir.placeholders(graph) if node.name == inputs.latents)
+    return rank >= 2 and any(order.feeds(latents, residual.sum) for residual in chain.residuals)
+
+
+def _liveness(kept: list[Chain]) -> Liveness:
+    roots = {chain.root for chain in kept}
+    residuals = [residual for chain in kept for residual in chain.residuals]
+    sums = {residual.sum for residual in residuals}
+    features = {residual.feature for residual in residuals}
+    return Liveness(
+        frozenset(roots | sums | features),
+        frozenset(ir.ancestors(roots, stop=lambda node: node in sums)),
+        frozenset(ir.descendants(roots | sums)),
+        frozenset(),
+    )
+
+
+def _describe_all(residuals: list[Residual], number: dict[fx.Node, int], live: Liveness) -> tuple[Branch, ...]:
+    stale: set[fx.Node] = set()
+    branches = []
+    for residual in residuals:
+        known = Liveness(live.streams, live.prelude, live.moving, frozenset(stale))
+        branch = _describe(residual, number[residual.sum], known)
+        if branch.path is None:
+            stale.add(residual.feature)
+        branches.append(branch)
+    return tuple(branches)
+
+
+def _describe(residual: Residual, stream: int, live: Liveness) -> Branch:
+    feature, size = residual.feature, ir.shape(residual.feature) or ()
+    body = _body(feature, live)
+    found = token_path(feature, len(size) - 2, live) if len(size) in (2, 3) else (
+        f"its stream has rank {len(size)}: selection over several token dimensions is not supported yet"
+    )
+    path, refusal = (None, found) if isinstance(found, str) else (found, None)
+    return Branch(
+        sum=residual.sum.name,
+        skip=look_through(residual.skip).name,
+        feature=feature.name,
+        gates=tuple(gate.name for gate in residual.gates),
+        stream=stream,
+        kind=_kind(body, path is not None, live),
+        source=_source(residual.sum),
+        body=tuple(node.name for node in body),
+        signature=_signature(body, size),
+        shape=size,
+        path=path,
+        refusal=refusal,
+    )
+
+
+def _body(feature: fx.Node, live: Liveness) -> list[fx.Node]:
+    """The moving nodes between stream values and the feature, in graph order."""
+
+    def outside(node: fx.Node) -> bool:
+        return node is not feature and (
+            node in live.streams or node in live.prelude or node not in live.moving
+        )
+
+    above = ir.ancestors([feature], stop=outside)
+    return [node for node in feature.graph.nodes if node in above and not outside(node)]
+
+
+def _kind(body: list[fx.Node], recomputable: bool, live: Liveness) -> str:
+    attends = [node for node in body if ir.packet(node) in ATTENTION]
+    if not attends:
+        return "MLP" if recomputable else "mixing"
+    if not recomputable:
+        return "attention"
+    crossed = all(
+        ir.packet(node) is aten.scaled_dot_product_attention and not set(node.args[1:3]) & live.moving  # type: ignore
+        for node in attends
+    )
+    return "cross-attention" if crossed else "attention + MLP"
+
+
+def _signature(body: list[fx.Node], size: tuple[int, ...]) -> int:
+    """A hash of the structure: contractions and attentions with their shapes, in order."""
+    parts = [f"{node.target}{ir.shape(node)}" for node in body if ir.packet(node) in CONTRACTIONS + ATTENTION]
+    return zlib.crc32(repr((size, parts)).encode())
+
+
+def _source(node: fx.Node) -> str:
+    """`file:line` of the addition in the model's source."""
+    lines = [line.strip() for line in str(node.meta.get("stack_trace") or "").splitlines() if "File" in line]
+    if not lines:
+        return "unknown"
+    file, line = lines[-1].split(",")[:2]
+    return f"{PurePath(file.split(chr(34))[1]).name}:{line.split()[-1]}"

@@ -1,0 +1,121 @@
+"""Removes what hides structure from the analyses without changing a bit of any result."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from duca_compile import ir
+
+aten = torch.ops.aten
+
+
+def canonicalise(gm: fx.GraphModule) -> None:
+    """Drops assertions, no-op casts, copies, slices and scalings; a `cat` of all slices of one value is that value."""
+    for node in list(gm.graph.nodes):
+        if node.op != "call_function":
+            continue
+        if ir.packet(node) is aten._assert_tensor_metadata:
+            gm.graph.erase_node(node)
+            continue
+        if ir.packet(node) is aten._unsafe_view:
+            node.target = aten.reshape.default
+        if ir.packet(node) is aten.type_as:
+            _name_dtype(node)
+        same = _same_value(node)
+        if same is not None and not _leaks(node, same):
+            node.replace_all_uses_with(same)
+    gm.graph.eliminate_dead_code()
+    gm.recompile()
+
+
+def _name_dtype(node: fx.Node) -> None:
+    """`x.type_as(y)` reads nothing of `y` but its type."""
+    node.target = aten._to_copy.default
+    node.args, node.kwargs = (node.args[0],), {"dtype": ir.value(node).dtype}
+
+
+def _leaks(node: fx.Node, same: fx.Node) -> bool:
+    """A returned copy must stay a copy: its caller may write to it."""
+    return any(user.op == "output" for user in node.users) and same.op == "placeholder"
+
+
+def _same_value(node: fx.Node) -> fx.Node | None:
+    rule = _RULES.get(ir.packet(node))
+    if rule is None:
+        return None
+    source = rule(node)
+    if not isinstance(source, fx.Node):
+        return None
+    before, after = ir.value(source), ir.value(node)
+    if not isinstance(before, Tensor) or not isinstance(after, Tensor):
+        return None
+    same = before.shape == after.shape and before.dtype == after.dtype and before.device == after.device
+    return source if same else None
+
+
+def _first(node: fx.Node) -> Any:
+    return node.args[0]
+
+
+def _dropout(node: fx.Node) -> Any:
+    rate, train = ir.argument(node, 1, "p"), ir.argument(node, 2, "train")
+    return node.args[0] if rate == 0 or not train else None
+
+
+def _copy(node: fx.Node) -> Any:
+    """A copy to another memory layout is kept only where a `view` needs that layout."""
+    return None if any(ir.packet(user) is aten.view for user in node.users) else node.args[0]
+
+
+def _times_one(node: fx.Node) -> Any:
+    return node.args[0] if node.args[1] == 1 and not node.kwargs else None
+
+
+def _plus_zero(node: fx.Node) -> Any:
+    return node.args[0] if node.args[1] == 0 and not isinstance(node.args[1], bool) else None
+
+
+def _joined_slices(node: fx.Node) -> Any:
+    """The one value whose adjacent pieces, all of them and in order, this `cat` joins."""
+    pieces = node.args[0]
+    dim = ir.argument(node, 1, "dim", 0)
+    sources = [_piece(piece) for piece in pieces] if isinstance(pieces, (list, tuple)) else []
+    if not sources or any(found is None for found in sources):
+        return None
+    origin = sources[0][0]
+    rank = len(ir.shape(origin) or ())
+    position = 0
+    for source, axis, start, stop in sources:
+        if source is not origin or axis % rank != dim % rank or start != position:
+            return None
+        position = stop
+    return origin
+
+
+def _piece(node: Any) -> tuple[fx.Node, int, int, int] | None:
+    """(source, dim, start, stop) of a contiguous piece of `source`."""
+    size = ir.shape(node)
+    if ir.packet(node) is aten.slice:
+        source = node.args[0]
+        dim, start = ir.argument(node, 1, "dim", 0), ir.argument(node, 2, "start", 0) or 0
+        whole = ir.shape(source)
+        if ir.argument(node, 4, "step", 1) != 1 or whole is None or size is None or not isinstance(start, int):
+            return None
+        start = max(0, start + whole[dim] if start < 0 else start)
+        return source, dim, start, start + size[dim]
+    parent = node.args[0] if node.args else None
+    if isinstance(parent, fx.Node) and ir.packet(parent) in (aten.split, aten.split_with_sizes, aten.chunk):
+        dim = ir.argument(parent, 2, "dim", 0)
+        sizes = [piece.shape[dim] for piece in ir.value(parent)]
+        start = sum(sizes[: node.args[1]])
+        return parent.args[0], dim, start, start + sizes[node.args[1]]
+    return None
+
+
+_RULES = {
+    aten._to_copy: _copy, aten.to: _copy, aten.clone: _copy, aten.contiguous: _copy, aten.alias: _first,
+    aten.detach: _first, aten.lift_fresh_copy: _first, aten.expand: _first, aten.view: _first, aten.reshape: _first,
+    aten.slice: _first, aten.dropout: _dropout, aten.mul: _times_one, aten.div: _times_one, aten.add: _plus_zero,
+    aten.sub: _plus_zero, aten.cat: _joined_slices,
+}  # fmt: skip

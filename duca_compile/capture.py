@@ -1,0 +1,51 @@
+"""Brings the graph Dynamo hands us to one normal form: functional, pre-dispatch ATen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from duca_compile import ir, torch_private
+from duca_compile.canonicalise import canonicalise
+from duca_compile.refusal import Refused
+
+
+@dataclass(frozen=True)
+class Capture:
+    """A captured forward pass.
+
+    `constants` are tensors that the Dynamo graph held as attributes; they are the graph's leading inputs, before the
+    call's own. `state` names the inputs that are parameters, buffers or constants; `arguments` names the rest.
+    """
+
+    gm: fx.GraphModule
+    constants: tuple[Tensor, ...]
+    state: frozenset[str]
+    arguments: tuple[str, ...]
+
+
+def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
+    """Raises `Refused` for what the rewrites cannot keep right: symbolic sizes, mutated inputs."""
+    if any(isinstance(given, torch.SymInt | torch.SymFloat | torch.SymBool) for given in inputs):
+        raise Refused("a size or number of the call is symbolic (dynamic shapes); mark it static or pass dynamic=False")
+    is_state = [torch_private.is_module_state(node) for node in ir.placeholders(gm.graph)]
+    exported, lifted, mutates = torch_private.export_functional(gm, inputs)
+    if mutates:
+        raise Refused("the forward pass changes one of its inputs or buffers in place")
+    constants = tuple(_attribute(gm, name) for name in lifted)
+    placeholders = ir.placeholders(exported.graph)
+    names = [node.name for node in placeholders]
+    own = names[len(constants) :]
+    for node, original in zip(placeholders[len(constants) :], ir.placeholders(gm.graph), strict=True):
+        node.meta["argument"] = original.name
+    state = names[: len(constants)] + [name for name, held in zip(own, is_state, strict=True) if held]
+    canonicalise(exported)
+    return Capture(exported, constants, frozenset(state), tuple(name for name in own if name not in state))
+
+
+def _attribute(gm: fx.GraphModule, name: str) -> Tensor:
+    module, _, leaf = name.rpartition(".")
+    tensor: Tensor = getattr(gm.get_submodule(module), leaf)
+    return tensor

@@ -1,0 +1,69 @@
+"""What the analyses found. Facts name nodes, never hold them, so they stay true for every copy of the graph."""
+
+from dataclasses import dataclass
+
+from duca_compile.token_rules import Place
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The call's own arguments by their part in denoising. `timestep` or `latents` is None where not recognised."""
+
+    latents: str | None
+    timestep: str | None
+    conditioning: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TokenPath:
+    """How to recompute a feature at selected tokens only.
+
+    `compute` are the token-wise ops to run on the selection, in order; `live` the values gathered as this step has
+    them; `cached` the mixing values gathered from the last FULL step; `whole` the cached values read without gathering.
+    """
+
+    place: Place
+    compute: tuple[tuple[str, Place], ...]
+    live: tuple[tuple[str, Place], ...]
+    cached: tuple[tuple[str, Place], ...]
+    whole: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One residual addition `sum = skip + gate * feature`; `body` are the nodes computed only from `skip` to `feature`."""
+
+    sum: str
+    skip: str
+    feature: str
+    gates: tuple[str, ...]
+    stream: int
+    kind: str
+    source: str
+    body: tuple[str, ...]
+    signature: int
+    shape: tuple[int, ...]
+    path: TokenPath | None
+    refusal: str | None
+    """Why CONSERVATIVE reuses the feature whole; None where `path` says how to recompute tokens."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A residual chain: `root` is the value before its first branch, `sums` the values after each."""
+
+    index: int
+    root: str
+    sums: tuple[str, ...]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything the plan needs to know. `refusals` are additions that look like branches and why they are none."""
+
+    inputs: Inputs
+    streams: tuple[Stream, ...]
+    branches: tuple[Branch, ...]
+    blocks: tuple[tuple[int, ...], ...]
+    refusals: tuple[tuple[str, str], ...]

@@ -1,0 +1,109 @@
+"""Small questions about an FX graph, and the text form our tests and errors show."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+_DTYPES = {
+    torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16", torch.float64: "f64",
+    torch.int64: "i64", torch.int32: "i32", torch.bool: "b8",
+}  # fmt: skip
+
+
+def value(node: fx.Node) -> Any:
+    """What the node holds, as a fake tensor (or a tuple of them)."""
+    return node.meta.get("val")
+
+
+def shape(node: fx.Node) -> tuple[int, ...] | None:
+    """The node's shape; None if it holds no tensor."""
+    held = value(node)
+    return tuple(held.shape) if isinstance(held, Tensor) else None
+
+
+def packet(node: fx.Node) -> Any:
+    """The overload packet of an ATen call, such as `torch.ops.aten.add`; None for anything else."""
+    return node.target.overloadpacket if isinstance(node.target, torch._ops.OpOverload) else None
+
+
+def argument(node: fx.Node, position: int, name: str, default: Any = None) -> Any:
+    """An argument by position or keyword."""
+    if position < len(node.args):
+        return node.args[position]
+    return node.kwargs.get(name, default)
+
+
+def operands(node: fx.Node) -> list[fx.Node]:
+    return node.all_input_nodes
+
+
+def ancestors(starts: Iterable[fx.Node], stop: Callable[[fx.Node], bool] = lambda node: False) -> set[fx.Node]:
+    """All nodes the starts are computed from, the starts among them; nothing above a node where `stop` holds."""
+    seen: set[fx.Node] = set()
+    stack = list(starts)
+    while stack:
+        node = stack.pop()
+        if node not in seen:
+            seen.add(node)
+            if not stop(node):
+                stack.extend(node.all_input_nodes)
+    return seen
+
+
+def descendants(starts: Iterable[fx.Node]) -> set[fx.Node]:
+    """All nodes computed from the starts, the starts among them."""
+    seen: set[fx.Node] = set()
+    stack = list(starts)
+    while stack:
+        node = stack.pop()
+        if node not in seen:
+            seen.add(node)
+            stack.extend(node.users)
+    return seen
+
+
+def output_node(graph: fx.Graph) -> fx.Node:
+    return next(reversed(graph.nodes))
+
+
+def placeholders(graph: fx.Graph) -> list[fx.Node]:
+    return graph.find_nodes(op="placeholder")
+
+
+def render(graph: fx.Graph, only: Callable[[fx.Node], bool] = lambda node: True) -> str:
+    """The graph as text, a line per node: `%sum: f32[2, 16, 8] = add.Tensor(%x, %y)`."""
+    return "\n".join(_lines(graph, only))
+
+
+def _lines(graph: fx.Graph, only: Callable[[fx.Node], bool]) -> Iterator[str]:
+    for node in graph.nodes:
+        if not only(node):
+            continue
+        if node.op == "placeholder":
+            yield f"%{node.name}: {_type(node)} = input"
+        elif node.op == "output":
+            yield f"return {_text(node.args[0])}"
+        else:
+            given = [_text(arg) for arg in node.args] + [f"{key}={_text(arg)}" for key, arg in node.kwargs.items()]
+            yield f"%{node.name}: {_type(node)} = {_target(node)}({', '.join(given)})"
+
+
+def _target(node: fx.Node) -> str:
+    return str(node.target).removeprefix("aten.") if packet(node) else getattr(node.target, "__name__", str(node.target))
+
+
+def _type(node: fx.Node) -> str:
+    held = value(node)
+    if not isinstance(held, Tensor):
+        return type(held).__name__
+    return f"{_DTYPES.get(held.dtype, str(held.dtype))}[{', '.join(map(str, held.shape))}]"
+
+
+def _text(arg: Any) -> str:
+    if isinstance(arg, fx.Node):
+        return f"%{arg.name}"
+    if isinstance(arg, (list, tuple)):
+        return f"[{', '.join(map(_text, arg))}]"
+    return str(arg)

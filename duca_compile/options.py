@@ -1,0 +1,110 @@
+"""The options of `torch.compile(model, backend="duca", options={...})`, validated."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from duca_compile.modes import Mode
+
+
+class OptionError(ValueError):
+    """An option that is unknown or impossible; the message names the nearest valid one."""
+
+
+ORDERS: dict[str, tuple[Mode, Mode]] = {
+    "conservative-first": (Mode.CONSERVATIVE, Mode.AGGRESSIVE),
+    "aggressive-first": (Mode.AGGRESSIVE, Mode.CONSERVATIVE),
+    "conservative": (Mode.CONSERVATIVE, Mode.CONSERVATIVE),
+    "aggressive": (Mode.AGGRESSIVE, Mode.AGGRESSIVE),
+}
+DEPTHS = ("all", "all-but-last")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a trajectory is cached. The defaults are the paper's (DuCa, arXiv 2412.18911, sections IV-C and V)."""
+
+    cycle: int = 5
+    """N: one step in `cycle` is FULL, the `cycle - 1` after it are cached. 1 caches nothing."""
+    cache_ratio: float = 0.9
+    """R: the share of tokens that a CONSERVATIVE step takes from the cache; it recomputes `floor((1 - R) * tokens)`."""
+    order: str = "conservative-first"
+    """Which cached mode follows a FULL step; the two alternate. `conservative` and `aggressive` alone use one."""
+    warmup_steps: int = 1
+    """The first `warmup_steps` steps of a trajectory are FULL; the last of them opens the first cycle."""
+    aggressive_depth: str = "all"
+    """AGGRESSIVE skips `all` blocks, or `all-but-last` (equation 3 read literally)."""
+    seed: int = 0
+    """Seeds the random choice of tokens; every trajectory draws the same sequence."""
+    inner: str | Callable[..., Any] = "inductor"
+    """The compiler that each mode's graph goes to: a registered backend's name, or a backend function."""
+    strict: bool = False
+    """Raise instead of falling back to the inner compiler when a model cannot be accelerated."""
+
+    def __post_init__(self) -> None:
+        _require_int("cycle", self.cycle, at_least=1)
+        _require_int("warmup_steps", self.warmup_steps, at_least=1)
+        _require_int("seed", self.seed, at_least=0)
+        if isinstance(self.cache_ratio, bool) or not isinstance(self.cache_ratio, (int, float)):
+            raise OptionError(f"cache_ratio must be a number from 0 to 1, not {self.cache_ratio!r}")
+        if not 0 <= self.cache_ratio <= 1:
+            raise OptionError(f"cache_ratio must lie from 0 to 1, not {self.cache_ratio}")
+        _require_choice("order", self.order, tuple(ORDERS))
+        _require_choice("aggressive_depth", self.aggressive_depth, DEPTHS)
+        if not isinstance(self.strict, bool):
+            raise OptionError(f"strict must be True or False, not {self.strict!r}")
+        if not callable(self.inner):
+            _require_choice("inner", self.inner, inner_names())
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any] | None) -> "Options":
+        known = [field.name for field in fields(cls)]
+        for name in values or {}:
+            if name not in known:
+                raise OptionError(f"unknown option {name!r}{_nearest(name, known)}; the options are {', '.join(known)}")
+        return cls(**(values or {}))
+
+    @property
+    def cached_modes(self) -> tuple[Mode, Mode]:
+        """The modes at odd and at even distance after a FULL step."""
+        return ORDERS[self.order]
+
+    @property
+    def modes(self) -> frozenset[Mode]:
+        """Every mode that a trajectory under these options can run."""
+        if self.cycle == 1:
+            return frozenset({Mode.FULL})
+        used = self.cached_modes[: self.cycle - 1]
+        return frozenset({Mode.FULL, *used})
+
+    def mode_at(self, step: int) -> Mode:
+        """The mode of step `step`, counted from 0 at the start of a trajectory."""
+        since_warmup = step - (self.warmup_steps - 1)
+        position = since_warmup % self.cycle
+        if since_warmup <= 0 or position == 0:
+            return Mode.FULL
+        return self.cached_modes[(position - 1) % 2]
+
+
+def inner_names() -> tuple[str, ...]:
+    """Registered backends that can be the inner compiler: all but our own."""
+    import torch
+
+    names: list[str] = torch._dynamo.list_backends(exclude_tags=None)
+    return tuple(name for name in names if name != "duca")
+
+
+def _require_int(name: str, value: object, at_least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        raise OptionError(f"{name} must be a whole number of at least {at_least}, not {value!r}")
+
+
+def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise OptionError(f"{name} cannot be {value!r}{_nearest(str(value), choices)}; it is one of {', '.join(choices)}")
+
+
+def _nearest(word: str, choices: list[str] | tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""

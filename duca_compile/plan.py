@@ -1,0 +1,127 @@
+"""Options + facts -> what each mode does with every branch, and which values travel between steps."""
+
+import math
+from dataclasses import dataclass
+
+from torch import fx
+
+from duca_compile import ir
+from duca_compile.facts import Branch, Facts
+from duca_compile.modes import Mode
+from duca_compile.options import Options
+from duca_compile.refusal import Refused
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Branches that draw the same number of tokens share one input of indices, `[len(branches), count]`."""
+
+    tokens: int
+    count: int
+    branches: tuple[int, ...]
+
+    @property
+    def input(self) -> str:
+        return f"selected_{self.count}_of_{self.tokens}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`caches`: values FULL stores for CONSERVATIVE. `frontier`: stream values that enter the final layer."""
+
+    facts: Facts
+    options: Options
+    recomputed: tuple[int, ...]
+    selections: tuple[Selection, ...]
+    caches: tuple[str, ...]
+    frontier: tuple[str, ...]
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        return self.facts.branches
+
+    def action(self, branch: int, mode: Mode) -> str:
+        """What `mode` does with a branch, in a word or two."""
+        if mode is Mode.FULL:
+            return "compute"
+        if mode is Mode.AGGRESSIVE:
+            return "compute" if branch in self.kept_in_aggressive else "skip"
+        if branch not in self.recomputed:
+            return "reuse"
+        chosen = self.selection_of(branch)
+        return f"{chosen.count}/{chosen.tokens} tokens"
+
+    @property
+    def kept_in_aggressive(self) -> tuple[int, ...]:
+        return self.facts.blocks[-1] if self.options.aggressive_depth == "all-but-last" else ()
+
+    def selection_of(self, branch: int) -> Selection:
+        return next(selection for selection in self.selections if branch in selection.branches)
+
+    def extra_inputs(self, mode: Mode) -> tuple[str, ...]:
+        """The values a mode's graph takes besides the call's own, in order."""
+        if mode is Mode.CONSERVATIVE:
+            return self.caches + tuple(selection.input for selection in self.selections)
+        return self.frontier if mode is Mode.AGGRESSIVE else ()
+
+    def stored(self, mode: Mode) -> tuple[str, ...]:
+        """The values a mode's graph returns besides the call's own results, in order."""
+        if mode is Mode.FULL:
+            return self.caches + self.frontier
+        return self.frontier if mode is Mode.CONSERVATIVE else ()
+
+
+def make_plan(graph: fx.Graph, facts: Facts, options: Options) -> Plan:
+    """Raises `Refused` where AGGRESSIVE cannot be cut from this graph although the options ask for it."""
+    conservative = Mode.CONSERVATIVE in options.modes
+    recomputed = tuple(
+        index
+        for index, branch in enumerate(facts.branches)
+        if conservative and branch.path is not None and fresh_tokens(branch.path.place.tokens, options.cache_ratio)
+    )
+    caches = _caches(facts, recomputed) if conservative else ()
+    frontier = _frontier(graph, facts, options) if Mode.AGGRESSIVE in options.modes else ()
+    return Plan(facts, options, recomputed, _selections(facts, options, recomputed), caches, frontier)
+
+
+def fresh_tokens(tokens: int, cache_ratio: float) -> int:
+    """`floor((1 - R) * tokens)`, where a product that is whole but for rounding counts as whole."""
+    return math.floor(round((1 - cache_ratio) * tokens, 6))
+
+
+def _selections(facts: Facts, options: Options, recomputed: tuple[int, ...]) -> tuple[Selection, ...]:
+    groups: dict[int, list[int]] = {}
+    for index in recomputed:
+        path = facts.branches[index].path
+        assert path is not None
+        groups.setdefault(path.place.tokens, []).append(index)
+    return tuple(
+        Selection(tokens, fresh_tokens(tokens, options.cache_ratio), tuple(members)) for tokens, members in groups.items()
+    )
+
+
+def _caches(facts: Facts, recomputed: tuple[int, ...]) -> tuple[str, ...]:
+    """Every feature, and the mixing values on the paths of recomputed branches; each once."""
+    names: dict[str, None] = {}
+    for index, branch in enumerate(facts.branches):
+        names[branch.feature] = None
+        if index in recomputed and branch.path is not None:
+            names.update(dict.fromkeys([name for name, _ in branch.path.cached]))
+            names.update(dict.fromkeys(branch.path.whole))
+    return tuple(names)
+
+
+def _frontier(graph: fx.Graph, facts: Facts, options: Options) -> tuple[str, ...]:
+    """The last stream values, of the blocks that AGGRESSIVE skips, on every way to the results."""
+    kept: tuple[int, ...] = ()
+    if options.aggressive_depth == "all-but-last":
+        if len(facts.blocks) < 2:
+            raise Refused("aggressive_depth='all-but-last' needs at least two blocks")
+        kept = facts.blocks[-1]
+    skipped = [branch for index, branch in enumerate(facts.branches) if index not in kept]
+    sums = {branch.sum for branch in skipped}
+    reached = ir.ancestors([ir.output_node(graph)], stop=lambda node: node.name in sums)
+    leaking = {branch.feature for branch in skipped} & {node.name for node in reached}
+    if leaking:
+        raise Refused(f"AGGRESSIVE cannot skip the blocks: the result reads {min(leaking)}, inside a branch")
+    return tuple(node.name for node in graph.nodes if node in reached and node.name in sums)

@@ -1,0 +1,162 @@
+"""Finds residual additions `x + gate * f(x)` and the streams they form, by structure alone."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+
+from duca_compile import ir
+
+aten = torch.ops.aten
+
+ADDITIONS = (aten.add, aten.addcmul)
+CASTS = (aten._to_copy, aten.to, aten.clone, aten.contiguous)
+CLAMPS = (aten.clamp, aten.clip, aten.nan_to_num, aten.clamp_min, aten.clamp_max)
+CONTRACTIONS = (
+    aten.linear, aten.matmul, aten.mm, aten.bmm, aten.addmm, aten.baddbmm, aten.einsum, aten.convolution,
+    aten.conv1d, aten.conv2d, aten.conv3d, aten.scaled_dot_product_attention, aten._grouped_mm,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Residual:
+    """`sum = skip + gates * feature`."""
+
+    sum: fx.Node
+    skip: fx.Node
+    feature: fx.Node
+    gates: tuple[fx.Node, ...]
+
+
+@dataclass
+class Chain:
+    """A stream in the making: `root`, then the residuals that add to it, in order."""
+
+    root: fx.Node
+    residuals: list[Residual]
+
+
+class Order:
+    """Which node is computed from which, as bit sets."""
+
+    def __init__(self, graph: fx.Graph) -> None:
+        self.position = {node: at for at, node in enumerate(graph.nodes)}
+        self.bits: dict[fx.Node, int] = {}
+        for node in graph.nodes:
+            above = 1 << self.position[node]
+            for operand in node.all_input_nodes:
+                above |= self.bits[operand]
+            self.bits[node] = above
+
+    def feeds(self, earlier: fx.Node, later: fx.Node) -> bool:
+        """Whether `later` is `earlier` or computed from it."""
+        return bool(self.bits[later] >> self.position[earlier] & 1)
+
+
+def look_through(node: fx.Node) -> fx.Node:
+    """The value behind casts and clamps, which keep a stream the same stream."""
+    while ir.packet(node) in CASTS + CLAMPS and isinstance(node.args[0], fx.Node):
+        node = node.args[0]
+    return node
+
+
+def find_residuals(graph: fx.Graph, order: Order) -> tuple[list[Residual], list[tuple[str, str]]]:
+    """The residual additions in graph order, and those refused, each with its reason."""
+    found: dict[fx.Node, Residual] = {}
+    refusals: list[tuple[str, str]] = []
+    for node in graph.nodes:
+        for skip, body in _operand_pairs(node):
+            if not order.feeds(skip, body) or skip is body or _both_factors_move(node, skip, order):
+                continue
+            residual = Residual(node, skip, *_peel(body, skip, order))
+            if not _contracts(residual, order):
+                continue
+            reason = _why_not(residual, found, order)
+            if reason is None:
+                found[node] = residual
+                break
+            refusals.append((node.name, reason))
+    return list(found.values()), refusals
+
+
+def chains(residuals: list[Residual]) -> list[Chain]:
+    """Residuals linked by their skips. A second residual on the same value starts no new stream."""
+    of_sum: dict[fx.Node, Chain] = {}
+    of_root: dict[fx.Node, Chain] = {}
+    for residual in residuals:
+        origin = look_through(residual.skip)
+        chain = of_sum.get(origin) or of_root.get(origin)
+        if chain is None:
+            chain = of_root[origin] = Chain(origin, [])
+        chain.residuals.append(residual)
+        of_sum[residual.sum] = chain
+    return list(of_root.values())
+
+
+def _operand_pairs(node: fx.Node) -> Iterator[tuple[fx.Node, fx.Node]]:
+    """(skip, body) as the addition could be read, equal in shape and with room for tokens."""
+    if ir.packet(node) not in ADDITIONS or len(ir.shape(node) or ()) < 2:
+        return
+    if ir.packet(node) is aten.addcmul:
+        base, left, right = node.args[:3]
+        pairs = [(base, left), (base, right)]
+    else:
+        pairs = [(node.args[0], node.args[1]), (node.args[1], node.args[0])]
+    for skip, body in pairs:
+        if isinstance(skip, fx.Node) and isinstance(body, fx.Node) and ir.shape(skip) == ir.shape(node):
+            if ir.shape(body) == ir.shape(node):
+                yield look_through(skip), body
+
+
+def _both_factors_move(node: fx.Node, skip: fx.Node, order: Order) -> bool:
+    """`addcmul` whose two factors both depend on the skip: neither is a gate."""
+    return ir.packet(node) is aten.addcmul and all(
+        isinstance(factor, fx.Node) and order.feeds(skip, factor) for factor in node.args[1:3]
+    )
+
+
+def _peel(body: fx.Node, skip: fx.Node, order: Order) -> tuple[fx.Node, tuple[fx.Node, ...]]:
+    """The feature under gates, scales, casts and clamps, and the gates."""
+    gates: list[fx.Node] = []
+    node = body
+    while True:
+        inner = _factor(node, skip, order, gates)
+        if inner is None or ir.shape(inner) != ir.shape(body):
+            return node, tuple(gates)
+        node = inner
+
+
+def _factor(node: fx.Node, skip: fx.Node, order: Order, gates: list[fx.Node]) -> fx.Node | None:
+    packet = ir.packet(node)
+    if packet in CASTS + CLAMPS or (packet is aten.div and not isinstance(node.args[1], fx.Node)):
+        return node.args[0] if isinstance(node.args[0], fx.Node) else None
+    if packet is not aten.mul:
+        return None
+    factors = [factor for factor in node.args if isinstance(factor, fx.Node)]
+    dependent = [factor for factor in factors if order.feeds(skip, factor)]
+    if len(dependent) != 1:
+        return None
+    gates.extend(factor for factor in factors if factor is not dependent[0])
+    return dependent[0]
+
+
+def _contracts(residual: Residual, order: Order) -> bool:
+    """Whether a matrix product lies between skip and feature: without one, it is no body worth caching."""
+    for node in ir.ancestors([residual.feature], stop=lambda node: node is residual.skip):
+        if ir.packet(node) in CONTRACTIONS and node is not residual.skip and order.feeds(residual.skip, node):
+            return True
+    return False
+
+
+def _why_not(residual: Residual, found: dict[fx.Node, Residual], order: Order) -> str | None:
+    """A long skip adds a much earlier value of the stream: the stream itself lies between the operands."""
+    if look_through(residual.feature) in found:
+        return "adds two values of a stream: a long skip, not a branch"
+    crossed = 0
+    stream = {look_through(residual.skip)}
+    for earlier in found.values():
+        if look_through(earlier.skip) in stream and order.feeds(earlier.sum, residual.feature):
+            stream.add(earlier.sum)
+            crossed += 1
+    return f"a long skip over {crossed} branches, not a branch" if crossed > 1 else None

@@ -1,0 +1,301 @@
+"""Which tokens of its operands an op reads to compute one token of its result.
+
+One table, op by op. `rule(node, place)` answers: if the tokens of `node` lie at `place`, at which place does each
+operand carry the *same* tokens? An operand that is left out is read whole. None means that the op is not known to be
+token-wise there: it mixes tokens. The table is sound, not complete: a missing op only costs speed.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+
+from duca_compile import ir
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where tokens lie in a value: dimension `dim` is `outer * tokens * inner`, flattened in that order."""
+
+    dim: int
+    tokens: int
+    outer: int = 1
+    inner: int = 1
+
+    def at(self, dim: int) -> "Place":
+        return Place(dim, self.tokens, self.outer, self.inner)
+
+    def resized(self, shape: tuple[int, ...], tokens: int) -> list[int]:
+        """`shape` with `tokens` tokens at this place."""
+        return [*shape[: self.dim], self.outer * tokens * self.inner, *shape[self.dim + 1 :]]
+
+
+Operands = dict[fx.Node, Place]
+Rule = Callable[[fx.Node, Place], Operands | None]
+
+
+def rule(node: fx.Node, place: Place) -> Operands | None:
+    """The place of the same tokens in each operand that carries them; None if the op mixes tokens."""
+    if node.op != "call_function":
+        return None
+    if ir.packet(node) is None:
+        return _getitem(node, place) if getattr(node.target, "__name__", "") == "getitem" else None
+    known = RULES.get(ir.packet(node))
+    if known is not None:
+        return known(node, place)
+    return _pointwise(node, place) if is_pointwise(node) else None
+
+
+def is_pointwise(node: fx.Node) -> bool:
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return False
+    tags = node.target.tags
+    if ir.packet(node) in (aten._to_copy, aten.clone, aten.contiguous, aten.to):
+        return True
+    return torch.Tag.pointwise in tags and torch.Tag.nondeterministic_seeded not in tags
+
+
+def has_explicit_size(node: fx.Node) -> bool:
+    """Whether the op's second argument is the size of its result."""
+    return ir.packet(node) in (aten.view, aten.reshape, aten.expand)
+
+
+def _aligned(operand: Any, node: fx.Node, place: Place, into: Operands) -> bool:
+    """Adds `operand`, broadcast against `node`, at the dimension that meets `place`; False on a contradiction."""
+    if not isinstance(operand, fx.Node):
+        return True
+    have, want = ir.shape(operand), ir.shape(node)
+    if have is None or want is None:
+        return False
+    dim = place.dim - (len(want) - len(have))
+    if dim < 0 or (have[dim] == 1 and want[place.dim] != 1):
+        return True
+    return have[dim] == want[place.dim] and _put(into, operand, place.at(dim))
+
+
+def _put(into: Operands, operand: Any, place: Place) -> bool:
+    return into.setdefault(operand, place) == place
+
+
+def _pointwise(node: fx.Node, place: Place) -> Operands | None:
+    found: Operands = {}
+    return found if all(_aligned(operand, node, place, found) for operand in node.all_input_nodes) else None
+
+
+def _features_last(features: Callable[[fx.Node], int]) -> Rule:
+    """The first operand, token by token, where the op works on its last `features(node)` dimensions."""
+
+    def apply(node: fx.Node, place: Place) -> Operands | None:
+        rank = len(ir.shape(node) or ())
+        return {node.args[0]: place} if place.dim < rank - features(node) else None  # type: ignore[dict-item]
+
+    return apply
+
+
+def _other_dim(position: int, name: str, default: int | None = None) -> Rule:
+    """The first operand, token by token, unless the op works along the tokens' dimension."""
+
+    def apply(node: fx.Node, place: Place) -> Operands | None:
+        dim = ir.argument(node, position, name, default)
+        rank = len(ir.shape(node.args[0]) or ())  # type: ignore[arg-type]
+        return {node.args[0]: place} if dim is not None and dim % rank != place.dim else None  # type: ignore[dict-item]
+
+    return apply
+
+
+def _reduction(node: fx.Node, place: Place) -> Operands | None:
+    source = node.args[0]
+    dims = ir.argument(node, 1, "dim")
+    have = ir.shape(source) if isinstance(source, fx.Node) else None
+    if have is None or dims is None or dims == []:
+        return None
+    reduced = {dim % len(have) for dim in (dims if isinstance(dims, (list, tuple)) else [dims])}
+    kept = list(range(len(have))) if ir.argument(node, 2, "keepdim", False) else sorted(set(range(len(have))) - reduced)
+    origin = kept[place.dim]
+    return None if origin in reduced else {source: place.at(origin)}  # type: ignore[dict-item]
+
+
+def _reshape(node: fx.Node, place: Place) -> Operands | None:
+    source = node.args[0]
+    have, want = ir.shape(source), ir.shape(node)  # type: ignore[arg-type]
+    assert have is not None and want is not None
+    before = math.prod(want[: place.dim]) * place.outer
+    after = place.inner * math.prod(want[place.dim + 1 :])
+    for dim in range(len(have)):
+        left, right = math.prod(have[:dim]), math.prod(have[dim + 1 :])
+        if before % left == 0 and after % right == 0 and (before // left) * place.tokens * (after // right) == have[dim]:
+            return {source: Place(dim, place.tokens, before // left, after // right)}  # type: ignore[dict-item]
+    return None
+
+
+def _permute(node: fx.Node, place: Place) -> Operands | None:
+    source = node.args[0]
+    rank = len(ir.shape(source) or ())  # type: ignore[arg-type]
+    order = list(range(rank))
+    if ir.packet(node) is aten.permute:
+        order = [dim % rank for dim in node.args[1]]  # type: ignore[union-attr, operator]
+    elif ir.packet(node) is aten.transpose:
+        a, b = node.args[1] % rank, node.args[2] % rank  # type: ignore[operator]
+        order[a], order[b] = order[b], order[a]
+    else:
+        order.reverse()
+    return {source: place.at(order[place.dim])}  # type: ignore[dict-item]
+
+
+def _unsqueeze(node: fx.Node, place: Place) -> Operands | None:
+    dim = node.args[1] % len(ir.shape(node) or ())  # type: ignore[operator]
+    if dim == place.dim:
+        return None
+    return {node.args[0]: place.at(place.dim - (dim < place.dim))}  # type: ignore[dict-item]
+
+
+def _squeeze(node: fx.Node, place: Place) -> Operands | None:
+    have = ir.shape(node.args[0]) or ()  # type: ignore[arg-type]
+    dims = ir.argument(node, 1, "dim", list(range(len(have))))
+    gone = {dim % len(have) for dim in (dims if isinstance(dims, (list, tuple)) else [dims])}
+    kept = [dim for dim in range(len(have)) if dim not in gone or have[dim] != 1]
+    return {node.args[0]: place.at(kept[place.dim])}  # type: ignore[dict-item]
+
+
+def _select(node: fx.Node, place: Place) -> Operands | None:
+    dim = node.args[1] % len(ir.shape(node.args[0]) or ())  # type: ignore
+    return {node.args[0]: place.at(place.dim + (dim <= place.dim))}  # type: ignore[dict-item]
+
+
+def _unbind(node: fx.Node, place: Place) -> Operands | None:
+    dim = ir.argument(node, 1, "dim", 0) % len(ir.shape(node.args[0]) or ())  # type: ignore[arg-type]
+    return {node.args[0]: place.at(place.dim + (dim <= place.dim))}  # type: ignore[dict-item]
+
+
+def _expand(node: fx.Node, place: Place) -> Operands | None:
+    found: Operands = {}
+    return found if _aligned(node.args[0], node, place, found) else None
+
+
+def _cat(node: fx.Node, place: Place) -> Operands | None:
+    dim = ir.argument(node, 1, "dim", 0) % len(ir.shape(node) or ())
+    pieces: Any = node.args[0]
+    if dim == place.dim:
+        return None
+    origin = place.at(place.dim - (dim < place.dim)) if ir.packet(node) is aten.stack else place
+    return {piece: origin for piece in pieces}
+
+
+def _getitem(node: fx.Node, place: Place) -> Operands | None:
+    """One of several results: the place is asked of the op that made them all."""
+    parent = node.args[0]
+    assert isinstance(parent, fx.Node)
+    return {parent: place} if rule(parent, place) is not None else None
+
+
+def _attention(node: fx.Node, place: Place) -> Operands | None:
+    """Queries are independent; keys and values are read whole, unless the tokens lie in a batch dimension."""
+    query, key, val = node.args[:3]
+    rank = len(ir.shape(node) or ())
+    mask = ir.argument(node, 3, "attn_mask")
+    if ir.argument(node, 4, "dropout_p", 0.0) or place.dim == rank - 1:
+        return None
+    found: Operands = {}
+    if place.dim == rank - 2:
+        fine = not ir.argument(node, 5, "is_causal", False) and _put(found, query, place)
+        return found if fine and _aligned_mask(mask, rank, place, found) else None
+    if ir.argument(node, 7, "enable_gqa", False) and place.dim == rank - 3:
+        return None
+    fine = all(_aligned(operand, node, place, found) for operand in (query, key, val))
+    return found if fine and _aligned_mask(mask, rank, place, found) else None
+
+
+def _aligned_mask(mask: Any, rank: int, place: Place, into: Operands) -> bool:
+    """A mask `[..., queries, keys]` meets the result `[..., queries, features]` in all dimensions but the last."""
+    have = ir.shape(mask) if isinstance(mask, fx.Node) else None
+    if have is None:
+        return mask is None
+    dim = place.dim - (rank - len(have))
+    return dim < 0 or have[dim] == 1 or _put(into, mask, place.at(dim))
+
+
+def _matmul(node: fx.Node, place: Place) -> Operands | None:
+    left, right = node.args[:2]
+    rank = len(ir.shape(node) or ())
+    ranks = {len(ir.shape(left) or ()), len(ir.shape(right) or ())}  # type: ignore[arg-type]
+    found: Operands = {}
+    if min(ranks) < 2:
+        return None
+    if place.dim == rank - 2:
+        _put(found, left, place.at(len(ir.shape(left) or ()) - 2))  # type: ignore[arg-type]
+    elif place.dim == rank - 1:
+        _put(found, right, place.at(len(ir.shape(right) or ()) - 1))  # type: ignore[arg-type]
+    elif not all(_aligned(operand, node, place, found) for operand in (left, right)):
+        return None
+    return None if left is right else found
+
+
+def _addmm(node: fx.Node, place: Place) -> Operands | None:
+    bias, left = node.args[:2]
+    found: Operands = {}
+    if place.dim != 0 or not _put(found, left, place) or not _aligned(bias, node, place, found):
+        return None
+    return found
+
+
+def _convolution(node: fx.Node, place: Place) -> Operands | None:
+    """Token-wise over samples, and over positions where every kernel dimension is 1."""
+    kernel = (ir.shape(node.args[1]) or ())[2:]  # type: ignore[arg-type]
+    source = node.args[0]
+    if len(ir.shape(node) or ()) != len(kernel) + 2:
+        return None
+    if place.dim == 0:
+        return {source: place}  # type: ignore[dict-item]
+    plain = set(kernel) == {1} and ir.shape(source)[2:] == (ir.shape(node) or ())[2:]  # type: ignore
+    return {source: place} if plain and place.dim >= 2 else None  # type: ignore[dict-item]
+
+
+def _embedding(node: fx.Node, place: Place) -> Operands | None:
+    return {node.args[1]: place} if place.dim < len(ir.shape(node.args[1]) or ()) else None  # type: ignore
+
+
+RULES: dict[Any, Rule] = {
+    aten.linear: _features_last(lambda node: 1),
+    aten.layer_norm: _features_last(lambda node: len(node.args[1])),  # type: ignore[arg-type]
+    aten.rms_norm: _features_last(lambda node: len(node.args[1])),  # type: ignore[arg-type]
+    aten.view_as_complex: _features_last(lambda node: 0),
+    aten.view_as_real: _features_last(lambda node: 1),
+    aten.softmax: _other_dim(1, "dim"),
+    aten._softmax: _other_dim(1, "dim"),
+    aten.log_softmax: _other_dim(1, "dim"),
+    aten.glu: _other_dim(1, "dim", -1),
+    aten.slice: _other_dim(1, "dim", 0),
+    aten.split: _other_dim(2, "dim", 0),
+    aten.split_with_sizes: _other_dim(2, "dim", 0),
+    aten.chunk: _other_dim(2, "dim", 0),
+    aten.mean: _reduction,
+    aten.sum: _reduction,
+    aten.amax: _reduction,
+    aten.amin: _reduction,
+    aten.view: _reshape,
+    aten.reshape: _reshape,
+    aten.permute: _permute,
+    aten.transpose: _permute,
+    aten.t: _permute,
+    aten.unsqueeze: _unsqueeze,
+    aten.squeeze: _squeeze,
+    aten.select: _select,
+    aten.unbind: _unbind,
+    aten.expand: _expand,
+    aten.cat: _cat,
+    aten.stack: _cat,
+    aten.scaled_dot_product_attention: _attention,
+    aten.matmul: _matmul,
+    aten.mm: _matmul,
+    aten.bmm: _matmul,
+    aten.addmm: _addmm,
+    aten.conv1d: _convolution,
+    aten.conv2d: _convolution,
+    aten.conv3d: _convolution,
+    aten.embedding: _embedding,
+}

@@ -1,0 +1,98 @@
+"""Token-wise paths: which part of a feature can be recomputed for selected tokens alone."""
+
+from dataclasses import dataclass, field
+
+from torch import fx
+
+from duca_compile import ir
+from duca_compile.facts import TokenPath
+from duca_compile.token_rules import Place, is_pointwise, rule
+
+
+@dataclass(frozen=True)
+class Liveness:
+    """What a CONSERVATIVE step has at hand.
+
+    `streams`: roots, sums and features, which the step has whole whatever it recomputes. `moving`: everything that
+    depends on a stream. A moving value that is not a stream value lies inside a body and is not computed.
+    """
+
+    streams: frozenset[fx.Node]
+    prelude: frozenset[fx.Node]
+    moving: frozenset[fx.Node]
+    stale: frozenset[fx.Node]
+    """Features of branches that are reused whole: gathering them brings nothing new."""
+
+
+@dataclass
+class _Search:
+    live: Liveness
+    feature: fx.Node
+    compute: dict[fx.Node, Place] = field(default_factory=dict)
+    gathered: dict[fx.Node, Place] = field(default_factory=dict)
+    cached: dict[fx.Node, Place] = field(default_factory=dict)
+    whole: set[fx.Node] = field(default_factory=set)
+    fresh: bool = False
+    mixing: fx.Node | None = None
+
+    def visit(self, node: fx.Node, place: Place) -> bool:
+        """Plans the value of `node` at the selected tokens; False if one value would be needed in two layouts."""
+        known = self.compute.get(node) or self.gathered.get(node) or self.cached.get(node)
+        if known is not None:
+            return known == place
+        if self._at_hand(node):
+            self.gathered[node] = place
+            self.fresh |= node in self.live.moving and node not in self.live.stale
+            return True
+        needed = rule(node, place)
+        if needed is None or not self._whole_operands_fit(node, set(needed)):
+            return self._cut(node, place)
+        self.compute[node] = place
+        return all(self.visit(operand, at) for operand, at in needed.items())
+
+    def _at_hand(self, node: fx.Node) -> bool:
+        if node is self.feature:
+            return False
+        return node in self.live.streams or node in self.live.prelude or node not in self.live.moving
+
+    def _whole_operands_fit(self, node: fx.Node, sliced: set[fx.Node]) -> bool:
+        """An operand read whole must not move with the stream, unless a pointwise op broadcasts it from the cache."""
+        for operand in node.all_input_nodes:
+            if operand in sliced or operand not in self.live.moving:
+                continue
+            if not is_pointwise(node):
+                return False
+            if not self._at_hand(operand):
+                self.whole.add(operand)
+        return True
+
+    def _cut(self, node: fx.Node, place: Place) -> bool:
+        self.mixing = self.mixing or node
+        if ir.shape(node) is None or node is self.feature:
+            return False
+        self.cached[node] = place
+        return True
+
+
+def token_path(feature: fx.Node, dim: int, live: Liveness) -> TokenPath | str:
+    """How to recompute `feature` at selected tokens along `dim`, or the reason why it must be reused whole."""
+    size = ir.shape(feature)
+    assert size is not None
+    if size[dim] < 2:
+        return "the stream has a single token"
+    place = Place(dim, size[dim])
+    search = _Search(live, feature)
+    if not search.visit(feature, place):
+        mixing = search.mixing or feature
+        return f"{mixing.name} ({mixing.target}) needs its tokens in two layouts or mixes them"
+    if not search.fresh:
+        assert search.mixing is not None
+        return f"every path mixes tokens (at {search.mixing.name}: {search.mixing.target})"
+    in_order = [node for node in feature.graph.nodes if node in search.compute]
+    return TokenPath(
+        place,
+        tuple((node.name, search.compute[node]) for node in in_order),
+        tuple((node.name, at) for node, at in search.gathered.items()),
+        tuple((node.name, at) for node, at in search.cached.items()),
+        tuple(sorted(node.name for node in search.whole)),
+    )

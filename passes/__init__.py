@@ -1,0 +1,45 @@
+"""The rewrites: one tuple of passes per mode, in the order they run."""
+
+from torch import fx
+
+from duca_compile.modes import Mode
+from duca_compile.passes.base import Pass, PassResult
+from duca_compile.passes.cut_stream import CutStream
+from duca_compile.passes.declare_inputs import DeclareInputs
+from duca_compile.passes.drop_dead_code import DropDeadCode
+from duca_compile.passes.recompute_tokens import RecomputeTokens
+from duca_compile.passes.reuse_features import ReuseFeatures
+from duca_compile.passes.spec import check, check_signature
+from duca_compile.passes.store_values import StoreValues
+from duca_compile.plan import Plan
+
+PIPELINES: dict[Mode, tuple[Pass, ...]] = {
+    Mode.FULL: (StoreValues(Mode.FULL), DropDeadCode()),
+    Mode.CONSERVATIVE: (
+        DeclareInputs(Mode.CONSERVATIVE),
+        RecomputeTokens(),
+        ReuseFeatures(),
+        StoreValues(Mode.CONSERVATIVE),
+        DropDeadCode(),
+    ),
+    Mode.AGGRESSIVE: (DeclareInputs(Mode.AGGRESSIVE), CutStream(), DropDeadCode()),
+}
+
+
+def rewrite(gm: fx.GraphModule, plan: Plan, mode: Mode) -> tuple[fx.GraphModule, dict[str, PassResult]]:
+    """A copy of the captured graph rewritten for `mode`, and what each pass did. The capture stays as it is."""
+    copy = fx.GraphModule(gm, _copied(gm.graph))
+    results = {}
+    for step in PIPELINES[mode]:
+        name = type(step).__name__
+        results[name] = step.run(copy, plan)
+        check(copy, after=f"{name} ({mode.value})")
+    check_signature(copy, plan, mode)
+    copy.recompile()
+    return copy, results
+
+
+def _copied(graph: fx.Graph) -> fx.Graph:
+    copy = fx.Graph()
+    copy.output(copy.graph_copy(graph, {}))
+    return copy

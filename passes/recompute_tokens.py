@@ -1,0 +1,108 @@
+"""CONSERVATIVE: a branch with a token-wise path computes its selected tokens and takes the rest from the cache."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+
+from duca_compile import ir
+from duca_compile.facts import TokenPath
+from duca_compile.passes.base import CACHE, FRESH, PassResult, emit, named
+from duca_compile.plan import Plan
+from duca_compile.token_rules import Place, has_explicit_size
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class RecomputeTokens:
+    """Gather, run the token-wise body, write back into the cache in place, use the cache for all tokens.
+
+    before:  %norm = layer_norm(%x, ...)
+             %linear = linear(%norm, ...)
+             %mul = mul(%gate, %linear)
+    after:   %tokens = select(%selected_1_of_16, 0, 0)
+             %x_1 = index_select(%x, 1, %tokens)
+             %norm_1 = layer_norm(%x_1, ...)
+             %linear_1 = linear(%norm_1, ...)
+             %fresh_linear = index_copy_(%cache_linear, 1, %tokens, %linear_1)
+             %mul = mul(%gate, %fresh_linear)
+    """
+
+    def run(self, gm: fx.GraphModule, plan: Plan) -> PassResult:
+        refusals = []
+        for index, branch in enumerate(plan.branches):
+            if index not in plan.recomputed:
+                refusals.append((branch.sum, branch.refusal or "no token is recomputed at this cache ratio"))
+                continue
+            assert branch.path is not None
+            chosen = plan.selection_of(index)
+            nodes = named(gm.graph)
+            feature = nodes[branch.feature]
+            with gm.graph.inserting_before(feature.next):
+                row = chosen.branches.index(index)
+                tokens = emit(gm.graph, aten.select.int, [nodes[chosen.input], 0, row])
+                selected = _Body(gm.graph, nodes, branch.path, tokens, chosen.count).compute(branch.feature)
+                write = [nodes[CACHE + branch.feature], branch.path.place.dim, tokens, selected]
+                fresh = emit(gm.graph, aten.index_copy_.default, write, name=FRESH + branch.feature)
+            feature.replace_all_uses_with(fresh, delete_user_cb=lambda user: user.name not in _own(branch.path))
+        return PassResult(len(plan.recomputed), tuple(refusals))
+
+
+def _own(path: TokenPath) -> set[str]:
+    return {name for name, _ in path.compute}
+
+
+@dataclass
+class _Body:
+    """Builds the token-wise body over the selected tokens."""
+
+    graph: fx.Graph
+    nodes: dict[str, fx.Node]
+    path: TokenPath
+    tokens: fx.Node
+    count: int
+
+    def compute(self, feature: str) -> fx.Node:
+        made: dict[str, fx.Node] = {}
+        for name, place in self.path.live:
+            made[name] = self._gather(self._at_hand(name), place)
+        for name, place in self.path.cached:
+            made[name] = self._gather(self.nodes[CACHE + name], place)
+        for name, place in self.path.compute:
+            made[name] = self._copy(self.nodes[name], place, made)
+        return made[feature]
+
+    def _at_hand(self, name: str) -> fx.Node:
+        """A stream value of this step; the feature of another branch as this step updates or reuses it."""
+        for prefix in (FRESH, CACHE):
+            if prefix + name in self.nodes:
+                return self.nodes[prefix + name]
+        return self.nodes[name]
+
+    def _gather(self, node: fx.Node, place: Place) -> fx.Node:
+        if place.outer == place.inner == 1:
+            return emit(self.graph, aten.index_select.default, [node, place.dim, self.tokens])
+        size = list(ir.shape(node) or ())
+        apart = [*size[: place.dim], place.outer, place.tokens, place.inner, *size[place.dim + 1 :]]
+        split = emit(self.graph, aten.reshape.default, [node, apart])
+        chosen = emit(self.graph, aten.index_select.default, [split, place.dim + 1, self.tokens])
+        return emit(self.graph, aten.reshape.default, [chosen, place.resized(tuple(size), self.count)])
+
+    def _copy(self, node: fx.Node, place: Place, made: dict[str, fx.Node]) -> fx.Node:
+        def selected(operand: fx.Node) -> fx.Node:
+            if operand.name in made:
+                return made[operand.name]
+            return self.nodes[CACHE + operand.name] if operand.name in self.path.whole else operand
+
+        args: tuple[Any, ...] = fx.map_arg(node.args, selected)
+        target: Any = node.target
+        if has_explicit_size(node):
+            args = (args[0], place.resized(ir.shape(node) or (), self.count), *args[2:])
+            target = aten.reshape.default if target is aten.view.default else target
+        copy = emit(self.graph, target, args, fx.map_arg(node.kwargs, selected))
+        for key in ("stack_trace", "nn_module_stack"):
+            if key in node.meta:
+                copy.meta[key] = node.meta[key]
+        return copy

@@ -1,0 +1,30 @@
+"""CONSERVATIVE: a branch whose body mixes tokens on every path takes its whole feature from the cache."""
+
+from dataclasses import dataclass
+
+from torch import fx
+
+from duca_compile.passes.base import CACHE, PassResult, named
+from duca_compile.plan import Plan
+
+
+@dataclass(frozen=True)
+class ReuseFeatures:
+    """Only the feature is replaced: its gate, and whatever else reads the body's inner values, stays as it is.
+
+    before:  %linear_4 = linear(%attention, ...)
+             %mul = mul(%gate, %linear_4)
+    after:   %mul = mul(%gate, %cache_linear_4)
+    """
+
+    def run(self, gm: fx.GraphModule, plan: Plan) -> PassResult:
+        nodes = named(gm.graph)
+        refusals = []
+        count = 0
+        for index, branch in enumerate(plan.branches):
+            if index in plan.recomputed:
+                refusals.append((branch.sum, "its tokens are recomputed"))
+                continue
+            nodes[branch.feature].replace_all_uses_with(nodes[CACHE + branch.feature])
+            count += 1
+        return PassResult(count, tuple(refusals))

@@ -1,0 +1,46 @@
+"""What a graph must satisfy after every pass. A violation is our bug, so it is an exception that shows the IR."""
+
+import torch
+from torch import fx
+
+from duca_compile import ir
+from duca_compile.modes import Mode
+from duca_compile.passes.base import CACHE
+from duca_compile.plan import Plan
+
+
+class SpecError(AssertionError):
+    """A pass broke the graph; the message holds the offending lines."""
+
+
+def check(gm: fx.GraphModule, after: str) -> None:
+    """Well-formed, every tensor has a known shape, and nothing is written to but caches."""
+    try:
+        gm.graph.lint()
+    except RuntimeError as error:
+        raise SpecError(f"after {after}: {error}\n{ir.render(gm.graph)}") from error
+    for node in gm.graph.nodes:
+        if node.op == "call_function" and ir.value(node) is None:
+            raise SpecError(f"after {after}: no shape is known for\n{_excerpt(node)}")
+        if node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload):
+            if node.target._schema.is_mutable and not _writes_a_cache(node):
+                raise SpecError(f"after {after}: only a cache may be written to\n{_excerpt(node)}")
+
+
+def check_signature(gm: fx.GraphModule, plan: Plan, mode: Mode) -> None:
+    """The inputs a mode's graph takes are those the dispatcher will pass, and no skipped or reused body is left."""
+    selections = {selection.input for selection in plan.selections}
+    want = [name if name in selections else CACHE + name for name in plan.extra_inputs(mode)]
+    have = [node.name for node in ir.placeholders(gm.graph)]
+    if have[len(have) - len(want) :] != want:
+        raise SpecError(f"{mode.value}: inputs {have} do not end in {want}")
+
+
+def _writes_a_cache(node: fx.Node) -> bool:
+    target = node.args[0]
+    return isinstance(target, fx.Node) and target.op == "placeholder" and target.name.startswith(CACHE)
+
+
+def _excerpt(node: fx.Node) -> str:
+    near = {node, *node.all_input_nodes, *node.users}
+    return ir.render(node.graph, only=lambda other: other in near)

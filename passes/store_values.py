@@ -1,0 +1,57 @@
+"""Returns the values that later steps read, beside the call's own results."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+
+from duca_compile import ir
+from duca_compile.modes import Mode
+from duca_compile.passes.base import PassResult, emit, named
+from duca_compile.plan import Plan
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class StoreValues:
+    """A stored value is an extra output: nothing is copied, unless its memory is shared or not contiguous.
+
+    A cache is updated in place and lives on after the call, so it must not share memory with a result the caller may
+    write to, with an input, or with another cache.
+
+    before:  return [%linear_9]
+    after:   return [%linear_9, %linear_4, %linear_6, %add_7]
+    """
+
+    mode: Mode
+
+    def run(self, gm: fx.GraphModule, plan: Plan) -> PassResult:
+        nodes, output = named(gm.graph), ir.output_node(gm.graph)
+        values = [nodes[name] for name in plan.stored(self.mode)]
+        taken = {_owner(node) for node in output.all_input_nodes} | set(ir.placeholders(gm.graph))
+        stored = []
+        for node in values:
+            owner = _owner(node)
+            if owner in taken or not ir.value(node).is_contiguous():
+                with gm.graph.inserting_before(output):
+                    node = emit(gm.graph, aten.clone.default, [node], {"memory_format": torch.contiguous_format})
+            taken.add(owner)
+            stored.append(node)
+        results = output.args[0]
+        assert isinstance(results, (list, tuple))
+        output.args = ((*results, *stored),)
+        return PassResult(len(stored))
+
+
+def _owner(node: fx.Node) -> fx.Node:
+    """The node that allocated the memory this one may view."""
+    while node.op == "call_function" and node.all_input_nodes and _is_view(node):
+        node = node.all_input_nodes[0]
+    return node
+
+
+def _is_view(node: fx.Node) -> bool:
+    if isinstance(node.target, torch._ops.OpOverload):
+        return any(result.alias_info is not None for result in node.target._schema.returns)
+    return getattr(node.target, "__name__", "") == "getitem"
