@@ -46,12 +46,8 @@ class RecomputeTokens:
                 selected = _Body(gm.graph, nodes, branch.path, tokens, chosen.count).compute(branch.feature)
                 write = [nodes[CACHE + branch.feature], branch.path.place.dim, tokens, selected]
                 fresh = emit(gm.graph, aten.index_copy_.default, write, name=FRESH + branch.feature)
-            feature.replace_all_uses_with(fresh, delete_user_cb=lambda user: user.name not in _own(branch.path))
+            feature.replace_all_uses_with(fresh)
         return PassResult(len(plan.recomputed), tuple(refusals))
-
-
-def _own(path: TokenPath) -> set[str]:
-    return {name for name, _ in path.compute}
 
 
 @dataclass

@@ -1,0 +1,94 @@
+"""`torch.compile(model, backend="duca")`: the whole way of the data, top to bottom."""
+
+import logging
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from duca_compile import registry, torch_private
+from duca_compile.analysis import analyse
+from duca_compile.capture import Capture, capture
+from duca_compile.compiled import CompiledMode
+from duca_compile.dispatch import Dispatcher
+from duca_compile.modes import Mode
+from duca_compile.options import Options
+from duca_compile.passes import rewrite
+from duca_compile.plan import Plan, make_plan
+from duca_compile.refusal import DucaWarning, Refused
+
+log = logging.getLogger("duca_compile")
+Compiled = Callable[..., Any]
+
+
+def duca(
+    gm: fx.GraphModule,
+    example_inputs: Sequence[Any],
+    *,
+    mode: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Compiled:
+    """The backend Dynamo calls. `mode` is Inductor's; `options` are the fields of `duca_compile.Options`.
+
+    Raises `OptionError` for options that make no sense. A model that cannot be accelerated goes to the inner compiler,
+    with one `DucaWarning` that says why (`strict=True` raises it instead).
+    """
+    chosen = Options.parse(options)
+    inner = torch_private.inner_compiler(chosen.inner, mode)
+    if chosen.modes == {Mode.FULL}:
+        return inner(gm, list(example_inputs))  # type: ignore[no-any-return]
+    try:
+        refuse_training(example_inputs)
+        captured, plan = prepare(gm, example_inputs, chosen)
+        dispatcher = build(captured, plan, inner)
+    except Exception as error:
+        return _fall_back(error, chosen, inner, gm, example_inputs)
+    registry.add(dispatcher, _state(captured, example_inputs))
+    return dispatcher
+
+
+def prepare(gm: fx.GraphModule, inputs: Sequence[Any], options: Options) -> tuple[Capture, Plan]:
+    """Capture, facts and plan of one Dynamo graph. Raises `Refused` where there is nothing to accelerate."""
+    captured = capture(gm, inputs)
+    facts = analyse(captured)
+    if facts.inputs.timestep is None:
+        raise Refused("no input that feeds a sinusoidal timestep embedding was found; steps cannot be told apart")
+    return captured, make_plan(captured.gm.graph, facts, options)
+
+
+def build(captured: Capture, plan: Plan, inner: Compiled) -> Dispatcher:
+    """The dispatcher over one graph per mode. Each is compiled at its first use."""
+    graphs = {}
+    for mode in Mode:
+        if mode in plan.options.modes:
+            rewritten, results = rewrite(captured.gm, plan, mode)
+            log.debug("%s: %s", mode.value, {name: result.count for name, result in results.items()})
+            graphs[mode] = CompiledMode(mode.value, rewritten, inner)
+    return Dispatcher(captured, plan, graphs)
+
+
+def refuse_training(inputs: Sequence[Any]) -> None:
+    if torch.is_grad_enabled() and any(isinstance(given, Tensor) and given.requires_grad for given in inputs):
+        raise Refused("gradients are enabled; run the model under torch.no_grad() or torch.inference_mode()")
+    module = torch_private.frame_module()
+    if module is not None and module.training:
+        raise Refused("the model is in training mode; call model.eval()")
+
+
+def _fall_back(
+    error: Exception, options: Options, inner: Compiled, gm: fx.GraphModule, inputs: Sequence[Any]
+) -> Compiled:
+    expected = isinstance(error, Refused)
+    if options.strict:
+        raise error
+    reason = str(error) if expected else f"{type(error).__name__} in our own analysis, please report it: {error}"
+    log.debug("fallback", exc_info=error)
+    warnings.warn(f"duca does not accelerate this graph: {reason}", DucaWarning, stacklevel=2)
+    return inner(gm, list(inputs))
+
+
+def _state(captured: Capture, inputs: Sequence[Any]) -> list[Tensor]:
+    names = [node.name for node in captured.gm.graph.find_nodes(op="placeholder")][len(captured.constants) :]
+    return [given for name, given in zip(names, inputs, strict=True) if name in captured.state]

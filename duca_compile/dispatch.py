@@ -1,0 +1,73 @@
+"""Runs one compiled graph per denoising step and keeps the caches between steps."""
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from duca_compile.capture import Capture
+from duca_compile.compiled import CompiledMode
+from duca_compile.modes import Mode
+from duca_compile.plan import Plan
+from duca_compile.selection import RandomTokens
+from duca_compile.trajectory import Tracker, Trajectory
+
+
+class Dispatcher:
+    """Has the signature Dynamo expects: the captured graph's own inputs in, its results out."""
+
+    def __init__(self, captured: Capture, plan: Plan, graphs: dict[Mode, CompiledMode]) -> None:
+        self.plan = plan
+        self.graphs = graphs
+        self.steps: Counter[Mode] = Counter()
+        self.tracker = Tracker(lambda: RandomTokens(plan.selections, plan.options.seed))
+        self._constants = captured.constants
+        inputs = plan.facts.inputs
+        offset = len(captured.constants)
+        position = {node.name: at - offset for at, node in enumerate(captured.gm.graph.find_nodes(op="placeholder"))}
+        assert inputs.timestep is not None
+        self._timestep = position[inputs.timestep]
+        self._conditioning = [position[name] for name in inputs.conditioning]
+        self._weights = [position[name] for name in sorted(captured.state) if position[name] >= 0]
+        self._lock = threading.RLock()
+
+    def __call__(self, *args: Any) -> tuple[Any, ...]:
+        with self._lock:
+            visit = self.tracker.visit(
+                args[self._timestep],
+                [args[at] for at in self._conditioning],
+                [args[at] for at in self._weights],
+            )
+            mode = Mode.FULL if visit.repeated else self.plan.options.mode_at(visit.trajectory.step)
+            self.steps[mode] += 1
+            try:
+                return self._run(mode, visit.trajectory, args)
+            except BaseException:
+                self.tracker.forget(visit.trajectory, "an exception left the step unfinished")
+                raise
+
+    def _run(self, mode: Mode, trajectory: Trajectory, args: Sequence[Any]) -> tuple[Any, ...]:
+        extra: list[Tensor] = []
+        if mode is Mode.CONSERVATIVE:
+            extra = [*trajectory.caches, *trajectory.selector.draw(_device(trajectory.caches))]
+        elif mode is Mode.AGGRESSIVE:
+            extra = trajectory.frontier
+        found = self.graphs[mode]([*self._constants, *args, *extra])
+        own = len(found) - len(self.plan.stored(mode))
+        results, stored = tuple(found[:own]), found[own:]
+        if mode is Mode.FULL:
+            trajectory.caches, trajectory.frontier = stored[: len(self.plan.caches)], stored[len(self.plan.caches) :]
+        elif mode is Mode.CONSERVATIVE:
+            trajectory.frontier = stored
+        return results
+
+    def reset(self) -> None:
+        with self._lock:
+            self.tracker.clear()
+
+
+def _device(tensors: Sequence[Tensor]) -> torch.device:
+    return tensors[0].device

@@ -1,0 +1,47 @@
+"""What a compiled model has done so far, and how to make it forget."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from torch import nn
+
+from duca_compile import registry
+from duca_compile.modes import Mode
+
+
+@dataclass(frozen=True)
+class Stats:
+    """`steps` per mode; `resets` by reason; `bytes` held in caches now; `compile_seconds` per mode, all graphs summed."""
+
+    graphs: int
+    steps: dict[Mode, int]
+    resets: dict[str, int]
+    trajectories: int
+    bytes: int
+    compile_seconds: dict[Mode, float]
+
+
+def stats(model: nn.Module) -> Stats:
+    """Counts over every graph that backend "duca" accelerates for `model` (compiled or not, the same weights count)."""
+    found = registry.dispatchers(model)
+    steps: Counter[Mode] = Counter()
+    resets: Counter[str] = Counter()
+    seconds: Counter[Mode] = Counter()
+    for dispatcher in found:
+        steps.update(dispatcher.steps)
+        resets.update(dispatcher.tracker.resets)
+        seconds.update({mode: graph.compile_seconds for mode, graph in dispatcher.graphs.items()})  # type: ignore
+    return Stats(
+        graphs=len(found),
+        steps={mode: steps[mode] for mode in Mode},
+        resets=dict(resets),
+        trajectories=sum(len(dispatcher.tracker.live) for dispatcher in found),
+        bytes=sum(dispatcher.tracker.bytes for dispatcher in found),
+        compile_seconds=dict(seconds),
+    )
+
+
+def reset(model: nn.Module) -> None:
+    """Drops all caches of `model`: the next call of each trajectory is FULL."""
+    for dispatcher in registry.dispatchers(model):
+        dispatcher.reset()
