@@ -1,6 +1,8 @@
 """`torch.compile(model, backend="duca")` makes a diffusion transformer run most of its denoising steps from a cache."""
 
 from duca_compile.backend import duca as duca
+from duca_compile.explain import Report as Report
+from duca_compile.explain import explain as explain
 from duca_compile.modes import Mode as Mode
 from duca_compile.options import OptionError as OptionError
 from duca_compile.options import Options as Options

@@ -1,5 +1,6 @@
 """What the analyses found. Facts name nodes, never hold them, so they stay true for every copy of the graph."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from duca_compile.token_rules import Place
@@ -7,11 +8,15 @@ from duca_compile.token_rules import Place
 
 @dataclass(frozen=True)
 class Inputs:
-    """The call's own arguments by their part in denoising. `timestep` or `latents` is None where not recognised."""
+    """The call's own arguments by their part in denoising. `timestep` or `latents` is None where not recognised.
+
+    `spelled` gives the name that an argument has in the model's source.
+    """
 
     latents: str | None
     timestep: str | None
     conditioning: tuple[str, ...]
+    spelled: Mapping[str, str]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ def find_inputs(graph: fx.Graph, arguments: tuple[str, ...]) -> Inputs:
     latents = _latents(graph, nodes)
     timestep = _timestep(nodes, latents)
     rest = tuple(node.name for node in nodes if node not in (latents, timestep))
-    return Inputs(latents and latents.name, timestep and timestep.name, rest)
+    spelled = {node.name: str(node.meta.get("argument", node.name)) for node in nodes}
+    return Inputs(latents and latents.name, timestep and timestep.name, rest, spelled)
 
 
 def _latents(graph: fx.Graph, nodes: list[fx.Node]) -> fx.Node | None:

@@ -84,10 +84,10 @@ def token_path(feature: fx.Node, dim: int, live: Liveness) -> TokenPath | str:
     search = _Search(live, feature)
     if not search.visit(feature, place):
         mixing = search.mixing or feature
-        return f"{mixing.name} ({mixing.target}) needs its tokens in two layouts or mixes them"
+        return f"{_op(mixing)} mixes tokens, or needs them in two layouts"
     if not search.fresh:
         assert search.mixing is not None
-        return f"every path mixes tokens (at {search.mixing.name}: {search.mixing.target})"
+        return f"{_op(search.mixing)} mixes tokens on every path"
     in_order = [node for node in feature.graph.nodes if node in search.compute]
     return TokenPath(
         place,
@@ -96,3 +96,8 @@ def token_path(feature: fx.Node, dim: int, live: Liveness) -> TokenPath | str:
         tuple((node.name, at) for node, at in search.cached.items()),
         tuple(sorted(node.name for node in search.whole)),
     )
+
+
+def _op(node: fx.Node) -> str:
+    packet = ir.packet(node.args[0] if ir.packet(node) is None and isinstance(node.args[0], fx.Node) else node)
+    return str(packet).removeprefix("aten.") if packet else str(node.target)

@@ -12,18 +12,11 @@ from diffusers import DDIMScheduler
 from dit import DiT
 from fashion import load
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from sampling import EMPTY_LABEL, SCHEDULE
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 WEIGHTS = Path(__file__).parent / "weights"
-SCHEDULE = {
-    "num_train_timesteps": 1000,
-    "beta_schedule": "squaredcos_cap_v2",
-    "prediction_type": "v_prediction",
-    "timestep_spacing": "trailing",
-    "clip_sample": True,
-}
-
 
 def main() -> None:
     args = parse_arguments()
@@ -85,7 +78,7 @@ def diffusion_loss(model, scheduler, images, labels, label_dropout) -> torch.Ten
     """Mean squared error of the predicted velocity (arXiv 2202.00512) at random timesteps."""
     noise = torch.randn_like(images)
     t = torch.randint(scheduler.config.num_train_timesteps, (len(images),))
-    labels = labels.masked_fill(torch.rand(len(labels)) < label_dropout, 10)
+    labels = labels.masked_fill(torch.rand(len(labels)) < label_dropout, EMPTY_LABEL)
     with torch.autocast("cpu", torch.bfloat16):
         velocity = model(scheduler.add_noise(images, noise, t), t, labels)
     return F.mse_loss(velocity.float(), scheduler.get_velocity(images, noise, t))

@@ -1,0 +1,40 @@
+"""What a mode's graph costs: FLOPs (2 per multiply-add, as the paper counts) and bytes of cache."""
+
+from torch import fx
+from torch.utils.flop_counter import FlopCounterMode
+
+from duca_compile import ir
+from duca_compile.capture import Capture
+from duca_compile.modes import Mode
+from duca_compile.passes import rewrite
+from duca_compile.plan import Plan
+
+
+def count_flops(gm: fx.GraphModule) -> int:
+    """FLOPs of matrix products, convolutions and attention, counted by torch over fake tensors."""
+    inputs = [ir.value(node) for node in ir.placeholders(gm.graph)]
+    fake_mode = next(value.fake_mode for value in inputs if hasattr(value, "fake_mode"))
+    with fake_mode, FlopCounterMode(display=False) as counter:
+        fx.Interpreter(gm).run(*inputs)
+    total: int = counter.get_total_flops()
+    return total
+
+
+def flops_per_mode(captured: Capture, plan: Plan) -> dict[Mode, int]:
+    """FLOPs of one step in each mode the options use."""
+    return {mode: count_flops(rewrite(captured.gm, plan, mode)[0]) for mode in Mode if mode in plan.options.modes}
+
+
+def bytes_read(captured: Capture, plan: Plan, mode: Mode) -> int:
+    """Bytes of cache that one step in `mode` takes as input."""
+    names = set(plan.extra_inputs(mode))
+    return _bytes(captured.gm.graph, names)
+
+
+def bytes_held(captured: Capture, plan: Plan) -> int:
+    """Bytes that one trajectory keeps between steps."""
+    return _bytes(captured.gm.graph, set(plan.stored(Mode.FULL)))
+
+
+def _bytes(graph: fx.Graph, names: set[str]) -> int:
+    return sum(ir.value(node).nbytes for node in graph.nodes if node.name in names)

@@ -1,0 +1,121 @@
+"""What the backend finds in a model and what it will do with it, before anything is compiled."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import fx, nn
+
+from duca_compile import cost
+from duca_compile.backend import prepare, refuse_training
+from duca_compile.modes import Mode
+from duca_compile.options import Options
+from duca_compile.plan import Plan
+from duca_compile.refusal import Refused
+
+
+@dataclass(frozen=True)
+class GraphReport:
+    """One Dynamo graph of the model. `refusal` is set, and all else empty, where the graph is not accelerated.
+
+    `flops` is per step (2 per multiply-add), `cache_bytes` what a step in that mode reads, `held_bytes` what one
+    trajectory keeps between steps.
+    """
+
+    refusal: str | None
+    plan: Plan | None
+    flops: Mapping[Mode, int]
+    cache_bytes: Mapping[Mode, int]
+    held_bytes: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """`str(report)` is the text table."""
+
+    graphs: tuple[GraphReport, ...]
+
+    def __str__(self) -> str:
+        sink = io.StringIO()
+        console = Console(file=sink, width=132, color_system=None, legacy_windows=False)
+        for number, graph in enumerate(self.graphs):
+            if len(self.graphs) > 1:
+                console.rule(f"graph {number + 1} of {len(self.graphs)}")
+            _print(console, graph)
+        return sink.getvalue()
+
+
+def explain(model: nn.Module, *args: Any, duca_options: Mapping[str, Any] | None = None, **kwargs: Any) -> Report:
+    """Runs `model(*args, **kwargs)` once, uncompiled and without gradients, and reports what `backend="duca"` would do.
+
+    `duca_options` are the `options` of `torch.compile`. Raises `OptionError` for options that make no sense.
+    """
+    options = Options.parse(duca_options)
+    reports: list[GraphReport] = []
+
+    def collect(gm: fx.GraphModule, inputs: list[Any]) -> Any:
+        reports.append(_report(gm, inputs, options))
+        return gm.forward
+
+    target = getattr(model, "_orig_mod", model)
+    with torch.no_grad():
+        torch.compile(target, backend=collect)(*args, **kwargs)
+    return Report(tuple(reports))
+
+
+def _report(gm: fx.GraphModule, inputs: list[Any], options: Options) -> GraphReport:
+    try:
+        refuse_training(inputs)
+        captured, plan = prepare(gm, inputs, options)
+        flops = cost.flops_per_mode(captured, plan)
+    except Refused as refused:
+        return GraphReport(str(refused), None, {}, {}, 0)
+    reads = {mode: cost.bytes_read(captured, plan, mode) for mode in flops}
+    return GraphReport(None, plan, flops, reads, cost.bytes_held(captured, plan))
+
+
+def _print(console: Console, graph: GraphReport) -> None:
+    if graph.plan is None:
+        console.print(f"not accelerated: {graph.refusal}", highlight=False)
+        return
+    facts = graph.plan.facts
+    given = facts.inputs
+    latents = given.spelled.get(given.latents or "", "not recognised")
+    conditioning = ", ".join(given.spelled[name] for name in given.conditioning) or "none"
+    timestep = given.spelled.get(given.timestep or "", "not recognised")
+    console.print(f"latents: {latents}; timestep: {timestep}; conditioning: {conditioning}", highlight=False)
+    for stream in facts.streams:
+        console.print(f"stream {stream.index}: {list(stream.shape)} from {stream.root}, {len(stream.sums)} branches")
+    console.print(_branch_table(graph.plan))
+    console.print(_cost_table(graph))
+    for name, reason in facts.refusals:
+        console.print(f"not a branch: {name}: {reason}", highlight=False)
+
+
+def _branch_table(plan: Plan) -> Table:
+    modes = [mode for mode in Mode if mode in plan.options.modes]
+    table = Table(title=f"{len(plan.facts.blocks)} blocks, {len(plan.branches)} branches")
+    for heading in ("block", "branch", "stream", "kind", "source", *[mode.value for mode in modes], "why not token-wise"):
+        table.add_column(heading)
+    for number, block in enumerate(plan.facts.blocks):
+        for index in block:
+            branch = plan.branches[index]
+            actions = [plan.action(index, mode) for mode in modes]
+            row = (number, branch.sum, branch.stream, branch.kind, branch.source, *actions, branch.refusal or "")
+            table.add_row(*map(str, row))
+    return table
+
+
+def _cost_table(graph: GraphReport) -> Table:
+    table = Table(title=f"cost per step; one trajectory holds {graph.held_bytes / 2**20:.2f} MiB of cache")
+    for heading in ("mode", "GFLOPs", "share of full", "cache read (MiB)"):
+        table.add_column(heading, justify="left" if heading == "mode" else "right")
+    full = graph.flops[Mode.FULL]
+    for mode, flops in graph.flops.items():
+        share = f"{flops / full:.1%}" if full else "-"
+        table.add_row(mode.value, f"{flops / 1e9:.4g}", share, f"{graph.cache_bytes[mode] / 2**20:.2f}")
+    return table

@@ -1,0 +1,52 @@
+"""Class-conditional sampling with classifier-free guidance, and the trained example model."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from diffusers import DDIMScheduler
+from dit import DiT
+from torch import Tensor
+
+WEIGHTS = Path(__file__).parent / "weights" / "dit.pt"
+EMPTY_LABEL = 10
+SCHEDULE = {
+    "num_train_timesteps": 1000,
+    "beta_schedule": "squaredcos_cap_v2",
+    "prediction_type": "v_prediction",
+    "timestep_spacing": "trailing",
+    "clip_sample": True,
+}
+
+
+def trained_dit() -> DiT:
+    model = DiT()
+    model.load_state_dict(torch.load(WEIGHTS, weights_only=True))
+    return model.eval()
+
+
+def initial_noise(count: int, seed: int) -> Tensor:
+    return torch.randn(count, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def sample(
+    model: Callable[[Tensor, Tensor, Tensor], Tensor],
+    labels: Tensor,
+    noise: Tensor,
+    steps: int = 50,
+    guidance: float = 2.0,
+    dtype: torch.dtype = torch.float32,
+    on_step: Callable[[], object] = lambda: None,
+) -> Tensor:
+    """Images `[n, 1, 28, 28]` in [-1, 1] by DDIM; both halves of the guidance run as one batch of `2 n`."""
+    scheduler = DDIMScheduler(**SCHEDULE)
+    scheduler.set_timesteps(steps)
+    both_labels = torch.cat([labels, torch.full_like(labels, EMPTY_LABEL)])
+    x = noise
+    for t in scheduler.timesteps:
+        both = model(torch.cat([x, x]).to(dtype), t.expand(len(both_labels)), both_labels).float()
+        conditional, unconditional = both.chunk(2)
+        x = scheduler.step(unconditional + guidance * (conditional - unconditional), t, x).prev_sample
+        on_step()
+    return x.clamp(-1, 1)
