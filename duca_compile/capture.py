@@ -39,7 +39,7 @@ def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
     names = [node.name for node in placeholders]
     own = names[len(constants) :]
     for node, original in zip(placeholders[len(constants) :], ir.placeholders(gm.graph), strict=True):
-        node.meta["argument"] = original.name.removeprefix("l_").removesuffix("_")
+        node.meta["argument"] = original.name.removeprefix("l_").removeprefix("kwargs_").removesuffix("_")
     state = names[: len(constants)] + [name for name, held in zip(own, is_state, strict=True) if held]
     canonicalise(exported)
     return Capture(exported, constants, frozenset(state), tuple(name for name in own if name not in state))

@@ -55,7 +55,7 @@ def main() -> None:
     table.add_row("TFLOPs", f"{plain_flops / 1e12:.2f}", f"{cached_flops / 1e12:.2f}", f"{plain_flops / cached_flops:.2f}x")
     table.add_row("latency", f"{plain_seconds:.1f} s", f"{cached_seconds:.1f} s", f"{plain_seconds / cached_seconds:.2f}x")
     table.add_row("compile time", f"{plain_compile:.1f} s", f"{cached_total:.1f} s", f"{plain_compile / cached_total:.2f}x")
-    table.add_row("cache held", "0 MiB", f"{found.bytes / 2**20:.1f} MiB", "")
+    table.add_row("cache held", "0 MiB", f"{graph.held_bytes / 2**20:.1f} MiB", "")
     console.print(table)
     psnr = 10 * torch.log10(4 / (got - want).square().mean(dim=(1, 2, 3)))
     judge = trained_classifier()

@@ -1,0 +1,53 @@
+"""What several tests need: compiled models, recorded token indices, captured graphs."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from duca_compile.analysis import analyse
+from duca_compile.capture import Capture, capture
+from duca_compile.facts import Facts
+from duca_compile.options import Options
+from duca_compile.plan import Plan, make_plan
+
+STEPS = [float(t) for t in range(980, -20, -20)]
+"""50 timesteps, as a 50-step sampler visits them."""
+
+
+def compiled(model: nn.Module, **options: Any) -> Any:
+    """`model` under backend "duca" with `eager` inside, refusing to fall back."""
+    return torch.compile(model, backend="duca", options={"inner": "eager", "strict": True, **options}, fullgraph=True)
+
+
+def first(result: Any) -> Tensor:
+    tensor: Tensor = result[0] if isinstance(result, tuple) else result
+    return tensor
+
+
+def relative_error(got: Tensor, want: Tensor) -> float:
+    return float((got - want).abs().max() / want.abs().max())
+
+
+@dataclass(frozen=True)
+class Captured:
+    capture: Capture
+    facts: Facts
+    plan: Plan
+
+
+def captured(model: nn.Module, *args: Any, options: dict[str, Any] | None = None, **kwargs: Any) -> Captured:
+    """Capture, facts and plan of a model's only graph."""
+    found: list[Captured] = []
+
+    def collect(gm: Any, inputs: Sequence[Any]) -> Callable[..., Any]:
+        taken = capture(gm, inputs)
+        facts = analyse(taken)
+        found.append(Captured(taken, facts, make_plan(taken.gm.graph, facts, Options.parse(options))))
+        return gm.forward
+
+    torch.compile(model, backend=collect, fullgraph=True)(*args, **kwargs)
+    (only,) = found
+    return only

@@ -1,0 +1,129 @@
+"""The compiled modes against DuCa written out by hand for the example DiT, step by step, with the same tokens."""
+
+from typing import Any
+
+import pytest
+import torch
+from dit import DiT, modulate
+from helpers import STEPS, compiled, relative_error
+from models import example_dit, noise
+from torch import Tensor
+
+from duca_compile.selection import RandomTokens
+
+LABELS = torch.tensor([1, 2])
+
+
+class EagerDuca:
+    """arXiv 2412.18911, section IV-B, over the example DiT. `draws` holds the recomputed tokens, `[depth, k]` a step."""
+
+    def __init__(self, model: DiT, depth: str, draws: list[Tensor]) -> None:
+        self.model, self.keep_last, self.draws = model, depth == "all-but-last", iter(draws)
+        self.attention: list[Tensor] = []
+        self.mlp: list[Tensor] = []
+        self.stream = torch.empty(0)
+
+    def step(self, mode: str, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        model = self.model
+        c = model.time(t) + model.label(y)
+        h = model.embed(x).flatten(2).transpose(1, 2) + model.positions
+        if mode == "F":
+            self.attention, self.mlp = [], []
+        chosen = next(self.draws, None) if mode == "C" else None
+        last = len(model.blocks) - 1
+        for index, block in enumerate(model.blocks):
+            if self.keep_last and index == last and mode != "A":
+                self.stream = h
+            if mode == "A":
+                if self.keep_last and index == last:
+                    h = block(self.stream, c)
+                continue
+            shift1, scale1, gate1, shift2, scale2, gate2 = block.modulation(c)[:, None].chunk(6, dim=-1)
+            if mode == "F":
+                self.attention.append(block.attn(modulate(block.norm1(h), scale=scale1[:, 0], shift=shift1[:, 0])))
+            h = h + gate1 * self.attention[index]
+            if mode == "F":
+                self.mlp.append(block.mlp(modulate(block.norm2(h), scale=scale2[:, 0], shift=shift2[:, 0])))
+            elif chosen is not None:
+                tokens = chosen[index]
+                fresh = block.mlp(modulate(block.norm2(h[:, tokens]), scale=scale2[:, 0], shift=shift2[:, 0]))
+                self.mlp[index] = self.mlp[index].clone()
+                self.mlp[index][:, tokens] = fresh
+            h = h + gate2 * self.mlp[index]
+        if not self.keep_last:
+            if mode == "A":
+                h = self.stream
+            self.stream = h
+        return model.unpatchify(model.final(h, c))
+
+
+def schedule(cycle: int, order: str, warmup: int) -> str:
+    """The modes of 50 steps, written from the options' meaning: `FCACA FCACA ...`."""
+    cached = {"conservative-first": "CA", "aggressive-first": "AC", "conservative": "CC", "aggressive": "AA"}[order]
+    unit = "F" + (cached * cycle)[: cycle - 1]
+    return ("F" * (warmup - 1) + unit * 50)[:50]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"cycle": 2}, {"cycle": 3}, {"cycle": 4}, {"cycle": 6},
+        {"cache_ratio": 0.0}, {"cache_ratio": 0.5}, {"cache_ratio": 1.0},
+        {"order": "aggressive-first"}, {"order": "conservative"}, {"order": "aggressive"},
+        {"warmup_steps": 3}, {"warmup_steps": 4, "order": "aggressive-first", "cycle": 4},
+        {"aggressive_depth": "all-but-last"}, {"aggressive_depth": "all-but-last", "order": "aggressive"},
+        {"seed": 7},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_fifty_steps_agree(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    draws: list[Tensor] = []
+    draw = RandomTokens.draw
+
+    def recorded(self: RandomTokens, device: torch.device) -> list[Tensor]:
+        drawn = draw(self, device)
+        draws.extend(drawn)
+        return drawn
+
+    monkeypatch.setattr(RandomTokens, "draw", recorded)
+    model = example_dit()
+    assert isinstance(model, DiT)
+    fast = compiled(model, **options)
+    modes = schedule(options.get("cycle", 5), options.get("order", "conservative-first"), options.get("warmup_steps", 1))
+    x, results = noise(2, 1, 8, 8), []
+    inputs = []
+    for t in STEPS:
+        inputs.append(x)
+        results.append(fast(x, torch.full((2,), t), LABELS))
+        x = x - 0.05 * results[-1]
+    assert len({tuple(map(tuple, drawn.tolist())) for drawn in draws}) == len(draws) or options.get("cache_ratio") == 0.0
+    if options.get("cache_ratio") != 1.0:
+        assert len(draws) == modes.count("C")
+    slow = EagerDuca(model, options.get("aggressive_depth", "all"), draws)
+    for mode, t, given, got in zip(modes, STEPS, inputs, results, strict=True):
+        assert relative_error(got, slow.step(mode, given, torch.full((2,), t), LABELS)) < 1e-5, (mode, t)
+
+
+def test_cycle_one_is_the_inner_compiler_bit_for_bit() -> None:
+    model = example_dit()
+    fast, plain = compiled(model, cycle=1), torch.compile(model, backend="eager")
+    x = y = noise(2, 1, 8, 8)
+    for t in STEPS:
+        x = x - 0.05 * fast(x, torch.full((2,), t), LABELS)
+        y = y - 0.05 * plain(y, torch.full((2,), t), LABELS)
+        assert torch.equal(x, y)
+
+
+def test_two_seeds_choose_different_tokens_and_one_seed_the_same() -> None:
+    model = example_dit()
+
+    def second_step(seed: int) -> Tensor:
+        torch._dynamo.reset()
+        fast = compiled(model, seed=seed)
+        fast(noise(2, 1, 8, 8), torch.full((2,), 980.0), LABELS)
+        result: Tensor = fast(noise(2, 1, 8, 8, seed=1), torch.full((2,), 960.0), LABELS)
+        return result
+
+    assert torch.equal(second_step(1), second_step(1))
+    assert not torch.equal(second_step(1), second_step(2))

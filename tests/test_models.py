@@ -1,0 +1,109 @@
+"""The unchanged backend on architectures it has never been told about."""
+
+from typing import Any
+
+import pytest
+import torch
+from helpers import captured, compiled, first, relative_error
+from models import CASES, Case, randomise
+
+import duca_compile
+from duca_compile import Mode
+from duca_compile.passes import rewrite
+
+
+def calls(case: Case, timesteps: list[float]) -> list[dict[str, Any]]:
+    """Calls that share every tensor but the timestep, as a sampling loop does."""
+    shared = case.call(timesteps[0])
+    clock = next(name for name in ("t", "timestep") if name in shared)
+    return [{**shared, clock: case.call(t)[clock]} for t in timesteps]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_branch_is_found(name: str) -> None:
+    case = CASES[name]
+    found = captured(randomise(case.build()), **case.call(500.0))
+    assert len(found.facts.branches) == case.branches
+    assert sum(branch.path is not None for branch in found.facts.branches) == case.recomputed
+    assert len(found.facts.streams) == case.streams
+    assert len(found.facts.blocks) == case.blocks
+    assert found.facts.inputs.spelled[found.facts.inputs.timestep or ""] in ("t", "timestep")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_full_steps_are_exact_and_every_mode_runs(name: str) -> None:
+    case = CASES[name]
+    model = randomise(case.build())
+    fast = compiled(model, cycle=3)
+    modes = []
+    for call in calls(case, [900.0, 800.0, 700.0, 600.0]):
+        got, want = first(fast(**call)), first(model(**call))
+        modes.append(torch.equal(got, want))
+        assert got.shape == want.shape
+        assert got.isfinite().all()
+    assert modes == [True, False, False, True]
+    assert duca_compile.stats(model).steps == {Mode.FULL: 2, Mode.CONSERVATIVE: 1, Mode.AGGRESSIVE: 1}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("cache_ratio", [0.0, 0.6, 1.0])
+def test_a_cached_step_with_the_inputs_of_the_full_step_changes_nothing(name: str, cache_ratio: float) -> None:
+    """Caches that are not stale must give the full result, whichever tokens are chosen: CONSERVATIVE recomputes what the
+    cache holds already, and AGGRESSIVE feeds the final layer what FULL fed it."""
+    case = CASES[name]
+    found = captured(randomise(case.build()), options={"cache_ratio": cache_ratio}, **case.call(500.0))
+    values = concrete_inputs(case, found)
+    plan = found.plan
+    full = rewrite(found.capture.gm, plan, Mode.FULL)[0](*values)
+    own = len(full) - len(plan.stored(Mode.FULL))
+    stored = full[own:]
+    caches, frontier = stored[: len(plan.caches)], stored[len(plan.caches) :]
+    indices = [
+        torch.stack([torch.randperm(chosen.tokens)[: chosen.count] for _ in chosen.branches]) for chosen in plan.selections
+    ]
+    again = rewrite(found.capture.gm, plan, Mode.CONSERVATIVE)[0](*values, *[cache.clone() for cache in caches], *indices)
+    skipped = rewrite(found.capture.gm, plan, Mode.AGGRESSIVE)[0](*values, *frontier)
+    assert relative_error(again[0], full[0]) < 1e-5
+    assert torch.equal(skipped[0], full[0])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_aggressive_graph_holds_no_block(name: str) -> None:
+    case = CASES[name]
+    found = captured(randomise(case.build()), **case.call(500.0))
+    graph = rewrite(found.capture.gm, found.plan, Mode.AGGRESSIVE)[0].graph
+    left = {node.name for node in graph.nodes}
+    bodies = {node for branch in found.facts.branches for node in branch.body}
+    assert not left & bodies
+    assert not left & {branch.sum for branch in found.facts.branches}
+
+
+def test_flux_double_and_single_blocks_follow_the_paper() -> None:
+    """Section 3 of the published behaviour: attention reused whole in double blocks, MLPs token by token in each stream;
+    single blocks take the attention output from the cache and recompute the rest for tokens of the joined sequence."""
+    case = CASES["FLUX"]
+    found = captured(randomise(case.build()), options={"cache_ratio": 0.5}, **case.call(500.0))
+    plan = found.plan
+    double = [plan.action(index, Mode.CONSERVATIVE) for index in found.facts.blocks[0]]
+    assert sorted(double) == ["3/6 tokens", "8/16 tokens", "reuse", "reuse"]
+    for block in found.facts.blocks[2:]:
+        (single,) = block
+        assert plan.action(single, Mode.CONSERVATIVE) == "11/22 tokens"
+        path = found.facts.branches[single].path
+        assert path is not None
+        cached = {node.name: node for node in found.capture.gm.graph.nodes}[path.cached[0][0]]
+        assert len(path.cached) == 1
+        assert "attention" in str(cached.target)
+
+
+def concrete_inputs(case: Case, found: Any) -> list[torch.Tensor]:
+    """Real tensors for the captured graph's inputs, drawn at random but for integers and the timestep."""
+    generator = torch.Generator().manual_seed(3)
+    values = []
+    for node in found.capture.gm.graph.find_nodes(op="placeholder"):
+        fake = node.meta["val"]
+        if fake.dtype.is_floating_point:
+            values.append(torch.randn(fake.shape, generator=generator).to(fake.dtype) * 0.3)
+        else:
+            values.append(torch.ones(fake.shape, dtype=fake.dtype))
+    return values
