@@ -1,7 +1,10 @@
 """What a mode's graph costs: FLOPs (2 per multiply-add, as the paper counts) and bytes of cache."""
 
+from typing import Any
+
+import torch
 from torch import fx
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from duca_compile import ir
 from duca_compile.capture import Capture
@@ -10,11 +13,19 @@ from duca_compile.passes import rewrite
 from duca_compile.plan import Plan
 
 
+def _cpu_attention(query: Any, key: Any, value: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+    flops: int = sdpa_flop_count(query, key, value)
+    return flops
+
+
+_MISSING_IN_TORCH = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention}
+
+
 def count_flops(gm: fx.GraphModule) -> int:
     """FLOPs of matrix products, convolutions and attention, counted by torch over fake tensors."""
     inputs = [ir.value(node) for node in ir.placeholders(gm.graph)]
     fake_mode = next(value.fake_mode for value in inputs if hasattr(value, "fake_mode"))
-    with fake_mode, FlopCounterMode(display=False) as counter:
+    with fake_mode, FlopCounterMode(display=False, custom_mapping=_MISSING_IN_TORCH) as counter:
         fx.Interpreter(gm).run(*inputs)
     total: int = counter.get_total_flops()
     return total

@@ -121,7 +121,7 @@ def _frontier(graph: fx.Graph, facts: Facts, options: Options) -> tuple[str, ...
     skipped = [branch for index, branch in enumerate(facts.branches) if index not in kept]
     sums = {branch.sum for branch in skipped}
     reached = ir.ancestors([ir.output_node(graph)], stop=lambda node: node.name in sums)
-    leaking = {branch.feature for branch in skipped} & {node.name for node in reached}
+    leaking = {name for branch in skipped for name in branch.body} & {node.name for node in reached}
     if leaking:
         raise Refused(f"AGGRESSIVE cannot skip the blocks: the result reads {min(leaking)}, inside a branch")
     return tuple(node.name for node in graph.nodes if node in reached and node.name in sums)

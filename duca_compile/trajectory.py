@@ -21,6 +21,7 @@ KEPT = 4
 """Trajectories remembered at once; the least recently used goes first."""
 LEAP = 3.0
 """A step this many times longer than the one before it is taken for a jump, not for travel."""
+UPWARD = "timestep moved up"
 
 Key = tuple[object, ...]
 
@@ -33,8 +34,11 @@ class Trajectory:
     weights: int
     conditioning: tuple["weakref.ref[Tensor]", ...]
     selector: RandomTokens
+    rising: bool = False
+    """Whether this trajectory began because the timestep moved up: a second move up makes that its direction."""
     step: int = 0
-    gap: float | None = None
+    gap: float = 0.0
+    """How far the last step moved; 0 before the second step."""
     caches: list[Tensor] = field(default_factory=list)
     frontier: list[Tensor] = field(default_factory=list)
 
@@ -77,8 +81,7 @@ class Tracker:
         reason = _interruption(known, gap)
         if reason is not None or gap is None:
             started = self._start(key, now, version, conditioning, reason or "timesteps of the batch move apart")
-            if known.step == 0:
-                started.gap = gap
+            started.rising = reason == UPWARD
             return Visit(started, False)
         known.timestep, known.gap, known.step = now, gap, known.step + 1
         return Visit(known, False)
@@ -148,8 +151,8 @@ def _interruption(known: Trajectory, gap: float | None) -> str | None:
     """
     if gap is None:
         return None
-    if known.gap is None:
-        return None if gap < 0 else "timestep moved up"
+    if known.step == 0:
+        return None if gap < 0 or known.rising else UPWARD
     if gap * known.gap < 0:
         return "timestep jumped back"
     return "timestep leapt ahead" if abs(gap) > LEAP * abs(known.gap) else None

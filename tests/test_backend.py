@@ -1,0 +1,200 @@
+"""The public face: found by name, options reach it, what it cannot do goes to the inner compiler with a reason."""
+
+import os
+import subprocess
+import sys
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from helpers import compiled
+from models import example_dit, noise
+from torch import Tensor, nn
+
+import duca_compile
+from duca_compile import DucaWarning, OptionError
+
+X, T, Y = noise(2, 1, 8, 8), torch.full((2,), 900.0), torch.tensor([1, 2])
+
+
+def lenient(model: nn.Module, **options: Any) -> Any:
+    return torch.compile(model, backend="duca", options={"inner": "eager", **options})
+
+
+def test_the_backend_is_found_without_importing_it() -> None:
+    code = "import torch; assert 'duca' in torch._dynamo.list_backends(); import sys; assert 'duca_compile' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd="/", env={**os.environ, "PYTHONPATH": ""})
+
+
+def test_option_errors_reach_the_user() -> None:
+    with pytest.raises(Exception, match="did you mean 'cycle'") as caught:
+        lenient(example_dit(), cylce=3)(X, T, Y)
+    assert isinstance(caught.value, OptionError) or "OptionError" in str(caught.value)
+
+
+def test_mode_reaches_inductor(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor import compile_fx
+
+    seen: list[Any] = []
+
+    def spy(gm: Any, inputs: Any, config_patches: Any = None) -> Any:
+        seen.append(config_patches)
+        return gm.forward
+
+    monkeypatch.setattr(compile_fx, "compile_fx", spy)
+    torch.compile(example_dit(), backend="duca", mode="max-autotune-no-cudagraphs")(X, T, Y)
+    assert seen == [torch._inductor.list_mode_options("max-autotune-no-cudagraphs")]
+
+
+def test_any_callable_can_be_the_inner_compiler() -> None:
+    sizes: list[int] = []
+
+    def inner(gm: Any, inputs: Any) -> Any:
+        sizes.append(len(gm.graph.nodes))
+        return gm.forward
+
+    model = example_dit()
+    fast = compiled(model, inner=inner, cycle=3)
+    for t in (900.0, 880.0, 860.0, 840.0, 820.0, 800.0):
+        fast(X, torch.full((2,), t), Y)
+    full, conservative, aggressive = sizes
+    assert full > aggressive
+    assert conservative > aggressive
+
+
+def test_steady_state_runs_one_compiled_graph_per_step() -> None:
+    calls: list[str] = []
+
+    def inner(gm: Any, inputs: Any) -> Any:
+        def run(*args: Any) -> Any:
+            calls.append("graph")
+            return gm(*args)
+
+        return run
+
+    fast = compiled(example_dit(), inner=inner)
+    steps = [900.0 - 10 * step for step in range(20)]
+    for t in steps:
+        fast(X, torch.full((2,), t), Y)
+    assert len(calls) == len(steps)
+
+
+class NoBranch(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.b(self.a(x).relu()) * t[:, None, None].sin()
+
+
+class NoTimestep(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(x + self.a(x).relu())
+
+
+class CountsCalls(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = example_dit()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        self.calls += 1
+        result: Tensor = self.inside(x, t, y)
+        return result
+
+
+@pytest.mark.parametrize(
+    ("model", "args", "reason"),
+    [
+        (NoBranch().eval(), (torch.randn(2, 4, 8), T), "no residual branch"),
+        (NoTimestep().eval(), (torch.randn(2, 4, 8),), "timestep embedding"),
+        (CountsCalls().eval(), (X, T, Y), "changes one of its inputs or buffers in place"),
+        (example_dit().train(), (X, T, Y), r"training mode; call model.eval\(\)"),
+    ],
+)
+def test_what_cannot_be_accelerated_runs_plain_with_one_warning(model: nn.Module, args: Any, reason: str) -> None:
+    fast = lenient(model)
+    with pytest.warns(DucaWarning, match=reason) as caught:
+        got = fast(*args)
+    assert sum(issubclass(warning.category, DucaWarning) for warning in caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(fast(*args), got)
+    assert torch.equal(model(*args), got)
+    assert duca_compile.stats(model).graphs == 0
+
+
+def test_with_gradients_the_inner_compiler_runs_and_differentiates() -> None:
+    model = example_dit()
+    with torch.enable_grad():
+        with pytest.warns(DucaWarning, match="gradients are enabled"):
+            result = lenient(model)(X, T, Y)
+        result.square().mean().backward()
+        compiled_grad = model.final.linear.weight.grad.clone()
+        model.zero_grad()
+        model(X, T, Y).square().mean().backward()
+    assert torch.allclose(compiled_grad, model.final.linear.weight.grad)
+
+
+def test_dynamic_shapes_run_plain_with_a_warning() -> None:
+    model = example_dit()
+    fast = torch.compile(model, backend="duca", options={"inner": "eager"}, dynamic=True)
+    with pytest.warns(DucaWarning, match="symbolic"):
+        assert torch.equal(fast(X, T, Y), model(X, T, Y))
+
+
+def test_strict_turns_the_warning_into_an_error() -> None:
+    with pytest.raises(Exception, match="no residual branch"):
+        lenient(NoBranch().eval(), strict=True)(torch.randn(2, 4, 8), T)
+
+
+def test_a_bug_of_ours_never_reaches_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(captured: Any) -> Any:
+        raise ZeroDivisionError("an analysis gone wrong")
+
+    monkeypatch.setattr("duca_compile.backend.analyse", broken)
+    model = example_dit()
+    with pytest.warns(DucaWarning, match="ZeroDivisionError.*an analysis gone wrong"):
+        assert torch.equal(lenient(model)(X, T, Y), model(X, T, Y))
+
+
+def test_a_result_may_be_written_to_without_harming_the_caches() -> None:
+    model = example_dit()
+    careful, careless = compiled(model), None
+    want = [careful(X, torch.full((2,), t), Y).clone() for t in (900.0, 880.0, 860.0)]
+    torch._dynamo.reset()
+    careless = compiled(model)
+    for t, expected in zip((900.0, 880.0, 860.0), want, strict=True):
+        got = careless(X, torch.full((2,), t), Y)
+        assert torch.equal(got, expected)
+        got.fill_(float("nan"))
+
+
+def test_autocast_around_the_call() -> None:
+    model = example_dit()
+    with torch.autocast("cpu", torch.bfloat16):
+        fast = compiled(model)
+        assert torch.equal(fast(X, T, Y), torch.compile(model, backend="eager")(X, T, Y))
+        assert fast(X, T - 10, Y).isfinite().all()
+        assert fast(X, T - 20, Y).isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_weights(dtype: torch.dtype) -> None:
+    model = example_dit().to(dtype)
+    fast = compiled(model)
+    assert torch.equal(fast(X.to(dtype), T, Y), model(X.to(dtype), T, Y))
+    assert fast(X.to(dtype), T - 10, Y).dtype == dtype
+    assert duca_compile.stats(model).bytes == (2 * 3 + 1) * 2 * 16 * 32 * 2, "features and stream in the model's dtype"
+
+
+def test_stats_of_a_model_never_compiled_are_zero() -> None:
+    found = duca_compile.stats(example_dit())
+    assert found.graphs == found.bytes == found.trajectories == 0

@@ -1,0 +1,80 @@
+"""The report: what it says of a model, and that its figures are right."""
+
+import torch
+from expecttest import assert_expected_inline
+from models import CASES, example_dit, noise, randomise
+from tiny import Tiny, tiny_call
+
+import duca_compile
+from duca_compile import Mode, explain
+
+CALL = (noise(2, 1, 8, 8), torch.full((2,), 900.0), torch.tensor([1, 2]))
+
+
+def test_flops_are_two_per_multiply_add() -> None:
+    """Counted by hand for the example DiT: 2 samples, 16 tokens, width 32, 3 blocks, MLP ratio 4."""
+    (graph,) = explain(example_dit(), *CALL).graphs
+    batch, tokens, width, depth = 2, 16, 32, 3
+    embed = 2 * batch * tokens * width * 4
+    time = 2 * batch * (256 * width + width * width)
+    final = 2 * batch * (width * 2 * width + tokens * width * 4)
+    modulation = 2 * batch * width * 6 * width * depth
+    attention = 2 * batch * tokens * 4 * width * width * depth + 2 * 2 * batch * tokens * tokens * width * depth
+    mlp = 2 * batch * 8 * width * width * depth
+    assert graph.flops[Mode.FULL] == embed + time + final + modulation + attention + mlp * tokens
+    assert graph.flops[Mode.CONSERVATIVE] == embed + time + final + modulation + mlp * 1
+    assert graph.flops[Mode.AGGRESSIVE] == time + final
+
+
+def test_cache_bytes_are_those_held() -> None:
+    model = example_dit()
+    (graph,) = explain(model, *CALL).graphs
+    fast = torch.compile(model, backend="duca", options={"inner": "eager"})
+    fast(*CALL)
+    assert graph.held_bytes == duca_compile.stats(model).bytes == (2 * 3 + 1) * 2 * 16 * 32 * 4
+    assert graph.cache_bytes == {Mode.FULL: 0, Mode.CONSERVATIVE: 6 * 4096, Mode.AGGRESSIVE: 4096}
+
+
+def test_caches_that_no_mode_reads_are_not_stored() -> None:
+    (graph,) = explain(example_dit(), *CALL, duca_options={"order": "aggressive"}).graphs
+    assert graph.held_bytes == 2 * 16 * 32 * 4
+
+
+def test_the_text() -> None:
+    torch.manual_seed(0)
+    text = str(explain(Tiny().eval(), *tiny_call()))
+    plain = text.translate(str.maketrans("│┃", "||"))
+    lines = "\n".join(line.rstrip() for line in plain.splitlines() if line.isascii())
+    assert_expected_inline(lines, """\
+latents: x; timestep: t; conditioning: none
+stream 0: [1, 10, 2] from arg2_1, 2 branches
+                                                   1 blocks, 2 branches
+| block | branch | stream | kind   | source     | full    | conservative | aggressive | why not token-wise                |
+| 0     | add    | 0      | mixing | tiny.py:19 | compute | reuse        | skip       | linear mixes tokens on every path |
+| 0     | add_1  | 0      | MLP    | tiny.py:20 | compute | 1/10 tokens  | skip       |                                   |
+    cost per step; one trajectory holds 0.00 MiB of cache
+| mode         |   GFLOPs | share of full | cache read (MiB) |
+| full         | 5.64e-07 |        100.0% |             0.00 |
+| conservative |  9.2e-08 |         16.3% |             0.00 |
+| aggressive   |    8e-08 |         14.2% |             0.00 |""")
+
+
+def test_a_refusal_is_shown_with_its_reason() -> None:
+    text = str(explain(torch.nn.Linear(3, 3).eval(), torch.randn(2, 3)))
+    assert text == "not accelerated: no residual branch `x + gate * f(x)` on a stream of tokens was found in this graph\n"
+
+
+def test_kinds_of_branches() -> None:
+    def kinds(name: str) -> list[str]:
+        (graph,) = explain(randomise(CASES[name].build()), **CASES[name].call(500.0)).graphs
+        assert graph.plan is not None
+        return [branch.kind for branch in graph.plan.branches]
+
+    assert kinds("PixArt") == ["attention", "cross-attention", "MLP"] * 3
+    assert kinds("FLUX")[-3:] == ["attention + MLP"] * 3
+
+
+def test_explaining_leaves_the_model_as_it_was() -> None:
+    model = example_dit()
+    explain(model, *CALL)
+    assert duca_compile.stats(model).graphs == 0

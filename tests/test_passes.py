@@ -1,0 +1,240 @@
+"""Each pass: the graph before and after, how often it applied, why it did not, and that the numbers hold."""
+
+from typing import Any
+
+import pytest
+import torch
+from expecttest import assert_expected_inline
+from helpers import Captured, captured
+from tiny import Tiny, tiny_call
+from torch import fx
+
+from duca_compile import ir
+from duca_compile.modes import Mode
+from duca_compile.passes import rewrite
+from duca_compile.passes.base import Pass, PassResult
+from duca_compile.passes.cut_stream import CutStream
+from duca_compile.passes.declare_inputs import DeclareInputs
+from duca_compile.passes.drop_dead_code import DropDeadCode
+from duca_compile.passes.recompute_tokens import RecomputeTokens
+from duca_compile.passes.reuse_features import ReuseFeatures
+from duca_compile.passes.spec import SpecError, check
+from duca_compile.passes.store_values import StoreValues
+
+aten = torch.ops.aten
+
+
+def tiny(**options: Any) -> Captured:
+    torch.manual_seed(0)
+    return captured(Tiny().eval(), *tiny_call(), options=options)
+
+
+def after(found: Captured, *passes: Pass) -> tuple[str, list[PassResult], fx.GraphModule]:
+    """The IR without the weights' inputs, after the passes."""
+    graph = fx.Graph()
+    graph.output(graph.graph_copy(found.capture.gm.graph, {}))
+    gm = fx.GraphModule(found.capture.gm, graph)
+    results = [step.run(gm, found.plan) for step in passes]
+    gm.recompile()
+    check(gm, "the test")
+    return ir.render(gm.graph, only=lambda node: node.name not in found.capture.state), results, gm
+
+
+def test_the_captured_graph() -> None:
+    text, _, _ = after(tiny())
+    assert_expected_inline(text, """\
+%arg0_1: f32[1] = input
+%arg2_1: f32[1, 10, 2] = input
+%unsqueeze: f32[1, 1] = unsqueeze.default(%arg0_1, 1)
+%sin: f32[1, 1] = sin.default(%unsqueeze)
+%linear: f32[1, 2] = linear.default(%sin, %arg1_1)
+%unsqueeze_1: f32[1, 1, 2] = unsqueeze.default(%linear, 1)
+%transpose: f32[1, 2, 10] = transpose.int(%arg2_1, 1, 2)
+%linear_1: f32[1, 2, 10] = linear.default(%transpose, %arg3_1)
+%transpose_1: f32[1, 10, 2] = transpose.int(%linear_1, 1, 2)
+%mul: f32[1, 10, 2] = mul.Tensor(%unsqueeze_1, %transpose_1)
+%add: f32[1, 10, 2] = add.Tensor(%arg2_1, %mul)
+%linear_2: f32[1, 10, 2] = linear.default(%add, %arg4_1)
+%relu: f32[1, 10, 2] = relu.default(%linear_2)
+%mul_1: f32[1, 10, 2] = mul.Tensor(%unsqueeze_1, %relu)
+%add_1: f32[1, 10, 2] = add.Tensor(%add, %mul_1)
+%linear_3: f32[1, 10, 2] = linear.default(%add_1, %arg5_1)
+return [%linear_3]""")
+
+
+def test_store_values_returns_features_and_stream() -> None:
+    text, (result,), _ = after(tiny(), StoreValues(Mode.FULL))
+    assert result == PassResult(3)
+    assert_expected_inline(last_lines(text, 3), """\
+%linear_3: f32[1, 10, 2] = linear.default(%add_1, %arg5_1)
+%clone_default: f32[1, 10, 2] = clone.default(%transpose_1, memory_format=torch.contiguous_format)
+return [%linear_3, %clone_default, %relu, %add_1]""")
+
+
+def test_store_values_copies_what_shares_memory_with_a_result() -> None:
+    class Returns(Tiny):
+        def forward(self, x: torch.Tensor, t: torch.Tensor) -> Any:
+            gate = self.clock(t[:, None].sin())[:, None]
+            feature = self.mlp(x)
+            return self.leave(x + gate * feature), feature
+
+    found = captured(Returns().eval(), *tiny_call(), options={"order": "conservative"})
+    full = rewrite(found.capture.gm, found.plan, Mode.FULL)[0]
+    results = full(*[torch.randn(node.meta["val"].shape) for node in ir.placeholders(found.capture.gm.graph)])
+    pointers = [tensor.data_ptr() for tensor in results]
+    assert len(set(pointers)) == len(pointers) == 3
+
+
+def test_declare_inputs_adds_caches_then_indices() -> None:
+    text, (result,), gm = after(tiny(), DeclareInputs(Mode.CONSERVATIVE))
+    assert result == PassResult(3)
+    assert [node.name for node in ir.placeholders(gm.graph)][-3:] == [
+        "cache_transpose_1",
+        "cache_relu",
+        "selected_1_of_10",
+    ]
+    assert_expected_inline("\n".join(line for line in text.splitlines() if "input" in line), """\
+%arg0_1: f32[1] = input
+%arg2_1: f32[1, 10, 2] = input
+%cache_transpose_1: f32[1, 10, 2] = input
+%cache_relu: f32[1, 10, 2] = input
+%selected_1_of_10: i64[1, 1] = input""")
+
+
+def test_reuse_features_replaces_the_feature_and_nothing_else() -> None:
+    text, (_, result), _ = after(tiny(), DeclareInputs(Mode.CONSERVATIVE), ReuseFeatures())
+    assert result == PassResult(1, (("add_1", "its tokens are recomputed"),))
+    assert_expected_inline(text, """\
+%arg0_1: f32[1] = input
+%arg2_1: f32[1, 10, 2] = input
+%cache_transpose_1: f32[1, 10, 2] = input
+%cache_relu: f32[1, 10, 2] = input
+%selected_1_of_10: i64[1, 1] = input
+%unsqueeze: f32[1, 1] = unsqueeze.default(%arg0_1, 1)
+%sin: f32[1, 1] = sin.default(%unsqueeze)
+%linear: f32[1, 2] = linear.default(%sin, %arg1_1)
+%unsqueeze_1: f32[1, 1, 2] = unsqueeze.default(%linear, 1)
+%transpose: f32[1, 2, 10] = transpose.int(%arg2_1, 1, 2)
+%linear_1: f32[1, 2, 10] = linear.default(%transpose, %arg3_1)
+%transpose_1: f32[1, 10, 2] = transpose.int(%linear_1, 1, 2)
+%mul: f32[1, 10, 2] = mul.Tensor(%unsqueeze_1, %cache_transpose_1)
+%add: f32[1, 10, 2] = add.Tensor(%arg2_1, %mul)
+%linear_2: f32[1, 10, 2] = linear.default(%add, %arg4_1)
+%relu: f32[1, 10, 2] = relu.default(%linear_2)
+%mul_1: f32[1, 10, 2] = mul.Tensor(%unsqueeze_1, %relu)
+%add_1: f32[1, 10, 2] = add.Tensor(%add, %mul_1)
+%linear_3: f32[1, 10, 2] = linear.default(%add_1, %arg5_1)
+return [%linear_3]""")
+
+
+def test_recompute_tokens_gathers_computes_and_writes_back() -> None:
+    text, (_, result), _ = after(tiny(), DeclareInputs(Mode.CONSERVATIVE), RecomputeTokens())
+    assert result == PassResult(1, (("add", "linear mixes tokens on every path"),))
+    assert_expected_inline(text, """\
+%arg0_1: f32[1] = input
+%arg2_1: f32[1, 10, 2] = input
+%cache_transpose_1: f32[1, 10, 2] = input
+%cache_relu: f32[1, 10, 2] = input
+%selected_1_of_10: i64[1, 1] = input
+%unsqueeze: f32[1, 1] = unsqueeze.default(%arg0_1, 1)
+%sin: f32[1, 1] = sin.default(%unsqueeze)
+%linear: f32[1, 2] = linear.default(%sin, %arg1_1)
+%unsqueeze_1: f32[1, 1, 2] = unsqueeze.default(%linear, 1)
+%transpose: f32[1, 2, 10] = transpose.int(%arg2_1, 1, 2)
+%linear_1: f32[1, 2, 10] = linear.default(%transpose, %arg3_1)
+%transpose_1: f32[1, 10, 2] = transpose.int(%linear_1, 1, 2)
+%mul: f32[1, 10, 2] = mul.Tensor(%unsqueeze_1, %transpose_1)
+%add: f32[1, 10, 2] = add.Tensor(%arg2_1, %mul)
+%linear_2: f32[1, 10, 2] = linear.default(%add, %arg4_1)
+%relu: f32[1, 10, 2] = relu.default(%linear_2)
+%select_int: i64[1] = select.int(%selected_1_of_10, 0, 0)
+%index_select_default: f32[1, 1, 2] = index_select.default(%add, 1, %select_int)
+%linear_default: f32[1, 1, 2] = linear.default(%index_select_default, %arg4_1)
+%relu_default: f32[1, 1, 2] = relu.default(%linear_default)
+%fresh_relu: f32[1, 10, 2] = index_copy_.default(%cache_relu, 1, %select_int, %relu_default)
+%mul_1: f32[1, 10, 2] = mul.Tensor(%unsqueeze_1, %fresh_relu)
+%add_1: f32[1, 10, 2] = add.Tensor(%add, %mul_1)
+%linear_3: f32[1, 10, 2] = linear.default(%add_1, %arg5_1)
+return [%linear_3]""")
+
+
+def test_recompute_tokens_refuses_where_no_token_is_fresh() -> None:
+    found = tiny(cache_ratio=0.95)
+    _, (_, result), _ = after(found, DeclareInputs(Mode.CONSERVATIVE), RecomputeTokens())
+    assert result.count == 0
+    assert ("add_1", "no token is recomputed at this cache ratio") in result.refusals
+
+
+def test_recompute_tokens_moves_only_the_selected_tokens() -> None:
+    found = tiny(cache_ratio=0.7)
+    gm = rewrite(found.capture.gm, found.plan, Mode.CONSERVATIVE)[0]
+    values = [torch.randn(node.meta["val"].shape) for node in ir.placeholders(found.capture.gm.graph)]
+    mixed, mlp, chosen = torch.randn(1, 10, 2), torch.randn(1, 10, 2), torch.tensor([[1, 4, 7]])
+    written = mlp.clone()
+    gm(*values, mixed, written, chosen)
+    moved = (written != mlp).any(dim=2)[0].nonzero().flatten().tolist()
+    assert set(moved) <= {1, 4, 7}
+    assert moved
+
+
+def test_cut_stream_feeds_the_final_layer_from_the_cache() -> None:
+    text, results, _ = after(tiny(), DeclareInputs(Mode.AGGRESSIVE), CutStream(), DropDeadCode())
+    assert results[1] == PassResult(1)
+    assert_expected_inline(text, """\
+%arg0_1: f32[1] = input
+%arg2_1: f32[1, 10, 2] = input
+%cache_add_1: f32[1, 10, 2] = input
+%linear_3: f32[1, 10, 2] = linear.default(%cache_add_1, %arg5_1)
+return [%linear_3]""")
+
+
+def test_drop_dead_code_keeps_writes_and_inputs() -> None:
+    found = tiny()
+    before, _, _ = after(found, DeclareInputs(Mode.CONSERVATIVE), RecomputeTokens(), ReuseFeatures())
+    text, results, gm = after(found, DeclareInputs(Mode.CONSERVATIVE), RecomputeTokens(), ReuseFeatures(), DropDeadCode())
+    assert results[-1].count == len(before.splitlines()) - len(text.splitlines())
+    assert sum(node.target is aten.index_copy_.default for node in gm.graph.nodes) == 1
+    assert_expected_inline(text, """\
+%arg0_1: f32[1] = input
+%arg2_1: f32[1, 10, 2] = input
+%cache_transpose_1: f32[1, 10, 2] = input
+%cache_relu: f32[1, 10, 2] = input
+%selected_1_of_10: i64[1, 1] = input
+%unsqueeze: f32[1, 1] = unsqueeze.default(%arg0_1, 1)
+%sin: f32[1, 1] = sin.default(%unsqueeze)
+%linear: f32[1, 2] = linear.default(%sin, %arg1_1)
+%unsqueeze_1: f32[1, 1, 2] = unsqueeze.default(%linear, 1)
+%mul: f32[1, 10, 2] = mul.Tensor(%unsqueeze_1, %cache_transpose_1)
+%add: f32[1, 10, 2] = add.Tensor(%arg2_1, %mul)
+%select_int: i64[1] = select.int(%selected_1_of_10, 0, 0)
+%index_select_default: f32[1, 1, 2] = index_select.default(%add, 1, %select_int)
+%linear_default: f32[1, 1, 2] = linear.default(%index_select_default, %arg4_1)
+%relu_default: f32[1, 1, 2] = relu.default(%linear_default)
+%fresh_relu: f32[1, 10, 2] = index_copy_.default(%cache_relu, 1, %select_int, %relu_default)
+%mul_1: f32[1, 10, 2] = mul.Tensor(%unsqueeze_1, %fresh_relu)
+%add_1: f32[1, 10, 2] = add.Tensor(%add, %mul_1)
+%linear_3: f32[1, 10, 2] = linear.default(%add_1, %arg5_1)
+return [%linear_3]""")
+    assert DropDeadCode().run(gm, found.plan) == PassResult(0)
+
+
+def test_the_spec_rejects_a_write_to_an_argument() -> None:
+    _, _, gm = after(tiny())
+    x = next(node for node in ir.placeholders(gm.graph) if node.meta["argument"] == "x")
+    output = ir.output_node(gm.graph)
+    with gm.graph.inserting_before(output):
+        write = gm.graph.call_function(aten.relu_.default, (x,))
+    write.meta["val"] = x.meta["val"]
+    with pytest.raises(SpecError, match=r"only a cache may be written to\n(.|\n)*relu_"):
+        check(gm, "the test")
+
+
+def test_the_spec_rejects_a_value_without_a_shape() -> None:
+    _, _, gm = after(tiny())
+    next(node for node in gm.graph.nodes if node.op == "call_function").meta.pop("val")
+    with pytest.raises(SpecError, match="no shape is known"):
+        check(gm, "the test")
+
+
+def last_lines(text: str, count: int) -> str:
+    return "\n".join(text.splitlines()[-count:])

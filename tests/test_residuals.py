@@ -1,0 +1,105 @@
+"""What is a branch and what only looks like one, structure by structure."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from helpers import captured
+from tiny import Tiny, tiny_call
+from torch import Tensor, nn
+
+from duca_compile.facts import Facts
+
+
+class Shaped(nn.Module):
+    """A model around one body, so that a test shows nothing but the structure it is about."""
+
+    def __init__(self, body: Callable[["Shaped", Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.body = body
+        self.clock = nn.Linear(1, 8)
+        self.a, self.b, self.c, self.d = (nn.Linear(8, 8) for _ in range(4))
+        self.norm = nn.LayerNorm(8)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.body(self, x, self.clock(t[:, None].sin())[:, None])
+
+
+def facts(body: Callable[[Shaped, Tensor, Tensor], Tensor]) -> Facts:
+    return captured(Shaped(body).eval(), torch.randn(2, 6, 8), torch.full((2,), 0.5)).facts
+
+
+def gelu(x: Tensor) -> Tensor:
+    return torch.nn.functional.gelu(x)
+
+
+@pytest.mark.parametrize(
+    ("body", "branches"),
+    [
+        pytest.param(lambda m, x, g: x + m.a(m.norm(x)), 1, id="no gate"),
+        pytest.param(lambda m, x, g: m.a(x) * g.tanh() + x, 1, id="tanh gate, operands swapped"),
+        pytest.param(lambda m, x, g: x + (1 - g) * m.a(x), 1, id="one minus gate"),
+        pytest.param(lambda m, x, g: x + g * (0.5 * m.a(x)), 1, id="gate and scale"),
+        pytest.param(lambda m, x, g: torch.addcmul(x, g, m.a(x)), 1, id="addcmul"),
+        pytest.param(lambda m, x, g: (x.double() + (g * m.a(x)).double()).float(), 1, id="an island of higher precision"),
+        pytest.param(lambda m, x, g: (x + g * m.a(x)).clamp(-9, 9) + m.b(x), 1, id="clamp, then an addition of two bodies"),
+        pytest.param(lambda m, x, g: m.norm(x + m.a(x)) + m.b(m.norm(x + m.a(x))), 2, id="post-norm"),
+        pytest.param(lambda m, x, g: x + g * m.b(m.norm(x + g * m.a(x))), 2, id="the inner sum never enters the stream"),
+        pytest.param(lambda m, x, g: x + g * (m.a(x) + m.b(x)), 1, id="two parallel bodies under one gate"),
+    ],
+)  # fmt: skip
+def test_branches(body: Callable[[Shaped, Tensor, Tensor], Tensor], branches: int) -> None:
+    found = facts(lambda m, x, g: m.d(body(m, m.c(x), g)))
+    assert len(found.branches) == branches
+
+
+def test_the_feature_is_what_the_gate_multiplies() -> None:
+    (branch,) = facts(lambda m, x, g: m.d(x + (1 - g.tanh()) * (m.a(x) * 0.5))).branches
+    assert branch.feature.startswith("linear")
+    assert len(branch.gates) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(lambda m, x, g: x + g, id="a modulation"),
+        pytest.param(lambda m, x, g: x + torch.arange(6.0)[None, :, None], id="a position embedding"),
+        pytest.param(lambda m, x, g: x * g.cos() + x.flip(-1) * g.sin(), id="a rotary embedding"),
+        pytest.param(lambda m, x, g: m.a(x) + m.c(m.b(x)), id="a LoRA"),
+        pytest.param(lambda m, x, g: x + x.mean(1, keepdim=True).expand(2, 6, 8), id="no matrix product"),
+    ],
+)
+def test_additions_that_are_no_branches(body: Callable[[Shaped, Tensor, Tensor], Tensor]) -> None:
+    """One true branch beside, so that the graph itself is not refused."""
+    found = facts(lambda m, x, g: m.d(body(m, x + m.d(gelu(x)), g)))
+    assert len(found.branches) == 1
+
+
+def test_a_long_skip_is_refused_with_its_reason() -> None:
+    def body(m: Shaped, x: Tensor, g: Tensor) -> Tensor:
+        first = x + m.a(x)
+        second = first + m.b(first)
+        third = second + m.c(second)
+        return m.d(third + first)
+
+    found = facts(body)
+    assert len(found.branches) == 3
+    assert [reason for _, reason in found.refusals] == ["adds two values of a stream: a long skip, not a branch"]
+
+
+def test_a_projected_long_skip_is_refused_with_its_reason() -> None:
+    def body(m: Shaped, x: Tensor, g: Tensor) -> Tensor:
+        first = x + m.a(x)
+        second = first + m.b(first)
+        third = second + m.c(second)
+        return m.d(first + m.a(third))
+
+    found = facts(body)
+    assert len(found.branches) == 3
+    assert [reason for _, reason in found.refusals] == ["a long skip over 2 branches, not a branch"]
+
+
+def test_a_body_that_mixes_says_where() -> None:
+    mixing, tokenwise = captured(Tiny().eval(), *tiny_call()).facts.branches
+    assert mixing.refusal == "linear mixes tokens on every path"
+    assert tokenwise.refusal is None

@@ -1,0 +1,170 @@
+"""Soundness of the token rules: perturb one token of a source, and only what the rules allow may move."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from duca_compile import ir
+from duca_compile.token_rules import Place, rule
+
+Op = Callable[[Tensor], Tensor]
+TOKENS = 5
+
+
+def weight(*size: int) -> Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(math.prod(size)))
+
+
+def scale_rows(x: Tensor) -> Tensor:
+    return x * weight(*x.shape[1:])
+
+
+def attend(x: Tensor) -> Tensor:
+    return torch.nn.functional.scaled_dot_product_attention(x, x.flip(0), x.flip(0)) if x.dim() > 2 else x
+
+
+def cross(x: Tensor) -> Tensor:
+    keys = weight(3, x.shape[-1])
+    return torch.nn.functional.scaled_dot_product_attention(x, keys.expand(*x.shape[:-2], 3, -1), keys.expand(*x.shape[:-2], 3, -1))
+
+
+def merge(at: int) -> Op:
+    return lambda x: x.flatten(at % (x.dim() - 1), at % (x.dim() - 1) + 1) if x.dim() > 2 else x
+
+
+def split(at: int) -> Op:
+    def apply(x: Tensor) -> Tensor:
+        dim = at % x.dim()
+        factor = next((f for f in (2, 3, 5) if x.shape[dim] % f == 0), 1)
+        return x.unflatten(dim, (factor, x.shape[dim] // factor)) if x.dim() < 5 else x
+
+    return apply
+
+
+OPS: dict[str, Op] = {
+    "gelu": torch.nn.functional.gelu,
+    "add one": lambda x: x + 1,
+    "clamp": lambda x: x.clamp(-1, 1),
+    "scale rows": scale_rows,
+    "add itself": lambda x: x + x.roll(1, -1),
+    "double": lambda x: x.double().float(),
+    "linear": lambda x: torch.nn.functional.linear(x, weight(x.shape[-1], x.shape[-1])),
+    "widen": lambda x: torch.nn.functional.linear(x, weight(6, x.shape[-1])),
+    "layer norm": lambda x: torch.nn.functional.layer_norm(x, x.shape[-1:]),
+    "layer norm over two": lambda x: torch.nn.functional.layer_norm(x, x.shape[-2:]),
+    "rms norm": lambda x: torch.nn.functional.rms_norm(x, x.shape[-1:]),
+    "softmax last": lambda x: x.softmax(-1),
+    "softmax first": lambda x: x.softmax(0),
+    "swap first": lambda x: x.transpose(0, 1),
+    "swap last": lambda x: x.transpose(-1, -2),
+    "reverse dims": lambda x: x.permute(*reversed(range(x.dim()))),
+    "merge 0": merge(0),
+    "merge 1": merge(1),
+    "split 0": split(0),
+    "split 1": split(1),
+    "split 2": split(2),
+    "chunk and swap": lambda x: torch.cat(x.chunk(2, -1)[::-1], -1),
+    "chunk along tokens": lambda x: torch.cat(x.chunk(2, 1)[::-1], 1),
+    "unbind and stack": lambda x: torch.stack(x.unbind(0)[::-1], 0),
+    "stack elsewhere": lambda x: torch.stack([x, -x], 1) if x.dim() < 5 else x,
+    "unsqueeze": lambda x: x.unsqueeze(1).expand(*x.shape[:1], 2, *x.shape[1:]) if x.dim() < 5 else x,
+    "select": lambda x: x.select(0, 0) if x.dim() > 2 else x,
+    "slice last": lambda x: x[..., 1:] if x.shape[-1] > 2 else x,
+    "slice first": lambda x: x[:-1] if x.shape[0] > 1 else x,
+    "mean kept": lambda x: x - x.mean(-1, keepdim=True),
+    "mean over the first": lambda x: x - x.mean(0, keepdim=True),
+    "sum": lambda x: x.sum(1) if x.dim() > 2 else x,
+    "gram": lambda x: x @ x.transpose(-1, -2),
+    "matmul left": lambda x: weight(4, x.shape[-2]) @ x,
+    "matmul right": lambda x: x @ weight(x.shape[-1], 4),
+    "self-attention": attend,
+    "cross-attention": cross,
+    "cumulative sum": lambda x: x.cumsum(1),
+    "sort": lambda x: x.sort(-1).values,
+}
+
+
+def dependence(graph: fx.Graph, place: Place) -> dict[fx.Node, set[Place] | None]:
+    """What of each input the tokens at `place` of the result read: the same tokens at these places, or (None) all."""
+    result = ir.output_node(graph).all_input_nodes[0]
+    reads: dict[fx.Node, set[Place] | None] = {}
+    seen: set[tuple[fx.Node, Place | None]] = set()
+    stack: list[tuple[fx.Node, Place | None]] = [(result, place)]
+    while stack:
+        node, at = stack.pop()
+        if (node, at) in seen:
+            continue
+        seen.add((node, at))
+        if node.op == "placeholder":
+            known = reads.setdefault(node, set())
+            reads[node] = None if at is None or known is None else known | {at}
+            continue
+        needed = rule(node, at) if at is not None else None
+        for operand in node.all_input_nodes:
+            stack.append((operand, needed.get(operand) if needed is not None else None))
+    return reads
+
+
+def tokens_first(value: Tensor, place: Place) -> Tensor:
+    """`value` with its tokens as the first dimension."""
+    size = value.shape
+    apart = value.reshape(*size[: place.dim], place.outer, place.tokens, place.inner, *size[place.dim + 1 :])
+    return apart.movedim(place.dim + 1, 0)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    names=st.lists(st.sampled_from(sorted(OPS)), min_size=1, max_size=7),
+    dim=st.integers(0, 4),
+    token=st.integers(0, TOKENS - 1),
+    dims=st.permutations([2, TOKENS, 4]),
+)
+def test_perturbing_a_token_moves_only_that_token(names: list[str], dim: int, token: int, dims: list[int]) -> None:
+    def run(x: Tensor) -> Tensor:
+        for name in names:
+            x = OPS[name](x)
+        return x
+
+    x = torch.randn(dims)
+    gm = make_fx(run, tracing_mode="fake", pre_dispatch=True)(x)
+    result = run(x)
+    for at in range(result.dim()):
+        for outer in range(1, result.shape[at] + 1):
+            if result.shape[at] % (outer * TOKENS) == 0:
+                check_place(gm.graph, run, x, Place(at, TOKENS, outer, result.shape[at] // outer // TOKENS), token)
+
+
+def check_place(graph: fx.Graph, run: Op, x: Tensor, place: Place, token: int) -> None:
+    source = ir.placeholders(graph)[0]
+    reads = dependence(graph, place).get(source, set())
+    if reads is not None and len(reads) == 1:
+        (origin,) = reads
+        perturbed = x.clone()
+        apart = tokens_first(perturbed, origin)
+        assert apart.data_ptr() == perturbed.data_ptr(), "a view, so that writing to it perturbs the source"
+        apart[token] += 1.5
+        change = tokens_first(run(perturbed) - run(x), place).abs().flatten(1).amax(1)
+        others = [other for other in range(TOKENS) if other != token]
+        assert float(change[others].max()) == 0, (place, origin, ir.render(graph))
+    elif not reads and reads is not None:
+        assert torch.equal(run(torch.randn_like(x)), run(x)), ir.render(graph)
+
+
+def test_the_table_finds_what_it_should() -> None:
+    """Guards the soundness test against a table that refuses everything."""
+
+    def body(x: Tensor) -> Tensor:
+        hidden = torch.nn.functional.linear(torch.nn.functional.layer_norm(x, x.shape[-1:]), weight(8, x.shape[-1]))
+        return torch.nn.functional.linear(torch.nn.functional.gelu(hidden), weight(4, 8))
+
+    x = torch.randn(2, TOKENS, 4)
+    graph = make_fx(body, tracing_mode="fake", pre_dispatch=True)(x).graph
+    (read,) = dependence(graph, Place(1, TOKENS)).values()
+    assert read == {Place(1, TOKENS)}
+    attention = make_fx(attend, tracing_mode="fake", pre_dispatch=True)(x).graph
+    assert None in dependence(attention, Place(1, TOKENS)).values()

@@ -1,0 +1,66 @@
+"""Fails clearly when torch changes a private API that we lean on."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from duca_compile import ir, torch_private
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.register_buffer("shift", torch.ones(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.linear(x) + self.shift
+        y += 1
+        return torch.nn.functional.scaled_dot_product_attention(y, y, y)
+
+
+def seen_by_backend(model: Any, *args: Any) -> tuple[Any, Any, Any]:
+    found: list[Any] = []
+
+    def collect(gm: Any, inputs: Any) -> Any:
+        found.append((gm, inputs, torch_private.frame_module()))
+        return gm.forward
+
+    torch.compile(model, backend=collect)(*args)
+    (only,) = found
+    return only
+
+
+def test_export_is_functional_pre_dispatch_aten() -> None:
+    gm, inputs, _ = seen_by_backend(Small().eval(), torch.randn(2, 3, 4))
+    exported, lifted, mutates = torch_private.export_functional(gm, inputs)
+    packets = [str(ir.packet(node)) for node in exported.graph.nodes if node.op == "call_function"]
+    assert "aten.linear" in packets
+    assert "aten.scaled_dot_product_attention" in packets
+    assert not any(packet.endswith("_") for packet in packets)
+    assert (lifted, mutates) == ([], False)
+
+
+def test_parameters_and_buffers_are_told_from_arguments() -> None:
+    state: list[bool] = []
+
+    def collect(gm: Any, inputs: Any) -> Any:
+        state.extend(torch_private.is_module_state(node) for node in ir.placeholders(gm.graph))
+        return gm.forward
+
+    torch.compile(Small().eval(), backend=collect)(torch.randn(2, 3, 4))
+    assert sorted(state) == [False, True, True, True]
+
+
+def test_the_compiled_module_is_known_by_its_frame() -> None:
+    model = Small().eval()
+    assert seen_by_backend(model, torch.randn(2, 3, 4))[2] is model
+    assert seen_by_backend(lambda x: x.sin(), torch.randn(3))[2] is None
+    assert torch_private.frame_module() is None
+
+
+def test_inner_compilers_are_found() -> None:
+    assert callable(torch_private.inner_compiler("inductor", None))
+    assert callable(torch_private.inner_compiler("inductor", "max-autotune"))
+    assert torch_private.inner_compiler(len, None) is len

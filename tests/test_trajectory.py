@@ -1,0 +1,194 @@
+"""Caches are reused only within one trajectory."""
+
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from helpers import compiled
+from models import example_dit, noise
+from torch import Tensor, nn
+
+import duca_compile
+from duca_compile import Mode
+
+F, C, A = Mode.FULL, Mode.CONSERVATIVE, Mode.AGGRESSIVE
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    return example_dit()
+
+
+class Generation:
+    """Calls one compiled model and tells which modes its calls ran in."""
+
+    def __init__(self, model: nn.Module, fast: Any, labels: Tensor) -> None:
+        self.model, self.fast, self.labels = model, fast, labels
+
+    def modes(self, timesteps: list[float]) -> list[Mode]:
+        return [self.mode(t) for t in timesteps]
+
+    def mode(self, t: float | list[float]) -> Mode:
+        before = duca_compile.stats(self.model).steps
+        clock = torch.full((2,), t) if isinstance(t, float) else torch.tensor(t)
+        got = self.fast(noise(2, 1, 8, 8), clock, self.labels)
+        after = duca_compile.stats(self.model).steps
+        (mode,) = [mode for mode in Mode if after[mode] > before[mode]]
+        if mode is F:
+            assert torch.equal(got, self.model(noise(2, 1, 8, 8), clock, self.labels))
+        return mode
+
+
+@pytest.fixture
+def generation(model: nn.Module) -> Generation:
+    return Generation(model, compiled(model), torch.tensor([1, 2]))
+
+
+def test_one_generation(generation: Generation) -> None:
+    assert generation.modes([900.0, 800.0, 700.0, 600.0, 500.0, 400.0]) == [F, C, A, C, A, F]
+
+
+def test_a_second_generation_starts_full(generation: Generation, model: nn.Module) -> None:
+    generation.modes([900.0, 800.0, 700.0])
+    assert generation.modes([900.0, 800.0]) == [F, C]
+    assert duca_compile.stats(model).resets == {"timestep jumped back": 1}
+
+
+def test_the_same_timestep_again_is_no_new_step(generation: Generation) -> None:
+    assert generation.modes([900.0, 900.0, 900.0, 800.0, 800.0, 700.0]) == [F, F, F, C, F, A]
+
+
+def test_an_aborted_generation_leaves_nothing_behind(generation: Generation) -> None:
+    generation.modes([900.0])
+    assert generation.modes([950.0, 850.0]) == [F, C]
+
+
+def test_a_leap_is_doubted(generation: Generation, model: nn.Module) -> None:
+    assert generation.modes([900.0, 880.0, 860.0, 500.0, 480.0]) == [F, C, A, F, C]
+    assert duca_compile.stats(model).resets == {"timestep leapt ahead": 1}
+
+
+def test_a_single_call_at_the_end_does_not_open_an_upward_generation(generation: Generation) -> None:
+    assert generation.modes([10.0, 900.0, 800.0, 700.0]) == [F, F, C, A]
+
+
+def test_a_model_that_counts_up_is_believed_from_its_second_move(generation: Generation) -> None:
+    assert generation.modes([0.0, 100.0, 200.0, 300.0, 400.0]) == [F, F, C, A, C]
+
+
+def test_samples_at_different_timesteps_must_move_together(generation: Generation) -> None:
+    together = [[900.0, 700.0], [880.0, 690.0], [860.0, 680.0]]
+    assert [generation.mode(t) for t in together] == [F, C, A]
+    assert generation.mode([840.0, 690.0]) is F
+
+
+def test_other_conditioning_is_another_trajectory(model: nn.Module) -> None:
+    fast = compiled(model)
+    one, two = Generation(model, fast, torch.tensor([1, 2])), Generation(model, fast, torch.tensor([1, 2]))
+    assert [one.mode(900.0), two.mode(900.0), one.mode(800.0), two.mode(800.0)] == [F, F, C, C]
+
+
+def test_interleaved_trajectories_equal_separate_ones(model: nn.Module) -> None:
+    """Guidance in two calls a step: the conditional and the empty label."""
+    steps = [900.0, 880.0, 860.0, 840.0]
+
+    def run(fast: Any, labels: list[Tensor]) -> list[Tensor]:
+        return [fast(noise(2, 1, 8, 8), torch.full((2,), t), label) for t in steps for label in labels]
+
+    labels = [torch.tensor([1, 2]), torch.tensor([10, 10])]
+    together = run(compiled(model), labels)
+    for index, label in enumerate(labels):
+        torch._dynamo.reset()
+        for got, want in zip(together[index::2], run(compiled(model), [label]), strict=True):
+            assert torch.equal(got, want)
+
+
+def change_labels(generation: Generation) -> None:
+    generation.labels.copy_(torch.tensor([3, 4]))
+
+
+def replace_labels(generation: Generation) -> None:
+    generation.labels = generation.labels.clone()
+
+
+def change_weights(generation: Generation) -> None:
+    next(generation.model.parameters()).mul_(1.5)
+
+
+@pytest.mark.parametrize("change", [change_labels, replace_labels, change_weights])
+def test_a_change_starts_over(generation: Generation, change: Callable[[Generation], None]) -> None:
+    assert generation.modes([900.0, 880.0]) == [F, C]
+    change(generation)
+    assert generation.modes([860.0, 840.0]) == [F, C]
+
+
+def test_caches_die_with_their_conditioning(generation: Generation, model: nn.Module) -> None:
+    generation.modes([900.0, 880.0])
+    held = duca_compile.stats(model)
+    assert held.trajectories == 1
+    assert held.bytes > 0
+    generation.labels = torch.tensor([5, 6])
+    gc.collect()
+    assert duca_compile.stats(model).bytes == 0
+
+
+def test_reset_drops_the_caches(generation: Generation, model: nn.Module) -> None:
+    generation.modes([900.0, 880.0])
+    duca_compile.reset(model)
+    assert duca_compile.stats(model).bytes == 0
+    assert generation.modes([860.0]) == [F]
+
+
+def test_the_number_of_trajectories_is_bounded(model: nn.Module) -> None:
+    fast = compiled(model)
+    alive = [Generation(model, fast, torch.tensor([1, 2])) for _ in range(9)]
+    for each in alive:
+        each.mode(900.0)
+    assert duca_compile.stats(model).trajectories == 4
+    assert alive[0].mode(880.0) is F
+
+
+def test_an_exception_inside_a_step_forgets_the_trajectory(
+    generation: Generation, model: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from duca_compile import registry
+
+    generation.modes([900.0, 890.0, 888.0])
+    (dispatcher,) = registry.dispatchers(model)
+
+    def interrupted(*inputs: Any) -> list[Any]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dispatcher.graphs[C], "_run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            generation.mode(886.0)
+        assert duca_compile.stats(model).trajectories == 0
+    assert generation.modes([884.0, 882.0]) == [F, C]
+
+
+def test_inference_mode_tensors_have_no_version_and_are_never_trusted(model: nn.Module) -> None:
+    with torch.inference_mode():
+        assert Generation(model, compiled(model), torch.tensor([1, 2])).modes([900.0, 880.0]) == [F, F]
+
+
+def test_a_changed_shape_is_another_graph_with_its_own_caches(model: nn.Module) -> None:
+    fast = compiled(model, strict=False)
+    for batch in (2, 1):
+        call = noise(batch, 1, 8, 8), torch.full((batch,), 900.0 - batch), torch.ones(batch, dtype=torch.int64)
+        assert torch.equal(fast(*call), model(*call))
+    assert duca_compile.stats(model).graphs == 2
+    assert duca_compile.stats(model).steps[F] == 2
+
+
+def test_a_shape_that_becomes_dynamic_runs_plain(model: nn.Module) -> None:
+    """Dynamo makes a size symbolic once it has seen two of them; `dynamic=False` keeps every shape accelerated."""
+    fast = torch.compile(model, backend="duca", options={"inner": "eager"})
+    two, three = (
+        (noise(batch, 1, 8, 8), torch.full((batch,), 900.0), torch.ones(batch, dtype=torch.int64)) for batch in (2, 3)
+    )
+    fast(*two)
+    with pytest.warns(duca_compile.DucaWarning, match="dynamic=False"):
+        assert torch.equal(fast(*three), model(*three))
