@@ -1,0 +1,48 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+export HF_HUB_OFFLINE := 1
+
+.PHONY: demo test test-all lint quality train dataset clean
+
+demo: $(VENV)/.demo
+	$(RUN) examples/demo.py
+
+test: $(VENV)/.test lint
+	$(RUN) -m pytest -q
+
+test-all: $(VENV)/.test lint
+	$(RUN) -m pytest -q -m "slow or not slow"
+
+lint: $(VENV)/.test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+quality: $(VENV)/.demo dataset
+	$(RUN) benchmarks/quality.py
+
+train: $(VENV)/.demo dataset
+	$(RUN) examples/train_dit.py
+	$(RUN) examples/classifier.py
+
+dataset:
+	@test -d $${FASHION_MNIST:-/usr/share/datasets/fashion-mnist} \
+	|| { echo "the data set is missing: apt-get update && apt-get install dataset-fashion-mnist"; exit 1; }
+
+$(VENV)/bin/pip:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(VENV)/bin/pip pyproject.toml constraints.txt
+	$(VENV)/bin/pip install --quiet torch -c constraints.txt
+	$(VENV)/bin/pip install --quiet -c constraints.txt -e ".[examples]"
+	touch $@
+
+$(VENV)/.test: $(VENV)/bin/pip pyproject.toml constraints.txt
+	$(VENV)/bin/pip install --quiet torch -c constraints.txt
+	$(VENV)/bin/pip install --quiet -c constraints.txt -e ".[examples,test]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) output build *.egg-info
