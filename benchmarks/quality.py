@@ -22,12 +22,12 @@ from torch import Tensor
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "examples"))
-from classifier import trained_classifier  # noqa: E402
-from fashion import load  # noqa: E402
-from sampling import initial_noise, sample, trained_dit  # noqa: E402
+from classifier import trained_classifier
+from fashion import load
+from sampling import initial_noise, sample, trained_dit
 
-import duca_compile  # noqa: E402
-from duca_compile import Mode  # noqa: E402
+import duca_compile
+from duca_compile import Mode
 
 RESULTS = Path(__file__).parent / "results"
 CHUNK = 50
@@ -64,7 +64,13 @@ def main() -> None:
     args = parser.parse_args()
     folder = ROOT / "output" / f"quality-{args.dtype}-{args.samples}"
     folder.mkdir(parents=True, exist_ok=True)
-    columns = TextColumn("{task.description:28}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    columns = (
+        TextColumn("{task.description:28}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns) as progress:
         for row in () if args.report_only else ROWS:
             generate(row, args.samples, getattr(torch, args.dtype), folder, progress)
@@ -79,7 +85,11 @@ def generate(row: Row, samples: int, dtype: torch.dtype, folder: Path, progress:
     model = trained_dit().to(dtype)
     options = {"cycle": 1, **(row.options or {})}
     torch._dynamo.reset()
-    compiled = torch.compile(model) if row.options is None else torch.compile(model, backend=duca_compile.duca, options=options)
+    compiled = (
+        torch.compile(model)
+        if row.options is None
+        else torch.compile(model, backend=duca_compile.duca, options=options)
+    )
     for chunk in range(len(done.images), samples // CHUNK):
         labels = torch.arange(CHUNK) % 10
         began = time.perf_counter()
@@ -111,7 +121,11 @@ def write_report(folder: Path, samples: int, dtype: str) -> None:
     judge = trained_classifier()
     real, _ = judged(judge, load("t10k")[0])
     labels = torch.arange(CHUNK).repeat(samples // CHUNK) % 10
-    outcomes = {row.name: Outcome(**torch.load(folder / f"{row.name}.pt")) for row in ROWS if (folder / f"{row.name}.pt").exists()}
+    outcomes = {
+        row.name: Outcome(**torch.load(folder / f"{row.name}.pt"))
+        for row in ROWS
+        if (folder / f"{row.name}.pt").exists()
+    }
     finished = {name: found for name, found in outcomes.items() if len(found.images) == samples // CHUNK}
     reference = finished[ROWS[0].name]
     want = torch.cat(reference.images)

@@ -77,8 +77,10 @@ def _describe_all(residuals: list[Residual], number: dict[fx.Node, int], live: L
 def _describe(residual: Residual, stream: int, live: Liveness) -> Branch:
     feature, size = residual.feature, ir.shape(residual.feature) or ()
     body = _body(feature, live)
-    found = token_path(feature, len(size) - 2, live) if len(size) in (2, 3) else (
-        f"its stream has rank {len(size)}: selection over several token dimensions is not supported yet"
+    found = (
+        token_path(feature, len(size) - 2, live)
+        if len(size) in (2, 3)
+        else (f"its stream has rank {len(size)}: selection over several token dimensions is not supported yet")
     )
     path, refusal = (None, found) if isinstance(found, str) else (found, None)
     return Branch(
@@ -101,9 +103,7 @@ def _body(feature: fx.Node, live: Liveness) -> list[fx.Node]:
     """The moving nodes between stream values and the feature, in graph order."""
 
     def outside(node: fx.Node) -> bool:
-        return node is not feature and (
-            node in live.streams or node in live.prelude or node not in live.moving
-        )
+        return node is not feature and (node in live.streams or node in live.prelude or node not in live.moving)
 
     above = ir.ancestors([feature], stop=outside)
     return [node for node in feature.graph.nodes if node in above and not outside(node)]
@@ -116,7 +116,7 @@ def _kind(body: list[fx.Node], recomputable: bool, live: Liveness) -> str:
     if not recomputable:
         return "attention"
     crossed = all(
-        ir.packet(node) is aten.scaled_dot_product_attention and not set(node.args[1:3]) & live.moving  # type: ignore
+        ir.packet(node) is aten.scaled_dot_product_attention and not set(node.args[1:3]) & live.moving
         for node in attends
     )
     return "cross-attention" if crossed else "attention + MLP"

@@ -86,7 +86,8 @@ def _fall_back(
     reason = str(error) if expected else f"{type(error).__name__} in our own analysis, please report it: {error}"
     log.debug("fallback", exc_info=error)
     warnings.warn(f"duca does not accelerate this graph: {reason}", DucaWarning, stacklevel=2)
-    return inner(gm, list(inputs))
+    compiled: Compiled = inner(gm, list(inputs))
+    return compiled
 
 
 def _state(captured: Capture, inputs: Sequence[Any]) -> list[Tensor]:

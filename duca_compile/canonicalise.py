@@ -78,15 +78,15 @@ def _plus_zero(node: fx.Node) -> Any:
 
 def _joined_slices(node: fx.Node) -> Any:
     """The one value whose adjacent pieces, all of them and in order, this `cat` joins."""
-    pieces = node.args[0]
+    pieces: Any = node.args[0]
     dim = ir.argument(node, 1, "dim", 0)
-    sources = [_piece(piece) for piece in pieces] if isinstance(pieces, (list, tuple)) else []
-    if not sources or any(found is None for found in sources):
+    found = [_piece(piece) for piece in pieces] if isinstance(pieces, (list, tuple)) else []
+    known = [piece for piece in found if piece is not None]
+    if not known or len(known) < len(found):
         return None
-    origin = sources[0][0]
+    origin, position = known[0][0], 0
     rank = len(ir.shape(origin) or ())
-    position = 0
-    for source, axis, start, stop in sources:
+    for source, axis, start, stop in known:
         if source is not origin or axis % rank != dim % rank or start != position:
             return None
         position = stop
@@ -97,14 +97,14 @@ def _piece(node: Any) -> tuple[fx.Node, int, int, int] | None:
     """(source, dim, start, stop) of a contiguous piece of `source`."""
     size = ir.shape(node)
     if ir.packet(node) is aten.slice:
-        source = node.args[0]
+        source: fx.Node = node.args[0]
         dim, start = ir.argument(node, 1, "dim", 0), ir.argument(node, 2, "start", 0) or 0
         whole = ir.shape(source)
         if ir.argument(node, 4, "step", 1) != 1 or whole is None or size is None or not isinstance(start, int):
             return None
         start = max(0, start + whole[dim] if start < 0 else start)
         return source, dim, start, start + size[dim]
-    parent = node.args[0] if node.args else None
+    parent: Any = node.args[0] if node.args else None
     if isinstance(parent, fx.Node) and ir.packet(parent) in (aten.split, aten.split_with_sizes, aten.chunk):
         dim = ir.argument(parent, 2, "dim", 0)
         sizes = [piece.shape[dim] for piece in ir.value(parent)]

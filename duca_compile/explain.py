@@ -99,7 +99,15 @@ def _print(console: Console, graph: GraphReport) -> None:
 def _branch_table(plan: Plan) -> Table:
     modes = [mode for mode in Mode if mode in plan.options.modes]
     table = Table(title=f"{len(plan.facts.blocks)} blocks, {len(plan.branches)} branches")
-    for heading in ("block", "branch", "stream", "kind", "source", *[mode.value for mode in modes], "why not token-wise"):
+    for heading in (
+        "block",
+        "branch",
+        "stream",
+        "kind",
+        "source",
+        *[mode.value for mode in modes],
+        "why not token-wise",
+    ):
         table.add_column(heading)
     for number, block in enumerate(plan.facts.blocks):
         for index in block:

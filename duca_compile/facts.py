@@ -36,7 +36,7 @@ class TokenPath:
 
 @dataclass(frozen=True)
 class Branch:
-    """One residual addition `sum = skip + gate * feature`; `body` are the nodes computed only from `skip` to `feature`."""
+    """One residual addition `sum = skip + gate * feature`; `body` are the nodes between stream values and feature."""
 
     sum: str
     skip: str

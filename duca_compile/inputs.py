@@ -17,22 +17,24 @@ def find_inputs(graph: fx.Graph, arguments: tuple[str, ...]) -> Inputs:
     timestep = _timestep(nodes, latents)
     rest = tuple(node.name for node in nodes if node not in (latents, timestep))
     spelled = {node.name: str(node.meta.get("argument", node.name)) for node in nodes}
-    return Inputs(latents and latents.name, timestep and timestep.name, rest, spelled)
+    return Inputs(latents.name if latents else None, timestep.name if timestep else None, rest, spelled)
 
 
 def _latents(graph: fx.Graph, nodes: list[fx.Node]) -> fx.Node | None:
     """The argument that the result looks like: of equal shape, or equal in all dimensions but one (the channels)."""
     results = [ir.shape(node) for node in ir.output_node(graph).all_input_nodes]
+    candidates = [node for node in nodes if len(ir.shape(node) or ()) >= 2 and ir.value(node).is_floating_point()]
     for differing in (0, 1):
-        for node in nodes:
-            have = ir.shape(node) or ()
-            if len(have) < 2 or not ir.value(node).is_floating_point():
-                continue
-            for result in results:
-                if result is not None and len(result) == len(have):
-                    if sum(a != b for a, b in zip(have, result, strict=True)) == differing:
-                        return node
+        for node in candidates:
+            if any(_differing_dims(ir.shape(node), result) == differing for result in results):
+                return node
     return None
+
+
+def _differing_dims(a: tuple[int, ...] | None, b: tuple[int, ...] | None) -> int | None:
+    if a is None or b is None or len(a) != len(b):
+        return None
+    return sum(x != y for x, y in zip(a, b, strict=True))
 
 
 def _timestep(nodes: list[fx.Node], latents: fx.Node | None) -> fx.Node | None:
@@ -50,8 +52,10 @@ def _timestep(nodes: list[fx.Node], latents: fx.Node | None) -> fx.Node | None:
 
 def _could_be_time(node: fx.Node, batch: int | None) -> bool:
     have = ir.shape(node) or ()
-    return len(have) == 0 or (len(have) == 1 and (batch is None or have[0] in (1, batch))) or (
-        len(have) == 2 and have[0] == batch
+    return (
+        len(have) == 0
+        or (len(have) == 1 and (batch is None or have[0] in (1, batch)))
+        or (len(have) == 2 and have[0] == batch)
     )
 
 

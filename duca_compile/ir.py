@@ -65,7 +65,9 @@ def descendants(starts: Iterable[fx.Node]) -> set[fx.Node]:
 
 
 def output_node(graph: fx.Graph) -> fx.Node:
-    return next(reversed(graph.nodes))
+    node: fx.Node
+    (node,) = graph.find_nodes(op="output")
+    return node
 
 
 def placeholders(graph: fx.Graph) -> list[fx.Node]:
@@ -91,7 +93,9 @@ def _lines(graph: fx.Graph, only: Callable[[fx.Node], bool]) -> Iterator[str]:
 
 
 def _target(node: fx.Node) -> str:
-    return str(node.target).removeprefix("aten.") if packet(node) else getattr(node.target, "__name__", str(node.target))
+    return (
+        str(node.target).removeprefix("aten.") if packet(node) else getattr(node.target, "__name__", str(node.target))
+    )
 
 
 def _type(node: fx.Node) -> str:

@@ -102,7 +102,9 @@ def _require_int(name: str, value: object, at_least: int) -> None:
 
 def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise OptionError(f"{name} cannot be {value!r}{_nearest(str(value), choices)}; it is one of {', '.join(choices)}")
+        raise OptionError(
+            f"{name} cannot be {value!r}{_nearest(str(value), choices)}; it is one of {', '.join(choices)}"
+        )
 
 
 def _nearest(word: str, choices: list[str] | tuple[str, ...]) -> str:

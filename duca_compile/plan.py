@@ -96,7 +96,8 @@ def _selections(facts: Facts, options: Options, recomputed: tuple[int, ...]) -> 
         assert path is not None
         groups.setdefault(path.place.tokens, []).append(index)
     return tuple(
-        Selection(tokens, fresh_tokens(tokens, options.cache_ratio), tuple(members)) for tokens, members in groups.items()
+        Selection(tokens, fresh_tokens(tokens, options.cache_ratio), tuple(members))
+        for tokens, members in groups.items()
     )
 
 

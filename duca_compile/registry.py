@@ -28,5 +28,7 @@ def dispatchers(model: nn.Module) -> list["Dispatcher"]:
     """Every live dispatcher compiled over a parameter or buffer of `model`, in order of compilation."""
     _entries[:] = [entry for entry in _entries if entry.dispatcher() is not None]
     own = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
-    found = [entry.dispatcher() for entry in _entries if any(id(ref()) in own for ref in entry.state if ref() is not None)]
+    found = [
+        entry.dispatcher() for entry in _entries if any(id(ref()) in own for ref in entry.state if ref() is not None)
+    ]
     return [dispatcher for dispatcher in found if dispatcher is not None]

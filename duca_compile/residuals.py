@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import fx
@@ -98,15 +99,14 @@ def _operand_pairs(node: fx.Node) -> Iterator[tuple[fx.Node, fx.Node]]:
     """(skip, body) as the addition could be read, equal in shape and with room for tokens."""
     if ir.packet(node) not in ADDITIONS or len(ir.shape(node) or ()) < 2:
         return
-    if ir.packet(node) is aten.addcmul:
-        base, left, right = node.args[:3]
-        pairs = [(base, left), (base, right)]
-    else:
-        pairs = [(node.args[0], node.args[1]), (node.args[1], node.args[0])]
+    first, *others = node.args[:3]
+    pairs: list[Any] = [(first, other) for other in others]
+    if ir.packet(node) is aten.add:
+        pairs = [(first, others[0]), (others[0], first)]
     for skip, body in pairs:
-        if isinstance(skip, fx.Node) and isinstance(body, fx.Node) and ir.shape(skip) == ir.shape(node):
-            if ir.shape(body) == ir.shape(node):
-                yield look_through(skip), body
+        equal = all(isinstance(side, fx.Node) and ir.shape(side) == ir.shape(node) for side in (skip, body))
+        if equal:
+            yield look_through(skip), body
 
 
 def _both_factors_move(node: fx.Node, skip: fx.Node, order: Order) -> bool:

@@ -11,7 +11,7 @@ from duca_compile.modes import Mode
 
 @dataclass(frozen=True)
 class Stats:
-    """`steps` per mode; `resets` by reason; `bytes` held in caches now; `compile_seconds` per mode, all graphs summed."""
+    """`steps` per mode; `resets` by reason; `bytes` held in caches now; `compile_seconds` per mode over all graphs."""
 
     graphs: int
     steps: dict[Mode, int]
@@ -22,22 +22,23 @@ class Stats:
 
 
 def stats(model: nn.Module) -> Stats:
-    """Counts over every graph that backend "duca" accelerates for `model` (compiled or not, the same weights count)."""
+    """Counts over every graph that backend "duca" accelerates with the weights of `model`, compiled or original."""
     found = registry.dispatchers(model)
     steps: Counter[Mode] = Counter()
     resets: Counter[str] = Counter()
-    seconds: Counter[Mode] = Counter()
+    seconds = dict.fromkeys(Mode, 0.0)
     for dispatcher in found:
         steps.update(dispatcher.steps)
         resets.update(dispatcher.tracker.resets)
-        seconds.update({mode: graph.compile_seconds for mode, graph in dispatcher.graphs.items()})  # type: ignore
+        for mode, graph in dispatcher.graphs.items():
+            seconds[mode] += graph.compile_seconds
     return Stats(
         graphs=len(found),
         steps={mode: steps[mode] for mode in Mode},
         resets=dict(resets),
         trajectories=sum(len(dispatcher.tracker.live) for dispatcher in found),
         bytes=sum(dispatcher.tracker.bytes for dispatcher in found),
-        compile_seconds=dict(seconds),
+        compile_seconds=seconds,
     )
 
 

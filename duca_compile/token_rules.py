@@ -65,6 +65,14 @@ def has_explicit_size(node: fx.Node) -> bool:
     return ir.packet(node) in (aten.view, aten.reshape, aten.expand)
 
 
+def _arg(node: fx.Node, position: int) -> Any:
+    return node.args[position]
+
+
+def _rank(node: fx.Node) -> int:
+    return len(ir.shape(node) or ())
+
+
 def _aligned(operand: Any, node: fx.Node, place: Place, into: Operands) -> bool:
     """Adds `operand`, broadcast against `node`, at the dimension that meets `place`; False on a contradiction."""
     if not isinstance(operand, fx.Node):
@@ -91,8 +99,8 @@ def _features_last(features: Callable[[fx.Node], int]) -> Rule:
     """The first operand, token by token, where the op works on its last `features(node)` dimensions."""
 
     def apply(node: fx.Node, place: Place) -> Operands | None:
-        rank = len(ir.shape(node) or ())
-        return {node.args[0]: place} if place.dim < rank - features(node) else None  # type: ignore[dict-item]
+        rank = _rank(node)
+        return {_arg(node, 0): place} if place.dim < rank - features(node) else None
 
     return apply
 
@@ -102,14 +110,14 @@ def _other_dim(position: int, name: str, default: int | None = None) -> Rule:
 
     def apply(node: fx.Node, place: Place) -> Operands | None:
         dim = ir.argument(node, position, name, default)
-        rank = len(ir.shape(node.args[0]) or ())  # type: ignore[arg-type]
-        return {node.args[0]: place} if dim is not None and dim % rank != place.dim else None  # type: ignore[dict-item]
+        rank = _rank(_arg(node, 0))
+        return {_arg(node, 0): place} if dim is not None and dim % rank != place.dim else None
 
     return apply
 
 
 def _reduction(node: fx.Node, place: Place) -> Operands | None:
-    source = node.args[0]
+    source = _arg(node, 0)
     dims = ir.argument(node, 1, "dim")
     have = ir.shape(source) if isinstance(source, fx.Node) else None
     if have is None or dims is None or dims == []:
@@ -117,86 +125,91 @@ def _reduction(node: fx.Node, place: Place) -> Operands | None:
     reduced = {dim % len(have) for dim in (dims if isinstance(dims, (list, tuple)) else [dims])}
     kept = list(range(len(have))) if ir.argument(node, 2, "keepdim", False) else sorted(set(range(len(have))) - reduced)
     origin = kept[place.dim]
-    return None if origin in reduced else {source: place.at(origin)}  # type: ignore[dict-item]
+    return None if origin in reduced else {source: place.at(origin)}
 
 
 def _reshape(node: fx.Node, place: Place) -> Operands | None:
-    source = node.args[0]
-    have, want = ir.shape(source), ir.shape(node)  # type: ignore[arg-type]
-    assert have is not None and want is not None
+    source = _arg(node, 0)
+    have, want = ir.shape(source), ir.shape(node)
+    assert have is not None
+    assert want is not None
     before = math.prod(want[: place.dim]) * place.outer
     after = place.inner * math.prod(want[place.dim + 1 :])
     for dim in range(len(have)):
         left, right = math.prod(have[:dim]), math.prod(have[dim + 1 :])
-        if before % left == 0 and after % right == 0 and (before // left) * place.tokens * (after // right) == have[dim]:
-            return {source: Place(dim, place.tokens, before // left, after // right)}  # type: ignore[dict-item]
+        if (
+            before % left == 0
+            and after % right == 0
+            and (before // left) * place.tokens * (after // right) == have[dim]
+        ):
+            return {source: Place(dim, place.tokens, before // left, after // right)}
     return None
 
 
 def _permute(node: fx.Node, place: Place) -> Operands | None:
-    source = node.args[0]
-    rank = len(ir.shape(source) or ())  # type: ignore[arg-type]
+    source = _arg(node, 0)
+    rank = _rank(source)
     order = list(range(rank))
     if ir.packet(node) is aten.permute:
-        order = [dim % rank for dim in node.args[1]]  # type: ignore[union-attr, operator]
+        order = [dim % rank for dim in _arg(node, 1)]
     elif ir.packet(node) is aten.transpose:
-        a, b = node.args[1] % rank, node.args[2] % rank  # type: ignore[operator]
+        a, b = _arg(node, 1) % rank, _arg(node, 2) % rank
         order[a], order[b] = order[b], order[a]
     else:
         order.reverse()
-    return {source: place.at(order[place.dim])}  # type: ignore[dict-item]
+    return {source: place.at(order[place.dim])}
 
 
 def _unsqueeze(node: fx.Node, place: Place) -> Operands | None:
-    dim = node.args[1] % len(ir.shape(node) or ())  # type: ignore[operator]
+    dim = _arg(node, 1) % _rank(node)
     if dim == place.dim:
         return None
-    return {node.args[0]: place.at(place.dim - (dim < place.dim))}  # type: ignore[dict-item]
+    return {_arg(node, 0): place.at(place.dim - (dim < place.dim))}
 
 
 def _squeeze(node: fx.Node, place: Place) -> Operands | None:
-    have = ir.shape(node.args[0]) or ()  # type: ignore[arg-type]
+    have = ir.shape(_arg(node, 0)) or ()
     dims = ir.argument(node, 1, "dim", list(range(len(have))))
     gone = {dim % len(have) for dim in (dims if isinstance(dims, (list, tuple)) else [dims])}
     kept = [dim for dim in range(len(have)) if dim not in gone or have[dim] != 1]
-    return {node.args[0]: place.at(kept[place.dim])}  # type: ignore[dict-item]
+    return {_arg(node, 0): place.at(kept[place.dim])}
 
 
 def _select(node: fx.Node, place: Place) -> Operands | None:
-    dim = node.args[1] % len(ir.shape(node.args[0]) or ())  # type: ignore
-    return {node.args[0]: place.at(place.dim + (dim <= place.dim))}  # type: ignore[dict-item]
+    dim = _arg(node, 1) % _rank(_arg(node, 0))
+    return {_arg(node, 0): place.at(place.dim + (dim <= place.dim))}
 
 
 def _unbind(node: fx.Node, place: Place) -> Operands | None:
-    dim = ir.argument(node, 1, "dim", 0) % len(ir.shape(node.args[0]) or ())  # type: ignore[arg-type]
-    return {node.args[0]: place.at(place.dim + (dim <= place.dim))}  # type: ignore[dict-item]
+    dim = ir.argument(node, 1, "dim", 0) % _rank(_arg(node, 0))
+    return {_arg(node, 0): place.at(place.dim + (dim <= place.dim))}
 
 
 def _expand(node: fx.Node, place: Place) -> Operands | None:
     found: Operands = {}
-    return found if _aligned(node.args[0], node, place, found) else None
+    return found if _aligned(_arg(node, 0), node, place, found) else None
 
 
 def _cat(node: fx.Node, place: Place) -> Operands | None:
-    dim = ir.argument(node, 1, "dim", 0) % len(ir.shape(node) or ())
-    pieces: Any = node.args[0]
+    dim = ir.argument(node, 1, "dim", 0) % _rank(node)
+    pieces: Any = _arg(node, 0)
     if dim == place.dim:
         return None
     origin = place.at(place.dim - (dim < place.dim)) if ir.packet(node) is aten.stack else place
-    return {piece: origin for piece in pieces}
+    return dict.fromkeys(pieces, origin)
 
 
 def _getitem(node: fx.Node, place: Place) -> Operands | None:
     """One of several results: the place is asked of the op that made them all."""
-    parent = node.args[0]
+    parent = _arg(node, 0)
     assert isinstance(parent, fx.Node)
     return {parent: place} if rule(parent, place) is not None else None
 
 
 def _attention(node: fx.Node, place: Place) -> Operands | None:
     """Queries are independent; keys and values are read whole, unless the tokens lie in a batch dimension."""
-    query, key, val = node.args[:3]
-    rank = len(ir.shape(node) or ())
+    query, key, val = (_arg(node, position) for position in range(3))
+    rank = _rank(node)
     mask = ir.argument(node, 3, "attn_mask")
     if ir.argument(node, 4, "dropout_p", 0.0) or place.dim == rank - 1:
         return None
@@ -220,23 +233,23 @@ def _aligned_mask(mask: Any, rank: int, place: Place, into: Operands) -> bool:
 
 
 def _matmul(node: fx.Node, place: Place) -> Operands | None:
-    left, right = node.args[:2]
-    rank = len(ir.shape(node) or ())
-    ranks = {len(ir.shape(left) or ()), len(ir.shape(right) or ())}  # type: ignore[arg-type]
+    left, right = _arg(node, 0), _arg(node, 1)
+    rank = _rank(node)
+    ranks = {_rank(left), _rank(right)}
     found: Operands = {}
     if min(ranks) < 2:
         return None
     if place.dim == rank - 2:
-        _put(found, left, place.at(len(ir.shape(left) or ()) - 2))  # type: ignore[arg-type]
+        _put(found, left, place.at(_rank(left) - 2))
     elif place.dim == rank - 1:
-        _put(found, right, place.at(len(ir.shape(right) or ()) - 1))  # type: ignore[arg-type]
+        _put(found, right, place.at(_rank(right) - 1))
     elif not all(_aligned(operand, node, place, found) for operand in (left, right)):
         return None
     return None if left is right else found
 
 
 def _addmm(node: fx.Node, place: Place) -> Operands | None:
-    bias, left = node.args[:2]
+    bias, left = _arg(node, 0), _arg(node, 1)
     found: Operands = {}
     if place.dim != 0 or not _put(found, left, place) or not _aligned(bias, node, place, found):
         return None
@@ -245,24 +258,24 @@ def _addmm(node: fx.Node, place: Place) -> Operands | None:
 
 def _convolution(node: fx.Node, place: Place) -> Operands | None:
     """Token-wise over samples, and over positions where every kernel dimension is 1."""
-    kernel = (ir.shape(node.args[1]) or ())[2:]  # type: ignore[arg-type]
-    source = node.args[0]
-    if len(ir.shape(node) or ()) != len(kernel) + 2:
+    kernel = (ir.shape(_arg(node, 1)) or ())[2:]
+    source = _arg(node, 0)
+    if _rank(node) != len(kernel) + 2:
         return None
     if place.dim == 0:
-        return {source: place}  # type: ignore[dict-item]
-    plain = set(kernel) == {1} and ir.shape(source)[2:] == (ir.shape(node) or ())[2:]  # type: ignore
-    return {source: place} if plain and place.dim >= 2 else None  # type: ignore[dict-item]
+        return {source: place}
+    plain = set(kernel) == {1} and (ir.shape(source) or ())[2:] == (ir.shape(node) or ())[2:]
+    return {source: place} if plain and place.dim >= 2 else None
 
 
 def _embedding(node: fx.Node, place: Place) -> Operands | None:
-    return {node.args[1]: place} if place.dim < len(ir.shape(node.args[1]) or ()) else None  # type: ignore
+    return {_arg(node, 1): place} if place.dim < _rank(_arg(node, 1)) else None
 
 
 RULES: dict[Any, Rule] = {
     aten.linear: _features_last(lambda node: 1),
-    aten.layer_norm: _features_last(lambda node: len(node.args[1])),  # type: ignore[arg-type]
-    aten.rms_norm: _features_last(lambda node: len(node.args[1])),  # type: ignore[arg-type]
+    aten.layer_norm: _features_last(lambda node: len(_arg(node, 1))),
+    aten.rms_norm: _features_last(lambda node: len(_arg(node, 1))),
     aten.view_as_complex: _features_last(lambda node: 0),
     aten.view_as_real: _features_last(lambda node: 1),
     aten.softmax: _other_dim(1, "dim"),

@@ -19,11 +19,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode as FakeTensorMode
 
 def export_functional(gm: fx.GraphModule, inputs: Sequence[Any]) -> tuple[fx.GraphModule, list[str], bool]:
     """Functional pre-dispatch ATen, the names of the attributes lifted to leading inputs, and whether inputs mutate."""
+    exported: Any
     with torch.no_grad():
         exported, signature = aot_export_module(gm, inputs, trace_joint=False, pre_dispatch=True, decompositions={})
     lifted = [*signature.parameters, *signature.buffers]
     mutates = bool(signature.buffers_to_mutate or signature.user_inputs_to_mutate)
-    return exported, lifted, mutates
+    return exported, [str(name) for name in lifted], mutates
 
 
 def frame_module() -> nn.Module | None:

@@ -68,7 +68,7 @@ class Tracker:
         version = sum(_version(weight) or 0 for weight in weights)
         key = _key(conditioning)
         known = self.live.get(key) if key is not None else None
-        if known is None:
+        if known is None or key is None:
             return Visit(self._start(key, now, version, conditioning, "new conditioning"), False)
         self.live.move_to_end(key)
         if any(ref() is not held for ref, held in zip(known.conditioning, conditioning, strict=True)):

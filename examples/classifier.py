@@ -1,6 +1,6 @@
 """A small CNN for Fashion-MNIST, used only to judge generated images; run this file to train it.
 
-    python examples/classifier.py
+python examples/classifier.py
 """
 
 from pathlib import Path
@@ -68,7 +68,10 @@ def main(epochs: int = 6, batch: int = 128, lr: float = 2e-3) -> None:
                 schedule.step()
         print(f"test accuracy {accuracy(model.eval(), *load('t10k')):.4f}")
     WEIGHTS.parent.mkdir(exist_ok=True)
-    torch.save({name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()}, WEIGHTS)
+    torch.save(
+        {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()},
+        WEIGHTS,
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Generates one grid of images twice from the same noise, plain and cached, and compares speed and quality.
 
-    python examples/demo.py
+python examples/demo.py
 """
 
 import argparse
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -11,18 +12,18 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-import torch  # noqa: E402
-from classifier import trained_classifier  # noqa: E402
-from fashion import CLASSES  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.progress import Progress  # noqa: E402
-from rich.table import Table  # noqa: E402
-from sampling import initial_noise, sample, trained_dit  # noqa: E402
-from torch import Tensor  # noqa: E402
+import matplotlib.pyplot as plt
+import torch
+from classifier import trained_classifier
+from fashion import CLASSES
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from sampling import initial_noise, sample, trained_dit
+from torch import Tensor
 
-import duca_compile  # noqa: E402
-from duca_compile import Mode  # noqa: E402
+import duca_compile
+from duca_compile import Mode
 
 OUTPUT = Path(__file__).parents[1] / "output"
 
@@ -52,22 +53,30 @@ def main() -> None:
     cached_flops = sum(graph.flops[mode] * count for mode, count in steps.items() if count)
     counts = ", ".join(f"{count} {mode.value}" for mode, count in steps.items())
     table.add_row("steps", f"{args.steps} full", counts, "")
-    table.add_row("TFLOPs", f"{plain_flops / 1e12:.2f}", f"{cached_flops / 1e12:.2f}", f"{plain_flops / cached_flops:.2f}x")
-    table.add_row("latency", f"{plain_seconds:.1f} s", f"{cached_seconds:.1f} s", f"{plain_seconds / cached_seconds:.2f}x")
-    table.add_row("compile time", f"{plain_compile:.1f} s", f"{cached_total:.1f} s", f"{plain_compile / cached_total:.2f}x")
+    table.add_row(
+        "TFLOPs", f"{plain_flops / 1e12:.2f}", f"{cached_flops / 1e12:.2f}", f"{plain_flops / cached_flops:.2f}x"
+    )
+    table.add_row(
+        "latency", f"{plain_seconds:.1f} s", f"{cached_seconds:.1f} s", f"{plain_seconds / cached_seconds:.2f}x"
+    )
+    table.add_row(
+        "compile time", f"{plain_compile:.1f} s", f"{cached_total:.1f} s", f"{plain_compile / cached_total:.2f}x"
+    )
     table.add_row("cache held", "0 MiB", f"{graph.held_bytes / 2**20:.1f} MiB", "")
     console.print(table)
+    report_quality(console, want, got, labels)
+    path = draw(want, got, args.rows, plain_seconds / cached_seconds)
+    console.print(f"wrote {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+
+
+def report_quality(console: Console, want: Tensor, got: Tensor, labels: Tensor) -> None:
     psnr = 10 * torch.log10(4 / (got - want).square().mean(dim=(1, 2, 3)))
     judge = trained_classifier()
     with torch.no_grad():
-        plain_guess, cached_guess = judge(want)[0].argmax(1), judge(got)[0].argmax(1)
-    console.print(
-        f"PSNR of cached against plain: {psnr.mean():.1f} dB (lowest {psnr.min():.1f}). "
-        f"Classifier: {(plain_guess == cached_guess).float().mean():.0%} agree; "
-        f"right label: {(plain_guess == labels).float().mean():.0%} plain, {(cached_guess == labels).float().mean():.0%} cached."
-    )
-    path = draw(want, got, args.rows, plain_seconds / cached_seconds)
-    console.print(f"wrote {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+        plain, cached = judge(want)[0].argmax(1), judge(got)[0].argmax(1)
+    agree, right = (plain == cached).float().mean(), [(guess == labels).float().mean() for guess in (plain, cached)]
+    console.print(f"PSNR of cached against plain: {psnr.mean():.1f} dB (lowest {psnr.min():.1f})")
+    console.print(f"classifier: {agree:.0%} agree; right label for {right[0]:.0%} plain, {right[1]:.0%} cached")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -106,10 +115,8 @@ def timed_run(
             raise Enough
 
     began = time.perf_counter()
-    try:
+    with contextlib.suppress(Enough):
         sample(model, labels, noise, args.steps, on_step=count)
-    except Enough:
-        pass
     compiling = time.perf_counter() - began
     task = progress.add_task(f"{name}: sampling", total=args.steps)
     began = time.perf_counter()

@@ -1,6 +1,6 @@
 """Trains the example DiT on Fashion-MNIST and writes its fp16 EMA weights; run again to resume.
 
-    python examples/train_dit.py
+python examples/train_dit.py
 """
 
 import argparse
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 WEIGHTS = Path(__file__).parent / "weights"
+
 
 def main() -> None:
     args = parse_arguments()

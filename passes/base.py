@@ -30,7 +30,9 @@ def named(graph: fx.Graph) -> dict[str, fx.Node]:
     return {node.name: node for node in graph.nodes}
 
 
-def emit(graph: fx.Graph, target: Callable[..., Any], args: Sequence[Any], kwargs: Any = None, name: str = "") -> fx.Node:
+def emit(
+    graph: fx.Graph, target: Callable[..., Any], args: Sequence[Any], kwargs: Any = None, name: str = ""
+) -> fx.Node:
     """A call whose fake value is computed at once, so that later passes can ask for its shape."""
     node = graph.create_node("call_function", target, tuple(args), kwargs or {}, name=name or None)
     fake_args, fake_kwargs = fx.map_arg((tuple(args), kwargs or {}), lambda operand: ir.value(operand))

@@ -32,7 +32,9 @@ class DeclareInputs:
                 chosen = selections[name]
                 fake_mode = next(ir.value(node).fake_mode for node in gm.graph.nodes if ir.shape(node) is not None)
                 with fake_mode:
-                    indices = torch.empty(len(chosen.branches), chosen.count, dtype=torch.int64, device=_device(nodes, plan))
+                    indices = torch.empty(
+                        len(chosen.branches), chosen.count, dtype=torch.int64, device=_device(nodes, plan)
+                    )
                 add_input(gm.graph, name, indices)
             else:
                 add_input(gm.graph, CACHE + name, ir.value(nodes[name]))

@@ -22,9 +22,8 @@ def check(gm: fx.GraphModule, after: str) -> None:
     for node in gm.graph.nodes:
         if node.op == "call_function" and ir.value(node) is None:
             raise SpecError(f"after {after}: no shape is known for\n{_excerpt(node)}")
-        if node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload):
-            if node.target._schema.is_mutable and not _writes_a_cache(node):
-                raise SpecError(f"after {after}: only a cache may be written to\n{_excerpt(node)}")
+        if _is_mutable(node) and not _writes_a_cache(node):
+            raise SpecError(f"after {after}: only a cache may be written to\n{_excerpt(node)}")
 
 
 def check_signature(gm: fx.GraphModule, plan: Plan, mode: Mode) -> None:
@@ -34,6 +33,10 @@ def check_signature(gm: fx.GraphModule, plan: Plan, mode: Mode) -> None:
     have = [node.name for node in ir.placeholders(gm.graph)]
     if have[len(have) - len(want) :] != want:
         raise SpecError(f"{mode.value}: inputs {have} do not end in {want}")
+
+
+def _is_mutable(node: fx.Node) -> bool:
+    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
 
 
 def _writes_a_cache(node: fx.Node) -> bool:

@@ -90,14 +90,18 @@ def test_fifty_steps_agree(options: dict[str, Any], monkeypatch: pytest.MonkeyPa
     model = example_dit()
     assert isinstance(model, DiT)
     fast = compiled(model, **options)
-    modes = schedule(options.get("cycle", 5), options.get("order", "conservative-first"), options.get("warmup_steps", 1))
+    modes = schedule(
+        options.get("cycle", 5), options.get("order", "conservative-first"), options.get("warmup_steps", 1)
+    )
     x, results = noise(2, 1, 8, 8), []
     inputs = []
     for t in STEPS:
         inputs.append(x)
         results.append(fast(x, torch.full((2,), t), LABELS))
         x = x - 0.05 * results[-1]
-    assert len({tuple(map(tuple, drawn.tolist())) for drawn in draws}) == len(draws) or options.get("cache_ratio") == 0.0
+    assert (
+        len({tuple(map(tuple, drawn.tolist())) for drawn in draws}) == len(draws) or options.get("cache_ratio") == 0.0
+    )
     if options.get("cache_ratio") != 1.0:
         assert len(draws) == modes.count("C")
     slow = EagerDuca(model, options.get("aggressive_depth", "all"), draws)

@@ -45,7 +45,9 @@ def test_the_text() -> None:
     text = str(explain(Tiny().eval(), *tiny_call()))
     plain = text.translate(str.maketrans("│┃", "||"))
     lines = "\n".join(line.rstrip() for line in plain.splitlines() if line.isascii())
-    assert_expected_inline(lines, """\
+    assert_expected_inline(
+        lines,
+        """\
 latents: x; timestep: t; conditioning: none
 stream 0: [1, 10, 2] from arg2_1, 2 branches
                                                    1 blocks, 2 branches
@@ -56,12 +58,15 @@ stream 0: [1, 10, 2] from arg2_1, 2 branches
 | mode         |   GFLOPs | share of full | cache read (MiB) |
 | full         | 5.64e-07 |        100.0% |             0.00 |
 | conservative |  9.2e-08 |         16.3% |             0.00 |
-| aggressive   |    8e-08 |         14.2% |             0.00 |""")
+| aggressive   |    8e-08 |         14.2% |             0.00 |""",
+    )
 
 
 def test_a_refusal_is_shown_with_its_reason() -> None:
     text = str(explain(torch.nn.Linear(3, 3).eval(), torch.randn(2, 3)))
-    assert text == "not accelerated: no residual branch `x + gate * f(x)` on a stream of tokens was found in this graph\n"
+    assert (
+        text == "not accelerated: no residual branch `x + gate * f(x)` on a stream of tokens was found in this graph\n"
+    )
 
 
 def test_kinds_of_branches() -> None:

@@ -11,7 +11,9 @@ ROOT = Path(__file__).parents[1]
 
 def test_passes_have_one_import_name() -> None:
     assert Path(duca_compile.passes.__file__).resolve() == ROOT / "passes" / "__init__.py"
-    source = "\n".join(path.read_text() for folder in ("duca_compile", "passes", "tests") for path in (ROOT / folder).glob("*.py"))
+    source = "\n".join(
+        path.read_text() for folder in ("duca_compile", "passes", "tests") for path in (ROOT / folder).glob("*.py")
+    )
     assert ("import " + "passes") not in source
     assert ("from " + "passes") not in source
 
@@ -26,4 +28,6 @@ def test_the_tree_is_clean_of_machine_paths() -> None:
 def test_files_are_rooms_with_one_purpose() -> None:
     for folder in ("duca_compile", "passes"):
         for path in (ROOT / folder).glob("*.py"):
-            assert importlib.util.decode_source(path.read_bytes()).lstrip().startswith('"""'), f"{path} says not what it is for"
+            assert importlib.util.decode_source(path.read_bytes()).lstrip().startswith('"""'), (
+                f"{path} says not what it is for"
+            )

@@ -59,9 +59,12 @@ def test_a_cached_step_with_the_inputs_of_the_full_step_changes_nothing(name: st
     stored = full[own:]
     caches, frontier = stored[: len(plan.caches)], stored[len(plan.caches) :]
     indices = [
-        torch.stack([torch.randperm(chosen.tokens)[: chosen.count] for _ in chosen.branches]) for chosen in plan.selections
+        torch.stack([torch.randperm(chosen.tokens)[: chosen.count] for _ in chosen.branches])
+        for chosen in plan.selections
     ]
-    again = rewrite(found.capture.gm, plan, Mode.CONSERVATIVE)[0](*values, *[cache.clone() for cache in caches], *indices)
+    again = rewrite(found.capture.gm, plan, Mode.CONSERVATIVE)[0](
+        *values, *[cache.clone() for cache in caches], *indices
+    )
     skipped = rewrite(found.capture.gm, plan, Mode.AGGRESSIVE)[0](*values, *frontier)
     assert relative_error(again[0], full[0]) < 1e-5
     assert torch.equal(skipped[0], full[0])

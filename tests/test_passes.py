@@ -42,7 +42,9 @@ def after(found: Captured, *passes: Pass) -> tuple[str, list[PassResult], fx.Gra
 
 def test_the_captured_graph() -> None:
     text, _, _ = after(tiny())
-    assert_expected_inline(text, """\
+    assert_expected_inline(
+        text,
+        """\
 %arg0_1: f32[1] = input
 %arg2_1: f32[1, 10, 2] = input
 %unsqueeze: f32[1, 1] = unsqueeze.default(%arg0_1, 1)
@@ -59,16 +61,20 @@ def test_the_captured_graph() -> None:
 %mul_1: f32[1, 10, 2] = mul.Tensor(%unsqueeze_1, %relu)
 %add_1: f32[1, 10, 2] = add.Tensor(%add, %mul_1)
 %linear_3: f32[1, 10, 2] = linear.default(%add_1, %arg5_1)
-return [%linear_3]""")
+return [%linear_3]""",
+    )
 
 
 def test_store_values_returns_features_and_stream() -> None:
     text, (result,), _ = after(tiny(), StoreValues(Mode.FULL))
     assert result == PassResult(3)
-    assert_expected_inline(last_lines(text, 3), """\
+    assert_expected_inline(
+        last_lines(text, 3),
+        """\
 %linear_3: f32[1, 10, 2] = linear.default(%add_1, %arg5_1)
 %clone_default: f32[1, 10, 2] = clone.default(%transpose_1, memory_format=torch.contiguous_format)
-return [%linear_3, %clone_default, %relu, %add_1]""")
+return [%linear_3, %clone_default, %relu, %add_1]""",
+    )
 
 
 def test_store_values_copies_what_shares_memory_with_a_result() -> None:
@@ -93,18 +99,23 @@ def test_declare_inputs_adds_caches_then_indices() -> None:
         "cache_relu",
         "selected_1_of_10",
     ]
-    assert_expected_inline("\n".join(line for line in text.splitlines() if "input" in line), """\
+    assert_expected_inline(
+        "\n".join(line for line in text.splitlines() if "input" in line),
+        """\
 %arg0_1: f32[1] = input
 %arg2_1: f32[1, 10, 2] = input
 %cache_transpose_1: f32[1, 10, 2] = input
 %cache_relu: f32[1, 10, 2] = input
-%selected_1_of_10: i64[1, 1] = input""")
+%selected_1_of_10: i64[1, 1] = input""",
+    )
 
 
 def test_reuse_features_replaces_the_feature_and_nothing_else() -> None:
     text, (_, result), _ = after(tiny(), DeclareInputs(Mode.CONSERVATIVE), ReuseFeatures())
     assert result == PassResult(1, (("add_1", "its tokens are recomputed"),))
-    assert_expected_inline(text, """\
+    assert_expected_inline(
+        text,
+        """\
 %arg0_1: f32[1] = input
 %arg2_1: f32[1, 10, 2] = input
 %cache_transpose_1: f32[1, 10, 2] = input
@@ -124,13 +135,16 @@ def test_reuse_features_replaces_the_feature_and_nothing_else() -> None:
 %mul_1: f32[1, 10, 2] = mul.Tensor(%unsqueeze_1, %relu)
 %add_1: f32[1, 10, 2] = add.Tensor(%add, %mul_1)
 %linear_3: f32[1, 10, 2] = linear.default(%add_1, %arg5_1)
-return [%linear_3]""")
+return [%linear_3]""",
+    )
 
 
 def test_recompute_tokens_gathers_computes_and_writes_back() -> None:
     text, (_, result), _ = after(tiny(), DeclareInputs(Mode.CONSERVATIVE), RecomputeTokens())
     assert result == PassResult(1, (("add", "linear mixes tokens on every path"),))
-    assert_expected_inline(text, """\
+    assert_expected_inline(
+        text,
+        """\
 %arg0_1: f32[1] = input
 %arg2_1: f32[1, 10, 2] = input
 %cache_transpose_1: f32[1, 10, 2] = input
@@ -155,7 +169,8 @@ def test_recompute_tokens_gathers_computes_and_writes_back() -> None:
 %mul_1: f32[1, 10, 2] = mul.Tensor(%unsqueeze_1, %fresh_relu)
 %add_1: f32[1, 10, 2] = add.Tensor(%add, %mul_1)
 %linear_3: f32[1, 10, 2] = linear.default(%add_1, %arg5_1)
-return [%linear_3]""")
+return [%linear_3]""",
+    )
 
 
 def test_recompute_tokens_refuses_where_no_token_is_fresh() -> None:
@@ -180,21 +195,28 @@ def test_recompute_tokens_moves_only_the_selected_tokens() -> None:
 def test_cut_stream_feeds_the_final_layer_from_the_cache() -> None:
     text, results, _ = after(tiny(), DeclareInputs(Mode.AGGRESSIVE), CutStream(), DropDeadCode())
     assert results[1] == PassResult(1)
-    assert_expected_inline(text, """\
+    assert_expected_inline(
+        text,
+        """\
 %arg0_1: f32[1] = input
 %arg2_1: f32[1, 10, 2] = input
 %cache_add_1: f32[1, 10, 2] = input
 %linear_3: f32[1, 10, 2] = linear.default(%cache_add_1, %arg5_1)
-return [%linear_3]""")
+return [%linear_3]""",
+    )
 
 
 def test_drop_dead_code_keeps_writes_and_inputs() -> None:
     found = tiny()
     before, _, _ = after(found, DeclareInputs(Mode.CONSERVATIVE), RecomputeTokens(), ReuseFeatures())
-    text, results, gm = after(found, DeclareInputs(Mode.CONSERVATIVE), RecomputeTokens(), ReuseFeatures(), DropDeadCode())
+    text, results, gm = after(
+        found, DeclareInputs(Mode.CONSERVATIVE), RecomputeTokens(), ReuseFeatures(), DropDeadCode()
+    )
     assert results[-1].count == len(before.splitlines()) - len(text.splitlines())
     assert sum(node.target is aten.index_copy_.default for node in gm.graph.nodes) == 1
-    assert_expected_inline(text, """\
+    assert_expected_inline(
+        text,
+        """\
 %arg0_1: f32[1] = input
 %arg2_1: f32[1, 10, 2] = input
 %cache_transpose_1: f32[1, 10, 2] = input
@@ -214,7 +236,8 @@ def test_drop_dead_code_keeps_writes_and_inputs() -> None:
 %mul_1: f32[1, 10, 2] = mul.Tensor(%unsqueeze_1, %fresh_relu)
 %add_1: f32[1, 10, 2] = add.Tensor(%add, %mul_1)
 %linear_3: f32[1, 10, 2] = linear.default(%add_1, %arg5_1)
-return [%linear_3]""")
+return [%linear_3]""",
+    )
     assert DropDeadCode().run(gm, found.plan) == PassResult(0)
 
 

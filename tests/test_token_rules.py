@@ -30,7 +30,9 @@ def attend(x: Tensor) -> Tensor:
 
 def cross(x: Tensor) -> Tensor:
     keys = weight(3, x.shape[-1])
-    return torch.nn.functional.scaled_dot_product_attention(x, keys.expand(*x.shape[:-2], 3, -1), keys.expand(*x.shape[:-2], 3, -1))
+    return torch.nn.functional.scaled_dot_product_attention(
+        x, keys.expand(*x.shape[:-2], 3, -1), keys.expand(*x.shape[:-2], 3, -1)
+    )
 
 
 def merge(at: int) -> Op:
