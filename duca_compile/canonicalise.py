@@ -108,8 +108,9 @@ def _piece(node: Any) -> tuple[fx.Node, int, int, int] | None:
     if isinstance(parent, fx.Node) and ir.packet(parent) in (aten.split, aten.split_with_sizes, aten.chunk):
         dim = ir.argument(parent, 2, "dim", 0)
         sizes = [piece.shape[dim] for piece in ir.value(parent)]
+        origin: Any = parent.args[0]
         start = sum(sizes[: node.args[1]])
-        return parent.args[0], dim, start, start + sizes[node.args[1]]
+        return origin, dim, start, start + sizes[node.args[1]]
     return None
 
 

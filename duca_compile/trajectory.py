@@ -65,7 +65,7 @@ class Tracker:
 
     def visit(self, timestep: Tensor, conditioning: Sequence[Tensor], weights: Sequence[Tensor]) -> Visit:
         now = tuple(float(value) for value in timestep.detach().flatten().tolist())
-        version = sum(_version(weight) or 0 for weight in weights)
+        version = hash(tuple((weight.data_ptr(), _version(weight)) for weight in weights))
         key = _key(conditioning)
         known = self.live.get(key) if key is not None else None
         if known is None or key is None:

@@ -117,7 +117,13 @@ def change_weights(generation: Generation) -> None:
     next(generation.model.parameters()).mul_(1.5)
 
 
-@pytest.mark.parametrize("change", [change_labels, replace_labels, change_weights])
+def swap_weights(generation: Generation) -> None:
+    """As an EMA swap does: the parameter stays, its memory is another's."""
+    weight = next(generation.model.parameters())
+    weight.data = weight.data * 1.5
+
+
+@pytest.mark.parametrize("change", [change_labels, replace_labels, change_weights, swap_weights])
 def test_a_change_starts_over(generation: Generation, change: Callable[[Generation], None]) -> None:
     assert generation.modes([900.0, 880.0]) == [F, C]
     change(generation)
