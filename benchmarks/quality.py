@@ -1,4 +1,4 @@
-"""Quality and cost of caching on the trained example DiT; writes `benchmarks/results/quality.md`.
+"""Quality and cost of caching on the trained example DiT; writes the table of the README.
 
     python benchmarks/quality.py                 # hours on 2 cores; run again to resume
     python benchmarks/quality.py --samples 100   # a quick look
@@ -30,6 +30,7 @@ import duca_compile
 from duca_compile import Mode
 
 RESULTS = Path(__file__).parent / "results"
+README = ROOT / "README.md"
 CHUNK = 50
 
 
@@ -145,9 +146,13 @@ def write_report(folder: Path, samples: int, dtype: str) -> None:
             f"| {name} | {counts} | {found.flops / 1e9:.1f} | {reference.flops / found.flops:.2f}x "
             f"| {frechet(features, real):.2f} | {accuracy:.1%} | {psnr} |"
         )
+    table = "\n".join(lines)
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "quality.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    (RESULTS / "quality.md").write_text(table + "\n")
+    before, _, rest = README.read_text().partition("<!-- quality -->")
+    _, _, after = rest.partition("<!-- /quality -->")
+    README.write_text(f"{before}<!-- quality -->\n{table}\n<!-- /quality -->{after}")
+    print(table)
 
 
 @torch.no_grad()

@@ -23,8 +23,9 @@ def canonicalise(gm: fx.GraphModule) -> None:
         if ir.packet(node) is aten.type_as:
             _name_dtype(node)
         same = _same_value(node)
-        if same is not None and not _leaks(node, same):
+        if same is not None and not _is_returned(node):
             node.replace_all_uses_with(same)
+            gm.graph.erase_node(node)
     gm.graph.eliminate_dead_code()
     gm.recompile()
 
@@ -35,9 +36,9 @@ def _name_dtype(node: fx.Node) -> None:
     node.args, node.kwargs = (node.args[0],), {"dtype": ir.value(node).dtype}
 
 
-def _leaks(node: fx.Node, same: fx.Node) -> bool:
+def _is_returned(node: fx.Node) -> bool:
     """A returned copy must stay a copy: its caller may write to it."""
-    return any(user.op == "output" for user in node.users) and same.op == "placeholder"
+    return any(user.op == "output" for user in node.users)
 
 
 def _same_value(node: fx.Node) -> fx.Node | None:

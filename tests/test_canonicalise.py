@@ -1,0 +1,63 @@
+"""What vanishes before the analyses look, and what must not."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from duca_compile import ir
+from duca_compile.canonicalise import canonicalise
+
+aten = torch.ops.aten
+
+
+def left(run: Callable[[Tensor], Any], x: Tensor) -> list[str]:
+    """The ops that survive; the result must be the same, bit for bit."""
+    gm = make_fx(run, tracing_mode="fake", pre_dispatch=True)(x)
+    canonicalise(gm)
+    torch.testing.assert_close(gm(x), run(x), rtol=0, atol=0)
+    return [str(ir.packet(node) or "getitem") for node in gm.graph.nodes if node.op == "call_function"]
+
+
+X = torch.randn(2, 6, 4)
+
+
+@pytest.mark.parametrize(
+    ("run", "ops"),
+    [
+        (lambda x: (x * 1 + 0).sin(), ["aten.sin"]),
+        (lambda x: x.clone().expand(2, 6, 4).view(2, 6, 4).sin(), ["aten.sin"]),
+        (lambda x: torch.nn.functional.dropout(x, 0.5, training=False).sin(), ["aten.sin"]),
+        (lambda x: torch.cat(x.split([2, 4], 1), 1).sin(), ["aten.sin"]),
+        (lambda x: torch.cat(x.chunk(3, 1), 1).sin(), ["aten.sin"]),
+        (lambda x: torch.cat([x[:, :2], x[:, 2:]], 1).sin(), ["aten.sin"]),
+        (lambda x: aten.type_as(x, x.cos()).sin(), ["aten.sin"]),
+        (lambda x: aten.div(x, 1.0).sin(), ["aten.sin"]),
+    ],
+)
+def test_what_changes_nothing_vanishes(run: Callable[[Tensor], Tensor], ops: list[str]) -> None:
+    assert left(run, X) == ops
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda x: torch.cat([x[:, 2:], x[:, :2]], 1).sin(),
+        lambda x: torch.cat([x[:, :2], x[:, 3:]], 1).sin(),
+        lambda x: torch.cat([x[:, :3], x[:, 3:]], 0).sin(),
+        lambda x: torch.cat([x[:, :2], x[:, 2:4]], 1).sin(),
+    ],
+)
+def test_pieces_that_are_not_the_whole_stay(run: Callable[[Tensor], Tensor]) -> None:
+    assert "aten.cat" in left(run, X)
+
+
+def test_a_cast_to_another_type_stays() -> None:
+    assert left(lambda x: x.double().sin(), X) == ["aten.to", "aten.sin"]
+
+
+def test_a_returned_copy_stays_a_copy() -> None:
+    assert "aten.clone" in left(lambda x: (x.clone(), x.sin()), X)
