@@ -35,32 +35,24 @@ def argument(node: fx.Node, position: int, name: str, default: Any = None) -> An
     return node.kwargs.get(name, default)
 
 
-def operands(node: fx.Node) -> list[fx.Node]:
-    return node.all_input_nodes
-
-
 def ancestors(starts: Iterable[fx.Node], stop: Callable[[fx.Node], bool] = lambda node: False) -> set[fx.Node]:
     """All nodes the starts are computed from, the starts among them; nothing above a node where `stop` holds."""
-    seen: set[fx.Node] = set()
-    stack = list(starts)
-    while stack:
-        node = stack.pop()
-        if node not in seen:
-            seen.add(node)
-            if not stop(node):
-                stack.extend(node.all_input_nodes)
-    return seen
+    return _closure(starts, lambda node: [] if stop(node) else node.all_input_nodes)
 
 
 def descendants(starts: Iterable[fx.Node]) -> set[fx.Node]:
     """All nodes computed from the starts, the starts among them."""
+    return _closure(starts, lambda node: node.users)
+
+
+def _closure(starts: Iterable[fx.Node], beyond: Callable[[fx.Node], Iterable[fx.Node]]) -> set[fx.Node]:
     seen: set[fx.Node] = set()
     stack = list(starts)
     while stack:
         node = stack.pop()
         if node not in seen:
             seen.add(node)
-            stack.extend(node.users)
+            stack.extend(beyond(node))
     return seen
 
 
