@@ -63,7 +63,7 @@ def explain(model: nn.Module, *args: Any, duca_options: Mapping[str, Any] | None
 
     target = getattr(model, "_orig_mod", model)
     with torch.no_grad():
-        torch.compile(target, backend=collect)(*args, **kwargs)
+        torch.compile(target, backend=collect, dynamic=False)(*args, **kwargs)
     return Report(tuple(reports))
 
 
