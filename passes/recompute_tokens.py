@@ -88,9 +88,10 @@ class _Body:
 
     def _copy(self, node: fx.Node, place: Place, made: dict[str, fx.Node]) -> fx.Node:
         def selected(operand: fx.Node) -> fx.Node:
-            if operand.name in made:
-                return made[operand.name]
-            return self.nodes[CACHE + operand.name] if operand.name in self.path.whole else operand
+            captured = operand.name.removeprefix(FRESH)  # another branch's feature may be replaced by now
+            if captured in made:
+                return made[captured]
+            return self.nodes[CACHE + captured] if captured in self.path.whole else operand
 
         args: tuple[Any, ...] = fx.map_arg(node.args, selected)
         target: Any = node.target
