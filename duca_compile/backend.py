@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from duca_compile import registry, torch_private
+from duca_compile import torch_private
 from duca_compile.analysis import analyse
 from duca_compile.capture import Capture, capture
 from duca_compile.compiled import CompiledMode
@@ -42,11 +42,9 @@ def duca(
     try:
         refuse_training(example_inputs)
         captured, plan = prepare(gm, example_inputs, chosen)
-        dispatcher = build(captured, plan, inner)
+        return build(captured, plan, inner)
     except Exception as error:
         return _fall_back(error, chosen, inner, gm, example_inputs)
-    registry.add(dispatcher, _state(captured, example_inputs))
-    return dispatcher
 
 
 def prepare(gm: fx.GraphModule, inputs: Sequence[Any], options: Options) -> tuple[Capture, Plan]:
@@ -88,8 +86,3 @@ def _fall_back(
     warnings.warn(f"duca does not accelerate this graph: {reason}", DucaWarning, stacklevel=2)
     compiled: Compiled = inner(gm, list(inputs))
     return compiled
-
-
-def _state(captured: Capture, inputs: Sequence[Any]) -> list[Tensor]:
-    names = [node.name for node in captured.gm.graph.find_nodes(op="placeholder")][len(captured.constants) :]
-    return [given for name, given in zip(names, inputs, strict=True) if name in captured.state]

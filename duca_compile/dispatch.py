@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from duca_compile import registry
 from duca_compile.capture import Capture
 from duca_compile.compiled import CompiledMode
 from duca_compile.modes import Mode
@@ -36,11 +37,10 @@ class Dispatcher:
 
     def __call__(self, *args: Any) -> tuple[Any, ...]:
         with self._lock:
-            visit = self.tracker.visit(
-                args[self._timestep],
-                [args[at] for at in self._conditioning],
-                [args[at] for at in self._weights],
-            )
+            weights = [args[at] for at in self._weights]
+            visit = self.tracker.visit(args[self._timestep], [args[at] for at in self._conditioning], weights)
+            if visit.trajectory.step == 0:
+                registry.add(self, weights)
             mode = Mode.FULL if visit.repeated else self.plan.options.mode_at(visit.trajectory.step)
             self.steps[mode] += 1
             try:

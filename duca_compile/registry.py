@@ -1,8 +1,7 @@
-"""Finds the dispatchers of a model: Dynamo owns them, we only remember which weights each was compiled over."""
+"""Finds the dispatchers of a model: Dynamo owns them, we only remember over which weights each has run."""
 
 import weakref
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -10,25 +9,25 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from duca_compile.dispatch import Dispatcher
 
-
-@dataclass(frozen=True)
-class _Entry:
-    dispatcher: "weakref.ref[Dispatcher]"
-    state: tuple["weakref.ref[Any]", ...]
+_Seen = dict[int, "weakref.ref[Any]"]
+_weights: "weakref.WeakKeyDictionary[Dispatcher, _Seen]" = weakref.WeakKeyDictionary()
 
 
-_entries: list[_Entry] = []
-
-
-def add(dispatcher: "Dispatcher", state: Sequence[Tensor]) -> None:
-    _entries.append(_Entry(weakref.ref(dispatcher), tuple(weakref.ref(tensor) for tensor in state)))
+def add(dispatcher: "Dispatcher", weights: Iterable[Tensor]) -> None:
+    """Remembers that the dispatcher ran over these weights. Dynamo runs all instances of a class through one graph."""
+    seen = _weights.setdefault(dispatcher, {})
+    for weight in weights:
+        known = seen.get(id(weight))
+        if known is None or known() is not weight:
+            seen[id(weight)] = weakref.ref(weight)
 
 
 def dispatchers(model: nn.Module) -> list["Dispatcher"]:
-    """Every live dispatcher compiled over a parameter or buffer of `model`, in order of compilation."""
-    _entries[:] = [entry for entry in _entries if entry.dispatcher() is not None]
-    own = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
-    found = [
-        entry.dispatcher() for entry in _entries if any(id(ref()) in own for ref in entry.state if ref() is not None)
-    ]
-    return [dispatcher for dispatcher in found if dispatcher is not None]
+    """Every live dispatcher that has run over a parameter or buffer of `model`."""
+    own = [*model.parameters(), *model.buffers()]
+    return [found for found, seen in list(_weights.items()) if any(_is(seen, weight) for weight in own)]
+
+
+def _is(seen: _Seen, weight: Tensor) -> bool:
+    known = seen.get(id(weight))
+    return known is not None and known() is weight

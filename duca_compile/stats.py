@@ -22,7 +22,10 @@ class Stats:
 
 
 def stats(model: nn.Module) -> Stats:
-    """Counts over every graph that backend "duca" accelerates with the weights of `model`, compiled or original."""
+    """Counts over every graph that backend "duca" has run with the weights of `model`, compiled or original.
+
+    Models of one class can share a graph; its counts are then those of all of them.
+    """
     found = registry.dispatchers(model)
     steps: Counter[Mode] = Counter()
     resets: Counter[str] = Counter()

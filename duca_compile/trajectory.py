@@ -1,9 +1,9 @@
 """Which call belongs to which generation, and which step of it: caches may be reused only within one trajectory.
 
 The step is read from the timestep input: the same value again is another call in the same step; a move on in the
-direction of travel is the next step; anything else starts a new trajectory. A trajectory also ends when a conditioning
-tensor is another object or was written to, or when a weight was written to. In doubt a new trajectory starts, and its
-first step is FULL.
+direction of travel is the next step; anything else starts a new trajectory. A call under other conditioning (another
+tensor object, or the same one written to), other weights (written to, swapped, another model's) or in another thread
+belongs to another trajectory. In doubt a new trajectory starts, and its first step is FULL.
 """
 
 import threading
@@ -31,7 +31,6 @@ class Trajectory:
     """One generation under one conditioning."""
 
     timestep: tuple[float, ...]
-    weights: int
     conditioning: tuple["weakref.ref[Tensor]", ...]
     selector: RandomTokens
     rising: bool = False
@@ -65,22 +64,19 @@ class Tracker:
 
     def visit(self, timestep: Tensor, conditioning: Sequence[Tensor], weights: Sequence[Tensor]) -> Visit:
         now = tuple(float(value) for value in timestep.detach().flatten().tolist())
-        version = hash(tuple((weight.data_ptr(), _version(weight)) for weight in weights))
-        key = _key(conditioning)
+        key = _key(conditioning, weights)
         known = self.live.get(key) if key is not None else None
         if known is None or key is None:
-            return Visit(self._start(key, now, version, conditioning, "new conditioning"), False)
+            return Visit(self._start(key, now, conditioning, "other conditioning or weights"), False)
         self.live.move_to_end(key)
         if any(ref() is not held for ref, held in zip(known.conditioning, conditioning, strict=True)):
-            return Visit(self._start(key, now, version, conditioning, "new conditioning"), False)
-        if known.weights != version:
-            return Visit(self._start(key, now, version, conditioning, "weights changed"), False)
+            return Visit(self._start(key, now, conditioning, "other conditioning or weights"), False)
         if known.timestep == now:
             return Visit(known, True)
         gap = _common_gap(known.timestep, now)
         reason = _interruption(known, gap)
         if reason is not None or gap is None:
-            started = self._start(key, now, version, conditioning, reason or "timesteps of the batch move apart")
+            started = self._start(key, now, conditioning, reason or "timesteps of the batch move apart")
             started.rising = reason == UPWARD
             return Visit(started, False)
         known.timestep, known.gap, known.step = now, gap, known.step + 1
@@ -101,7 +97,7 @@ class Tracker:
         return sum(trajectory.bytes for trajectory in list(self.live.values()))
 
     def _start(
-        self, key: Key | None, now: tuple[float, ...], weights: int, conditioning: Sequence[Tensor], reason: str
+        self, key: Key | None, now: tuple[float, ...], conditioning: Sequence[Tensor], reason: str
     ) -> Trajectory:
         if self.live:
             self.resets[reason] += 1
@@ -112,7 +108,7 @@ class Tracker:
                 live.pop(key, None)
 
         refs = tuple(weakref.ref(tensor, dropped) for tensor in conditioning)
-        started = Trajectory(now, weights, refs, self._new_selector())
+        started = Trajectory(now, refs, self._new_selector())
         if key is not None:
             self.live[key] = started
             while len(self.live) > KEPT:
@@ -120,9 +116,12 @@ class Tracker:
         return started
 
 
-def _key(conditioning: Sequence[Tensor]) -> Key | None:
-    """Thread, object and version of every conditioning tensor; None where a version is not kept (inference mode)."""
-    parts: list[object] = [threading.get_ident()]
+def _key(conditioning: Sequence[Tensor], weights: Sequence[Tensor]) -> Key | None:
+    """Thread, memory and version of the weights, object and version of every conditioning tensor.
+
+    None where a conditioning tensor keeps no version (inference mode): it could have been written to.
+    """
+    parts: list[object] = [threading.get_ident(), hash(tuple((held.data_ptr(), _version(held)) for held in weights))]
     for tensor in conditioning:
         version = _version(tensor)
         if version is None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from dit import DiT
 from helpers import compiled
-from models import example_dit, noise
+from models import example_dit, noise, randomise
 from torch import Tensor, nn
 
 import duca_compile
@@ -128,6 +129,22 @@ def test_a_change_starts_over(generation: Generation, change: Callable[[Generati
     assert generation.modes([900.0, 880.0]) == [F, C]
     change(generation)
     assert generation.modes([860.0, 840.0]) == [F, C]
+
+
+def test_two_models_of_one_class_keep_their_own_caches() -> None:
+    """Dynamo may run both through one graph; the weights tell them apart."""
+    labels, steps = torch.tensor([1, 2]), [900.0, 880.0, 860.0, 840.0]
+    models = [randomise(DiT(size=8, width=32, depth=3, heads=2), seed) for seed in (1, 2)]
+
+    def run(fasts: list[Any]) -> list[Tensor]:
+        return [fast(noise(2, 1, 8, 8), torch.full((2,), t), labels) for t in steps for fast in fasts]
+
+    together = run([compiled(model) for model in models])
+    assert all(duca_compile.stats(model).graphs for model in models)
+    for index, model in enumerate(models):
+        torch._dynamo.reset()
+        for got, want in zip(together[index::2], run([compiled(model)]), strict=True):
+            assert torch.equal(got, want)
 
 
 def test_caches_die_with_their_conditioning(generation: Generation, model: nn.Module) -> None:
