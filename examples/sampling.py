@@ -35,7 +35,7 @@ def sample(
     labels: Tensor,
     noise: Tensor,
     steps: int = 50,
-    guidance: float = 1.5,
+    guidance: float = 1.25,
     dtype: torch.dtype = torch.float32,
     on_step: Callable[[], object] = lambda: None,
 ) -> Tensor:
