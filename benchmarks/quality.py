@@ -85,7 +85,7 @@ def generate(row: Row, samples: int, dtype: torch.dtype, folder: Path, progress:
     task = progress.add_task(row.name, total=samples // CHUNK, completed=len(done.images))
     model = trained_dit().to(dtype)
     options = {"cycle": 1, "strict": True, **(row.options or {})}
-    torch._dynamo.reset()
+    torch.compiler.reset()
     compiled = (
         torch.compile(model)
         if row.options is None

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from duca_compile.torch_private import OpOverload
+
 _DTYPES = {
     torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16", torch.float64: "f64",
     torch.int64: "i64", torch.int32: "i32", torch.bool: "b8",
@@ -25,7 +27,7 @@ def shape(node: fx.Node) -> tuple[int, ...] | None:
 
 def packet(node: fx.Node) -> Any:
     """The overload packet of an ATen call, such as `torch.ops.aten.add`; None for anything else."""
-    return node.target.overloadpacket if isinstance(node.target, torch._ops.OpOverload) else None
+    return node.target.overloadpacket if isinstance(node.target, OpOverload) else None
 
 
 def argument(node: fx.Node, position: int, name: str, default: Any = None) -> Any:

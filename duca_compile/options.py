@@ -91,7 +91,7 @@ def inner_names() -> tuple[str, ...]:
     """Registered backends that can be the inner compiler: all but our own."""
     import torch
 
-    names: list[str] = torch._dynamo.list_backends(exclude_tags=None)
+    names: list[str] = torch.compiler.list_backends(exclude_tags=None)
     return tuple(name for name in names if name != "duca")
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import fx
 
 from duca_compile import ir
+from duca_compile.torch_private import OpOverload
 
 aten = torch.ops.aten
 
@@ -52,7 +53,7 @@ def rule(node: fx.Node, place: Place) -> Operands | None:
 
 
 def is_pointwise(node: fx.Node) -> bool:
-    if not isinstance(node.target, torch._ops.OpOverload):
+    if not isinstance(node.target, OpOverload):
         return False
     tags = node.target.tags
     if ir.packet(node) in (aten._to_copy, aten.clone, aten.contiguous, aten.to):

@@ -4,7 +4,7 @@
 - `torch._dynamo.symbolic_convert.InstructionTranslator.current_tx`: the frame being compiled, for its `self`.
 - `grapharg` in a Dynamo placeholder's metadata: whether an input is the module's own parameter or buffer.
 - `torch._dynamo.lookup_backend`, `torch._inductor.compile_fx.compile_fx`, `torch._inductor.list_mode_options`.
-- `torch._subclasses.fake_tensor`: shapes without storage, for costs.
+- `torch._ops.OpOverload`: what the target of an ATen call is, with its tags and schema.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch._functorch.aot_autograd import aot_export_module
-from torch._subclasses.fake_tensor import FakeTensor as FakeTensor
-from torch._subclasses.fake_tensor import FakeTensorMode as FakeTensorMode
+from torch._ops import OpOverload as OpOverload
 
 
 def export_functional(gm: fx.GraphModule, inputs: Sequence[Any]) -> tuple[fx.GraphModule, list[str], bool]:

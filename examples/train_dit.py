@@ -1,6 +1,9 @@
 """Trains the example DiT on Fashion-MNIST and writes its fp16 EMA weights; run again to resume.
 
 python examples/train_dit.py
+
+The committed weights had 2,200 steps under one decay of the learning rate (EMA 0.995) and then, resumed, 1,000 under
+another (EMA 0.998): 154,000 images, an hour and a half on 2 busy cores.
 """
 
 import argparse

@@ -1,12 +1,12 @@
 """What a graph must satisfy after every pass. A violation is our bug, so it is an exception that shows the IR."""
 
-import torch
 from torch import fx
 
 from duca_compile import ir
 from duca_compile.modes import Mode
 from duca_compile.passes.base import CACHE
 from duca_compile.plan import Plan
+from duca_compile.torch_private import OpOverload
 
 
 class SpecError(AssertionError):
@@ -36,7 +36,7 @@ def check_signature(gm: fx.GraphModule, plan: Plan, mode: Mode) -> None:
 
 
 def _is_mutable(node: fx.Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+    return isinstance(node.target, OpOverload) and node.target._schema.is_mutable
 
 
 def _writes_a_cache(node: fx.Node) -> bool:

@@ -9,6 +9,7 @@ from duca_compile import ir
 from duca_compile.modes import Mode
 from duca_compile.passes.base import PassResult, emit, named
 from duca_compile.plan import Plan
+from duca_compile.torch_private import OpOverload
 
 aten = torch.ops.aten
 
@@ -52,6 +53,6 @@ def _owner(node: fx.Node) -> fx.Node:
 
 
 def _is_view(node: fx.Node) -> bool:
-    if isinstance(node.target, torch._ops.OpOverload):
+    if isinstance(node.target, OpOverload):
         return any(result.alias_info is not None for result in node.target._schema.returns)
     return getattr(node.target, "__name__", "") == "getitem"

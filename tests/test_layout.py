@@ -31,3 +31,10 @@ def test_files_are_rooms_with_one_purpose() -> None:
             assert importlib.util.decode_source(path.read_bytes()).lstrip().startswith('"""'), (
                 f"{path} says not what it is for"
             )
+
+
+def test_private_torch_has_one_door() -> None:
+    for folder in ("duca_compile", "passes"):
+        for path in (ROOT / folder).glob("*.py"):
+            if path.name != "torch_private.py":
+                assert ("torch" + "._") not in path.read_text(), path

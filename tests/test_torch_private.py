@@ -60,6 +60,15 @@ def test_the_compiled_module_is_known_by_its_frame() -> None:
     assert torch_private.frame_module() is None
 
 
+def test_aten_calls_know_their_tags_and_schema() -> None:
+    add = torch.ops.aten.add.Tensor
+    assert isinstance(add, torch_private.OpOverload)
+    assert torch.Tag.pointwise in add.tags
+    assert torch.Tag.nondeterministic_seeded in torch.ops.aten.bernoulli.default.tags
+    assert torch.ops.aten.relu_.default._schema.is_mutable
+    assert torch.ops.aten.view.default._schema.returns[0].alias_info is not None
+
+
 def test_inner_compilers_are_found() -> None:
     assert callable(torch_private.inner_compiler("inductor", None))
     assert callable(torch_private.inner_compiler("inductor", "max-autotune"))
