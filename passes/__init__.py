@@ -7,6 +7,7 @@ from duca_compile.passes.base import Pass, PassResult
 from duca_compile.passes.cut_stream import CutStream
 from duca_compile.passes.declare_inputs import DeclareInputs
 from duca_compile.passes.drop_dead_code import DropDeadCode
+from duca_compile.passes.narrow_linears import NarrowLinears
 from duca_compile.passes.recompute_tokens import RecomputeTokens
 from duca_compile.passes.reuse_features import ReuseFeatures
 from duca_compile.passes.spec import check, check_signature
@@ -20,6 +21,8 @@ PIPELINES: dict[Mode, tuple[Pass, ...]] = {
         RecomputeTokens(),
         ReuseFeatures(),
         StoreValues(Mode.CONSERVATIVE),
+        DropDeadCode(),
+        NarrowLinears(),
         DropDeadCode(),
     ),
     Mode.AGGRESSIVE: (DeclareInputs(Mode.AGGRESSIVE), CutStream(), DropDeadCode()),

@@ -16,6 +16,7 @@ from duca_compile.passes.base import Pass, PassResult
 from duca_compile.passes.cut_stream import CutStream
 from duca_compile.passes.declare_inputs import DeclareInputs
 from duca_compile.passes.drop_dead_code import DropDeadCode
+from duca_compile.passes.narrow_linears import NarrowLinears
 from duca_compile.passes.recompute_tokens import RecomputeTokens
 from duca_compile.passes.reuse_features import ReuseFeatures
 from duca_compile.passes.spec import SpecError, check
@@ -239,6 +240,57 @@ def test_drop_dead_code_keeps_writes_and_inputs() -> None:
 return [%linear_3]""",
     )
     assert DropDeadCode().run(gm, found.plan) == PassResult(0)
+
+
+class Modulated(Tiny):
+    """One linear layer makes shift, scale and gate of both branches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = torch.nn.Linear(1, 12)
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.clock(t[:, None].sin())[:, None].chunk(6, -1)
+        x = x + gate1 * self.mix((x * scale1 + shift1).transpose(1, 2)).transpose(1, 2)
+        x = x + gate2 * self.mlp(x * scale2 + shift2).relu()
+        return self.leave(x)
+
+
+def test_narrow_linears_drops_the_rows_nobody_reads() -> None:
+    torch.manual_seed(0)
+    found = captured(Modulated().eval(), *tiny_call())
+    before = DeclareInputs(Mode.CONSERVATIVE), RecomputeTokens(), ReuseFeatures(), DropDeadCode()
+    _, _, wide = after(found, *before)
+    text, results, narrow = after(found, *before, NarrowLinears(), DropDeadCode())
+    assert results[-2].count == 1
+    assert_expected_inline("\n".join(line for line in text.splitlines() if "slice" in line or "unsq" in line), """\
+%unsqueeze: f32[1, 1] = unsqueeze.default(%arg0_1, 1)
+%sin: f32[1, 1] = sin.default(%unsqueeze)
+%slice_tensor: f32[8, 1] = slice.Tensor(%arg1_1, 0, 4, 12)
+%slice_tensor_1: f32[8] = slice.Tensor(%arg2_1, 0, 4, 12)
+%linear_default_1: f32[1, 8] = linear.default(%sin, %slice_tensor, %slice_tensor_1)
+%unsqueeze_default: f32[1, 1, 8] = unsqueeze.default(%linear_default_1, 1)
+%slice_tensor_2: f32[1, 1, 2] = slice.Tensor(%unsqueeze_default, -1, 0, 2)
+%slice_tensor_3: f32[1, 1, 2] = slice.Tensor(%unsqueeze_default, -1, 2, 4)
+%slice_tensor_4: f32[1, 1, 2] = slice.Tensor(%unsqueeze_default, -1, 4, 6)
+%slice_tensor_5: f32[1, 1, 2] = slice.Tensor(%unsqueeze_default, -1, 6, 8)
+%mul_1: f32[1, 10, 2] = mul.Tensor(%slice_tensor_2, %cache_transpose_1)
+%mul_tensor: f32[1, 1, 2] = mul.Tensor(%index_select_default, %slice_tensor_4)
+%add_tensor: f32[1, 1, 2] = add.Tensor(%mul_tensor, %slice_tensor_3)
+%mul_3: f32[1, 10, 2] = mul.Tensor(%slice_tensor_5, %fresh_relu)""")
+    values = [torch.randn(node.meta["val"].shape) for node in ir.placeholders(found.capture.gm.graph)]
+    extra = [torch.randn(1, 10, 2), torch.randn(1, 10, 2)]
+    torch.testing.assert_close(
+        narrow(*values, extra[0], extra[1].clone(), torch.tensor([[3]])),
+        wide(*values, extra[0], extra[1].clone(), torch.tensor([[3]])),
+    )
+
+
+def test_narrow_linears_leaves_alone_what_is_read_whole() -> None:
+    found = tiny()
+    _, results, _ = after(found, NarrowLinears())
+    assert results[0].count == 0
+    assert {reason for _, reason in results[0].refusals} == {"every row is read, or its reader is no split"}
 
 
 def test_the_spec_rejects_a_write_to_an_argument() -> None:
