@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 from helpers import Captured, captured, compiled, first, relative_error
-from models import CASES, Case, randomise
-from tiny import Tiny, tiny_call
+from models import CASES, Case, noise, randomise
+from tiny import Tiny
 from torch import Tensor
 
 import duca_compile
@@ -58,7 +58,7 @@ def test_a_cached_step_with_the_inputs_of_the_full_step_changes_nothing(
 
 
 class Tangled(Tiny):
-    """Bodies that read the feature of another branch, a mean over tokens, and a stream value broadcast from one token."""
+    """Bodies that read another branch's feature, a mean over tokens, and tokens flattened together with the batch."""
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         gate = self.clock(t[:, None].sin())[:, None]
@@ -67,16 +67,21 @@ class Tangled(Tiny):
         x = x + gate * self.leave(self.clock(x.mean(2, keepdim=True)) * feature)
         pooled = self.mlp(x).mean(1, keepdim=True)
         x = x + gate * self.mlp(x * pooled)
+        flat = x.reshape(-1, 2) + x.new_ones(10, 2).cumsum(0).repeat(len(x), 1)
+        x = x + gate * self.mlp(flat).reshape(x.shape)
         return self.leave(x)
 
 
 @pytest.mark.parametrize("cache_ratio", [0.0, 0.6])
 def test_bodies_that_read_each_other(cache_ratio: float) -> None:
-    found = captured(Tangled().eval(), *tiny_call(), options={"cache_ratio": cache_ratio})
-    assert len(found.plan.recomputed) == 3
+    found = captured(Tangled().eval(), noise(3, 10, 2), torch.full((3,), 0.5), options={"cache_ratio": cache_ratio})
+    assert len(found.plan.recomputed) == 4
     pooled = found.facts.branches[2].path
     assert pooled is not None
     assert len(pooled.whole) == 1
+    flattened = found.facts.branches[3].path
+    assert flattened is not None
+    assert {at.outer for _, at in flattened.compute + flattened.live} == {1, 3}
     check_fresh_caches(found)
 
 

@@ -263,7 +263,9 @@ def test_narrow_linears_drops_the_rows_nobody_reads() -> None:
     _, _, wide = after(found, *before)
     text, results, narrow = after(found, *before, NarrowLinears(), DropDeadCode())
     assert results[-2].count == 1
-    assert_expected_inline("\n".join(line for line in text.splitlines() if "slice" in line or "unsq" in line), """\
+    assert_expected_inline(
+        "\n".join(line for line in text.splitlines() if "slice" in line or "unsq" in line),
+        """\
 %unsqueeze: f32[1, 1] = unsqueeze.default(%arg0_1, 1)
 %sin: f32[1, 1] = sin.default(%unsqueeze)
 %slice_tensor: f32[8, 1] = slice.Tensor(%arg1_1, 0, 4, 12)
@@ -277,7 +279,8 @@ def test_narrow_linears_drops_the_rows_nobody_reads() -> None:
 %mul_1: f32[1, 10, 2] = mul.Tensor(%slice_tensor_2, %cache_transpose_1)
 %mul_tensor: f32[1, 1, 2] = mul.Tensor(%index_select_default, %slice_tensor_4)
 %add_tensor: f32[1, 1, 2] = add.Tensor(%mul_tensor, %slice_tensor_3)
-%mul_3: f32[1, 10, 2] = mul.Tensor(%slice_tensor_5, %fresh_relu)""")
+%mul_3: f32[1, 10, 2] = mul.Tensor(%slice_tensor_5, %fresh_relu)""",
+    )
     values = [torch.randn(node.meta["val"].shape) for node in ir.placeholders(found.capture.gm.graph)]
     extra = [torch.randn(1, 10, 2), torch.randn(1, 10, 2)]
     torch.testing.assert_close(
