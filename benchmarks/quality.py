@@ -22,12 +22,11 @@ from torch import Tensor
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "examples"))
+import duca_compile
 from classifier import trained_classifier
+from duca_compile import Mode
 from fashion import load
 from sampling import initial_noise, sample, trained_dit
-
-import duca_compile
-from duca_compile import Mode
 
 RESULTS = Path(__file__).parent / "results"
 README = ROOT / "README.md"

@@ -6,10 +6,11 @@ python examples/classifier.py
 from pathlib import Path
 
 import torch
-from fashion import load
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from fashion import load
 
 WEIGHTS = Path(__file__).parent / "weights" / "classifier.pt"
 

@@ -15,16 +15,16 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
-from classifier import trained_classifier
-from fashion import CLASSES
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from sampling import initial_noise, sample, trained_dit
 from torch import Tensor
 
 import duca_compile
+from classifier import trained_classifier
 from duca_compile import Mode
+from fashion import CLASSES
+from sampling import initial_noise, sample, trained_dit
 
 OUTPUT = Path(__file__).parents[1] / "output"
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import torch
 from diffusers import DDIMScheduler
-from dit import DiT
 from torch import Tensor
+
+from dit import DiT
 
 WEIGHTS = Path(__file__).parent / "weights" / "dit.pt"
 EMPTY_LABEL = 10

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import torch
 from diffusers import DDIMScheduler
-from dit import DiT
-from fashion import load
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from sampling import EMPTY_LABEL, SCHEDULE
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from dit import DiT
+from fashion import load
+from sampling import EMPTY_LABEL, SCHEDULE
 
 WEIGHTS = Path(__file__).parent / "weights"
 

@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from dit import DiT, modulate
-from helpers import STEPS, compiled, relative_error
-from models import example_dit, noise
 from torch import Tensor
 
+from dit import DiT, modulate
 from duca_compile.selection import RandomTokens
+from helpers import STEPS, compiled, relative_error
+from zoo.case import noise
+from zoo.core import example_dit
 
 LABELS = torch.tensor([1, 2])
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import compiled
-from models import example_dit, noise
 from torch import Tensor, nn
 
 import duca_compile
 from duca_compile import DucaWarning, OptionError
+from helpers import compiled
+from zoo.case import noise
+from zoo.core import example_dit
 
 X, T, Y = noise(2, 1, 8, 8), torch.full((2,), 900.0), torch.tensor([1, 2])
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from classifier import accuracy, trained_classifier
 from fashion import FOLDER, load
 from sampling import initial_noise, sample, trained_dit

@@ -2,11 +2,12 @@
 
 import torch
 from expecttest import assert_expected_inline
-from models import CASES, example_dit, noise, randomise
-from tiny import Tiny, tiny_call
 
 import duca_compile
 from duca_compile import Mode, explain
+from tiny import Tiny, tiny_call
+from zoo.case import noise, randomise
+from zoo.core import CORE, example_dit
 
 CALL = (noise(2, 1, 8, 8), torch.full((2,), 900.0), torch.tensor([1, 2]))
 
@@ -73,7 +74,7 @@ def test_a_refusal_is_shown_with_its_reason() -> None:
 
 def test_kinds_of_branches() -> None:
     def kinds(name: str) -> list[str]:
-        (graph,) = explain(randomise(CASES[name].build()), **CASES[name].call(500.0)).graphs
+        (graph,) = explain(randomise(CORE[name].build()), **CORE[name].call(500.0)).graphs
         assert graph.plan is not None
         return [branch.kind for branch in graph.plan.branches]
 

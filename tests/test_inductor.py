@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from dit import DiT
 from helpers import relative_error
-from models import example_dit, noise, randomise
-from torch import Tensor, nn
+from zoo.case import noise, randomise
+from zoo.core import example_dit
 
 LABELS = torch.tensor([1, 2])
 STEPS = [900.0, 880.0, 860.0, 840.0, 820.0, 800.0]

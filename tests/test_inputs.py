@@ -2,9 +2,11 @@
 
 import pytest
 import torch
-from helpers import captured
-from models import CASES, randomise
 from torch import Tensor, nn
+
+from helpers import captured
+from zoo.case import randomise
+from zoo.core import CORE
 
 PARTS = {
     "example DiT": ("x", "t", ["y"]),
@@ -21,7 +23,7 @@ PARTS = {
 
 @pytest.mark.parametrize("name", PARTS)
 def test_the_parts(name: str) -> None:
-    case = CASES[name]
+    case = CORE[name]
     inputs = captured(randomise(case.build()), **case.call(500.0)).facts.inputs
     latents, timestep, conditioning = PARTS[name]
     assert inputs.spelled[inputs.latents or ""] == latents

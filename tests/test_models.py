@@ -4,14 +4,15 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import Captured, captured, compiled, first, relative_error
-from models import CASES, Case, noise, randomise
-from tiny import Tiny
 from torch import Tensor
 
 import duca_compile
 from duca_compile import Mode
 from duca_compile.passes import rewrite
+from helpers import Captured, captured, compiled, first, relative_error
+from tiny import Tiny
+from zoo.case import Case, noise, randomise
+from zoo.core import CORE
 
 
 def calls(case: Case, timesteps: list[float]) -> list[dict[str, Any]]:
@@ -21,9 +22,9 @@ def calls(case: Case, timesteps: list[float]) -> list[dict[str, Any]]:
     return [{**shared, clock: case.call(t)[clock]} for t in timesteps]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CORE)
 def test_every_branch_is_found(name: str) -> None:
-    case = CASES[name]
+    case = CORE[name]
     found = captured(randomise(case.build()), **case.call(500.0))
     assert len(found.facts.branches) == case.branches
     assert sum(branch.path is not None for branch in found.facts.branches) == case.recomputed
@@ -32,9 +33,9 @@ def test_every_branch_is_found(name: str) -> None:
     assert found.facts.inputs.spelled[found.facts.inputs.timestep or ""] in ("t", "timestep")
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CORE)
 def test_full_steps_are_exact_and_every_mode_runs(name: str) -> None:
-    case = CASES[name]
+    case = CORE[name]
     model = randomise(case.build())
     fast = compiled(model, cycle=3)
     modes = []
@@ -47,12 +48,12 @@ def test_full_steps_are_exact_and_every_mode_runs(name: str) -> None:
     assert duca_compile.stats(model).steps == {Mode.FULL: 2, Mode.CONSERVATIVE: 1, Mode.AGGRESSIVE: 1}
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CORE)
 @pytest.mark.parametrize(("cache_ratio", "depth"), [(0.0, "all"), (0.6, "all"), (1.0, "all"), (0.6, "all-but-last")])
 def test_a_cached_step_with_the_inputs_of_the_full_step_changes_nothing(
     name: str, cache_ratio: float, depth: str
 ) -> None:
-    case = CASES[name]
+    case = CORE[name]
     options = {"cache_ratio": cache_ratio, "aggressive_depth": depth}
     check_fresh_caches(captured(randomise(case.build()), options=options, **case.call(500.0)))
 
@@ -106,9 +107,9 @@ def check_fresh_caches(found: Captured) -> None:
     assert torch.equal(skipped[0], full[0])
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CORE)
 def test_the_aggressive_graph_holds_no_block(name: str) -> None:
-    case = CASES[name]
+    case = CORE[name]
     found = captured(randomise(case.build()), **case.call(500.0))
     graph = rewrite(found.capture.gm, found.plan, Mode.AGGRESSIVE)[0].graph
     left = {node.name for node in graph.nodes}
@@ -120,7 +121,7 @@ def test_the_aggressive_graph_holds_no_block(name: str) -> None:
 def test_flux_double_and_single_blocks_follow_the_paper() -> None:
     """Section 3 of the published behaviour: attention reused whole in double blocks, MLPs token by token in each stream;
     single blocks take the attention output from the cache and recompute the rest for tokens of the joined sequence."""
-    case = CASES["FLUX"]
+    case = CORE["FLUX"]
     found = captured(randomise(case.build()), options={"cache_ratio": 0.5}, **case.call(500.0))
     plan = found.plan
     double = [plan.action(index, Mode.CONSERVATIVE) for index in found.facts.blocks[0]]

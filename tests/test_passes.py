@@ -5,8 +5,6 @@ from typing import Any
 import pytest
 import torch
 from expecttest import assert_expected_inline
-from helpers import Captured, captured
-from tiny import Tiny, tiny_call
 from torch import fx
 
 from duca_compile import ir
@@ -21,6 +19,8 @@ from duca_compile.passes.recompute_tokens import RecomputeTokens
 from duca_compile.passes.reuse_features import ReuseFeatures
 from duca_compile.passes.spec import SpecError, check
 from duca_compile.passes.store_values import StoreValues
+from helpers import Captured, captured
+from tiny import Tiny, tiny_call
 
 aten = torch.ops.aten
 

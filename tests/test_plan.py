@@ -4,14 +4,15 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import captured
-from models import example_dit, noise
-from tiny import Tiny, tiny_call
 from torch import Tensor
 
 from duca_compile import Mode, Options, Refused
 from duca_compile.blocks import find_blocks
 from duca_compile.plan import fresh_tokens, make_plan
+from helpers import captured
+from tiny import Tiny, tiny_call
+from zoo.case import noise
+from zoo.core import example_dit
 
 CALL = (noise(2, 1, 8, 8), torch.full((2,), 900.0), torch.tensor([1, 2]))
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from helpers import captured
-from tiny import Tiny, tiny_call
 from torch import Tensor, nn
 
 from duca_compile.facts import Facts
+from helpers import captured
+from tiny import Tiny, tiny_call
 
 
 class Shaped(nn.Module):

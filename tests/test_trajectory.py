@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from dit import DiT
-from helpers import compiled
-from models import example_dit, noise, randomise
 from torch import Tensor, nn
 
 import duca_compile
+from dit import DiT
 from duca_compile import Mode
+from helpers import compiled
+from zoo.case import noise, randomise
+from zoo.core import example_dit
 
 F, C, A = Mode.FULL, Mode.CONSERVATIVE, Mode.AGGRESSIVE
 

@@ -1,39 +1,15 @@
-"""Tiny denoising transformers with random, non-zero weights, and one call of each.
+"""The architectures that every test of the whole way runs on.
 
 `blocks` and `branches` are counted by hand from the architecture, as the comment beside each entry says.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from dit import DiT
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class Case:
-    """A model, the arguments of one call at a timestep, and what there is to find in it."""
-
-    build: Callable[[], nn.Module]
-    call: Callable[[float], dict[str, Any]]
-    branches: int
-    recomputed: int
-    blocks: int
-    streams: int = 1
-
-
-def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Weights that let every branch matter: adaLN-Zero starts with gates and output at zero."""
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
-        parameter.data = torch.randn(parameter.shape, generator=generator) * (0.3 if parameter.ndim < 2 else 0.15)
-    return model.eval()
-
-
-def noise(*size: int, seed: int = 0) -> Tensor:
-    return torch.randn(size, generator=torch.Generator().manual_seed(seed))
+from dit import DiT
+from zoo.case import Case, noise, randomise
 
 
 class HandWritten(nn.Module):
@@ -142,15 +118,15 @@ def _flux_call(t: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-CASES: dict[str, Case] = {
+CORE: dict[str, Case] = {
     # per block: attention, MLP; the MLP alone is token-wise
     "example DiT": Case(
         example_dit,
         lambda t: {"x": noise(2, 1, 8, 8), "t": torch.full((2,), t), "y": torch.tensor([1, 2])},
-        branches=3 * 2, recomputed=3, blocks=3,
+        branches=3 * 2, recomputed=3, blocks=3, streams=1,
     ),
     "hand-written": Case(
-        HandWritten, lambda t: {"latents": noise(2, 16, 8), "timestep": torch.full((2,), t)}, branches=2 * 2, recomputed=2, blocks=2
+        HandWritten, lambda t: {"latents": noise(2, 16, 8), "timestep": torch.full((2,), t)}, branches=2 * 2, recomputed=2, blocks=2, streams=1,
     ),
     "DiT": Case(
         dit_transformer,
@@ -158,7 +134,7 @@ CASES: dict[str, Case] = {
             "hidden_states": noise(2, 4, 8, 8), "timestep": torch.full((2,), int(t)),
             "class_labels": torch.tensor([1, 2]), "return_dict": False,
         },
-        branches=3 * 2, recomputed=3, blocks=3,
+        branches=3 * 2, recomputed=3, blocks=3, streams=1,
     ),
     # per block: self-attention, cross-attention, MLP; the last two are token-wise in the image
     "PixArt": Case(
@@ -168,7 +144,7 @@ CASES: dict[str, Case] = {
             "timestep": torch.full((2,), int(t)), "added_cond_kwargs": {"resolution": None, "aspect_ratio": None},
             "return_dict": False,
         },
-        branches=3 * 3, recomputed=6, blocks=3,
+        branches=3 * 3, recomputed=6, blocks=3, streams=1,
     ),
     # per block: attention and MLP in both streams; the last block has no text MLP and no text attention output
     "SD3": Case(
@@ -188,7 +164,7 @@ CASES: dict[str, Case] = {
             "hidden_states": noise(2, 4, 3, 8, 8), "encoder_hidden_states": noise(2, 6, 24, seed=1),
             "timestep": torch.full((2,), t), "return_dict": False,
         },
-        branches=3 * 3, recomputed=6, blocks=3,
+        branches=3 * 3, recomputed=6, blocks=3, streams=1,
     ),
     # per layer: a spatial block (self-attention, cross-attention, MLP) and a temporal one (self-attention, MLP);
     # the stream changes its layout between them

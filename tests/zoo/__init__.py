@@ -1,0 +1,1 @@
+"""Denoising transformers of all kinds, tiny, with random non-zero weights."""
