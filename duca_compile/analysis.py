@@ -77,11 +77,7 @@ def _describe_all(residuals: list[Residual], number: dict[fx.Node, int], live: L
 def _describe(residual: Residual, stream: int, live: Liveness) -> Branch:
     feature, size = residual.feature, ir.shape(residual.feature) or ()
     body = _body(feature, live)
-    found = (
-        token_path(feature, len(size) - 2, live)
-        if len(size) in (2, 3)
-        else (f"its stream has rank {len(size)}: selection over several token dimensions is not supported yet")
-    )
+    found = token_path(feature, live)
     path, refusal = (None, found) if isinstance(found, str) else (found, None)
     return Branch(
         sum=residual.sum.name,

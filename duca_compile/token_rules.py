@@ -6,8 +6,8 @@ token-wise there: it mixes tokens. The table is sound, not complete: a missing o
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,19 +21,55 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Place:
-    """Where tokens lie in a value: dimension `dim` is `outer * tokens * inner`, flattened in that order."""
+    """Where tokens lie in a value: dimension `dim` is `outer * tokens * inner`, flattened in that order.
+
+    Tokens on a grid span several dimensions from `dim` on; `grid` is then their sizes, `outer` and `inner` are 1.
+    """
 
     dim: int
     tokens: int
     outer: int = 1
     inner: int = 1
+    grid: tuple[int, ...] = ()
+
+    @staticmethod
+    def over(shape: tuple[int, ...], first: int, stop: int) -> "Place":
+        """The tokens of all positions along dimensions `first` to `stop`. Dimensions of size 1 at either end are left out."""
+        while first < stop - 1 and shape[first] == 1:
+            first += 1
+        while first < stop - 1 and shape[stop - 1] == 1:
+            stop -= 1
+        grid = shape[first:stop]
+        return Place(first, math.prod(grid), grid=grid if len(grid) > 1 else ())
+
+    @property
+    def dims(self) -> range:
+        return range(self.dim, self.dim + max(1, len(self.grid)))
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The sizes of `dims`."""
+        return self.grid or (self.outer * self.tokens * self.inner,)
 
     def at(self, dim: int) -> "Place":
-        return Place(dim, self.tokens, self.outer, self.inner)
+        return replace(self, dim=dim)
+
+    def moved(self, origins: list[int]) -> "Place | None":
+        """The place where `dims` came from; None if they did not lie side by side there, in this order."""
+        first = origins[0]
+        return self.at(first) if origins == list(range(first, first + len(origins))) else None
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        return tuple(shape[dim] for dim in self.dims) == self.sizes
 
     def resized(self, shape: tuple[int, ...], tokens: int) -> list[int]:
-        """`shape` with `tokens` tokens at this place."""
-        return [*shape[: self.dim], self.outer * tokens * self.inner, *shape[self.dim + 1 :]]
+        """`shape` with `tokens` tokens at this place: all along the first dimension of a grid."""
+        return [
+            *shape[: self.dim],
+            self.outer * tokens * self.inner,
+            *[1 for _ in self.grid[1:]],
+            *shape[self.dims.stop :],
+        ]
 
 
 Operands = dict[fx.Node, Place]
@@ -42,7 +78,8 @@ Rule = Callable[[fx.Node, Place], Operands | None]
 
 def rule(node: fx.Node, place: Place) -> Operands | None:
     """The place of the same tokens in each operand that carries them; None if the op mixes tokens."""
-    if node.op != "call_function":
+    size = ir.shape(node)
+    if node.op != "call_function" or (size is not None and not place.fits(size)):
         return None
     if ir.packet(node) is None:
         return _getitem(node, place) if getattr(node.target, "__name__", "") == "getitem" else None
@@ -75,16 +112,22 @@ def _rank(node: fx.Node) -> int:
 
 
 def _aligned(operand: Any, node: fx.Node, place: Place, into: Operands) -> bool:
-    """Adds `operand`, broadcast against `node`, at the dimension that meets `place`; False on a contradiction."""
+    """Adds `operand`, broadcast against `node`, at the dimensions that meet `place`; False on a contradiction.
+
+    An operand that varies along a part of a grid only does not fit its place: it must be expanded there.
+    """
     if not isinstance(operand, fx.Node):
         return True
     have, want = ir.shape(operand), ir.shape(node)
     if have is None or want is None:
         return False
-    dim = place.dim - (len(want) - len(have))
-    if dim < 0 or (have[dim] == 1 and want[place.dim] != 1):
+    shift = len(want) - len(have)
+    met = [have[dim - shift] if dim >= shift else 1 for dim in place.dims]
+    wanted = [want[dim] for dim in place.dims]
+    if set(met) == {1} != set(wanted):
         return True
-    return have[dim] == want[place.dim] and _put(into, operand, place.at(dim))
+    broadcasts = all(size in (1, whole) for size, whole in zip(met, wanted, strict=True))
+    return broadcasts and place.dim >= shift and _put(into, operand, place.at(place.dim - shift))
 
 
 def _put(into: Operands, operand: Any, place: Place) -> bool:
@@ -100,8 +143,7 @@ def _features_last(features: Callable[[fx.Node], int]) -> Rule:
     """The first operand, token by token, where the op works on its last `features(node)` dimensions."""
 
     def apply(node: fx.Node, place: Place) -> Operands | None:
-        rank = _rank(node)
-        return {_arg(node, 0): place} if place.dim < rank - features(node) else None
+        return {_arg(node, 0): place} if place.dims.stop <= _rank(node) - features(node) else None
 
     return apply
 
@@ -112,7 +154,7 @@ def _other_dim(position: int, name: str, default: int | None = None) -> Rule:
     def apply(node: fx.Node, place: Place) -> Operands | None:
         dim = ir.argument(node, position, name, default)
         rank = _rank(_arg(node, 0))
-        return {_arg(node, 0): place} if dim is not None and dim % rank != place.dim else None
+        return {_arg(node, 0): place} if dim is not None and dim % rank not in place.dims else None
 
     return apply
 
@@ -125,8 +167,12 @@ def _reduction(node: fx.Node, place: Place) -> Operands | None:
         return None
     reduced = {dim % len(have) for dim in (dims if isinstance(dims, (list, tuple)) else [dims])}
     kept = list(range(len(have))) if ir.argument(node, 2, "keepdim", False) else sorted(set(range(len(have))) - reduced)
-    origin = kept[place.dim]
-    return None if origin in reduced else {source: place.at(origin)}
+    return _moved(source, place, [kept[dim] for dim in place.dims], forbidden=reduced)
+
+
+def _moved(source: fx.Node, place: Place, origins: list[int], forbidden: Iterable[int] = ()) -> Operands | None:
+    origin = None if set(origins) & set(forbidden) else place.moved(origins)
+    return None if origin is None else {source: origin}
 
 
 def _reshape(node: fx.Node, place: Place) -> Operands | None:
@@ -135,7 +181,7 @@ def _reshape(node: fx.Node, place: Place) -> Operands | None:
     assert have is not None
     assert want is not None
     before = math.prod(want[: place.dim]) * place.outer
-    after = place.inner * math.prod(want[place.dim + 1 :])
+    after = place.inner * math.prod(want[place.dims.stop :])
     for dim in range(len(have)):
         left, right = math.prod(have[:dim]), math.prod(have[dim + 1 :])
         if (
@@ -144,7 +190,11 @@ def _reshape(node: fx.Node, place: Place) -> Operands | None:
             and (before // left) * place.tokens * (after // right) == have[dim]
         ):
             return {source: Place(dim, place.tokens, before // left, after // right)}
-    return None
+    first = next((dim for dim in range(len(have), -1, -1) if math.prod(have[:dim]) == before), None)
+    stop = next((dim for dim in range(len(have) + 1) if math.prod(have[dim:]) == after), None)
+    if first is None or stop is None or stop <= first:
+        return None
+    return {source: Place.over(have, first, stop)}
 
 
 def _permute(node: fx.Node, place: Place) -> Operands | None:
@@ -158,12 +208,12 @@ def _permute(node: fx.Node, place: Place) -> Operands | None:
         order[a], order[b] = order[b], order[a]
     else:
         order.reverse()
-    return {source: place.at(order[place.dim])}
+    return _moved(source, place, [order[dim] for dim in place.dims])
 
 
 def _unsqueeze(node: fx.Node, place: Place) -> Operands | None:
     dim = _arg(node, 1) % _rank(node)
-    if dim == place.dim:
+    if dim in place.dims:
         return None
     return {_arg(node, 0): place.at(place.dim - (dim < place.dim))}
 
@@ -173,17 +223,17 @@ def _squeeze(node: fx.Node, place: Place) -> Operands | None:
     dims = ir.argument(node, 1, "dim", list(range(len(have))))
     gone = {dim % len(have) for dim in (dims if isinstance(dims, (list, tuple)) else [dims])}
     kept = [dim for dim in range(len(have)) if dim not in gone or have[dim] != 1]
-    return {_arg(node, 0): place.at(kept[place.dim])}
+    return _moved(_arg(node, 0), place, [kept[dim] for dim in place.dims])
 
 
 def _select(node: fx.Node, place: Place) -> Operands | None:
-    dim = _arg(node, 1) % _rank(_arg(node, 0))
-    return {_arg(node, 0): place.at(place.dim + (dim <= place.dim))}
+    gone = _arg(node, 1) % _rank(_arg(node, 0))
+    return _moved(_arg(node, 0), place, [dim + (gone <= dim) for dim in place.dims])
 
 
 def _unbind(node: fx.Node, place: Place) -> Operands | None:
-    dim = ir.argument(node, 1, "dim", 0) % _rank(_arg(node, 0))
-    return {_arg(node, 0): place.at(place.dim + (dim <= place.dim))}
+    gone = ir.argument(node, 1, "dim", 0) % _rank(_arg(node, 0))
+    return _moved(_arg(node, 0), place, [dim + (gone <= dim) for dim in place.dims])
 
 
 def _expand(node: fx.Node, place: Place) -> Operands | None:
@@ -194,7 +244,7 @@ def _expand(node: fx.Node, place: Place) -> Operands | None:
 def _cat(node: fx.Node, place: Place) -> Operands | None:
     dim = ir.argument(node, 1, "dim", 0) % _rank(node)
     pieces: Any = _arg(node, 0)
-    if dim == place.dim:
+    if dim in place.dims:
         return None
     origin = place.at(place.dim - (dim < place.dim)) if ir.packet(node) is aten.stack else place
     return dict.fromkeys(pieces, origin)
@@ -212,13 +262,17 @@ def _attention(node: fx.Node, place: Place) -> Operands | None:
     query, key, val = (_arg(node, position) for position in range(3))
     rank = _rank(node)
     mask = ir.argument(node, 3, "attn_mask")
-    if ir.argument(node, 4, "dropout_p", 0.0) or place.dim == rank - 1:
+    if (
+        ir.argument(node, 4, "dropout_p", 0.0)
+        or place.dims.stop == rank
+        or (place.grid and place.dims.stop == rank - 1)
+    ):
         return None
     found: Operands = {}
     if place.dim == rank - 2:
         fine = not ir.argument(node, 5, "is_causal", False) and _put(found, query, place)
         return found if fine and _aligned_mask(mask, rank, place, found) else None
-    if ir.argument(node, 7, "enable_gqa", False) and place.dim == rank - 3:
+    if ir.argument(node, 7, "enable_gqa", False) and rank - 3 in place.dims:
         return None
     fine = all(_aligned(operand, node, place, found) for operand in (query, key, val))
     return found if fine and _aligned_mask(mask, rank, place, found) else None
@@ -229,8 +283,9 @@ def _aligned_mask(mask: Any, rank: int, place: Place, into: Operands) -> bool:
     have = ir.shape(mask) if isinstance(mask, fx.Node) else None
     if have is None:
         return mask is None
-    dim = place.dim - (rank - len(have))
-    return dim < 0 or have[dim] == 1 or _put(into, mask, place.at(dim))
+    shift = rank - len(have)
+    met = [have[dim - shift] if dim >= shift else 1 for dim in place.dims]
+    return all(size == 1 for size in met) or (place.dim >= shift and _put(into, mask, place.at(place.dim - shift)))
 
 
 def _matmul(node: fx.Node, place: Place) -> Operands | None:
@@ -238,7 +293,11 @@ def _matmul(node: fx.Node, place: Place) -> Operands | None:
     rank = _rank(node)
     ranks = {_rank(left), _rank(right)}
     found: Operands = {}
-    if min(ranks) < 2:
+    if min(ranks) < 2 or left is right:
+        return None
+    if _rank(right) == 2 and place.dims.stop < rank:
+        return {left: place}
+    if place.grid and place.dims.stop >= rank - 1:
         return None
     if place.dim == rank - 2:
         _put(found, left, place.at(_rank(left) - 2))
@@ -246,13 +305,13 @@ def _matmul(node: fx.Node, place: Place) -> Operands | None:
         _put(found, right, place.at(_rank(right) - 1))
     elif not all(_aligned(operand, node, place, found) for operand in (left, right)):
         return None
-    return None if left is right else found
+    return found
 
 
 def _addmm(node: fx.Node, place: Place) -> Operands | None:
     bias, left = _arg(node, 0), _arg(node, 1)
     found: Operands = {}
-    if place.dim != 0 or not _put(found, left, place) or not _aligned(bias, node, place, found):
+    if place.dims != range(1) or not _put(found, left, place) or not _aligned(bias, node, place, found):
         return None
     return found
 
@@ -263,14 +322,14 @@ def _convolution(node: fx.Node, place: Place) -> Operands | None:
     source = _arg(node, 0)
     if _rank(node) != len(kernel) + 2:
         return None
-    if place.dim == 0:
+    if place.dims == range(1):
         return {source: place}
     plain = set(kernel) == {1} and (ir.shape(source) or ())[2:] == (ir.shape(node) or ())[2:]
     return {source: place} if plain and place.dim >= 2 else None
 
 
 def _embedding(node: fx.Node, place: Place) -> Operands | None:
-    return {_arg(node, 1): place} if place.dim < _rank(_arg(node, 1)) else None
+    return {_arg(node, 1): place} if place.dims.stop <= _rank(_arg(node, 1)) else None
 
 
 RULES: dict[Any, Rule] = {

@@ -74,13 +74,24 @@ class _Search:
         return True
 
 
-def token_path(feature: fx.Node, dim: int, live: Liveness) -> TokenPath | str:
-    """How to recompute `feature` at selected tokens along `dim`, or the reason why it must be reused whole."""
+def token_path(feature: fx.Node, live: Liveness) -> TokenPath | str:
+    """How to recompute `feature` at selected tokens, or the reason why it must be reused whole.
+
+    Tokens are sought in `[batch, *tokens, features]`, then in `[batch, features, *tokens]`; the rules prove either.
+    """
     size = ir.shape(feature)
     assert size is not None
-    if size[dim] < 2:
+    rank = len(size)
+    found = _path_over(feature, Place.over(size, min(1, rank - 2), rank - 1), live)
+    if isinstance(found, str) and rank >= 3:
+        channels_first = _path_over(feature, Place.over(size, 2, rank), live)
+        return found if isinstance(channels_first, str) else channels_first
+    return found
+
+
+def _path_over(feature: fx.Node, place: Place, live: Liveness) -> TokenPath | str:
+    if place.tokens < 2:
         return "the stream has a single token"
-    place = Place(dim, size[dim])
     search = _Search(live, feature)
     if not search.visit(feature, place):
         mixing = search.mixing or feature

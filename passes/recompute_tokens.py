@@ -44,10 +44,22 @@ class RecomputeTokens:
                 row = chosen.branches.index(index)
                 tokens = emit(gm.graph, aten.select.int, [nodes[chosen.input], 0, row])
                 selected = _Body(gm.graph, nodes, branch.path, tokens, chosen.count).compute(branch.feature)
-                write = [nodes[CACHE + branch.feature], branch.path.place.dim, tokens, selected]
-                fresh = emit(gm.graph, aten.index_copy_.default, write, name=FRESH + branch.feature)
+                fresh = _write_back(gm.graph, nodes[CACHE + branch.feature], branch.path.place, tokens, selected)
             feature.replace_all_uses_with(fresh)
         return PassResult(len(plan.recomputed), tuple(refusals))
+
+
+def _write_back(graph: fx.Graph, cache: fx.Node, place: Place, tokens: fx.Node, selected: fx.Node) -> fx.Node:
+    """The cache, updated in place. One of a grid is written through a view with all tokens along one dimension."""
+    name = FRESH + cache.name.removeprefix(CACHE)
+    if not place.grid:
+        return emit(graph, aten.index_copy_.default, [cache, place.dim, tokens, selected], name=name)
+    size, chosen = list(ir.shape(cache) or ()), list(ir.shape(selected) or ())
+    after = size[place.dims.stop :]
+    flat = emit(graph, aten.view.default, [cache, [*size[: place.dim], place.tokens, *after]])
+    rows = emit(graph, aten.reshape.default, [selected, [*chosen[: place.dims.start + 1], *after]])
+    written = emit(graph, aten.index_copy_.default, [flat, place.dim, tokens, rows])
+    return emit(graph, aten.view.default, [written, size], name=name)
 
 
 @dataclass
@@ -78,10 +90,13 @@ class _Body:
         return self.nodes[name]
 
     def _gather(self, node: fx.Node, place: Place) -> fx.Node:
-        if place.outer == place.inner == 1:
-            return emit(self.graph, aten.index_select.default, [node, place.dim, self.tokens])
         size = list(ir.shape(node) or ())
-        apart = [*size[: place.dim], place.outer, place.tokens, place.inner, *size[place.dim + 1 :]]
+        if not place.grid and place.outer == place.inner == 1:
+            return emit(self.graph, aten.index_select.default, [node, place.dim, self.tokens])
+        if not place.fits(tuple(size)):
+            size = [*size[: place.dim], *place.sizes, *size[place.dims.stop :]]
+            node = emit(self.graph, aten.expand.default, [node, size])
+        apart = [*size[: place.dim], place.outer, place.tokens, place.inner, *size[place.dims.stop :]]
         split = emit(self.graph, aten.reshape.default, [node, apart])
         chosen = emit(self.graph, aten.index_select.default, [split, place.dim + 1, self.tokens])
         return emit(self.graph, aten.reshape.default, [chosen, place.resized(tuple(size), self.count)])

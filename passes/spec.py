@@ -1,5 +1,6 @@
 """What a graph must satisfy after every pass. A violation is our bug, so it is an exception that shows the IR."""
 
+import torch
 from torch import fx
 
 from duca_compile import ir
@@ -41,6 +42,8 @@ def _is_mutable(node: fx.Node) -> bool:
 
 def _writes_a_cache(node: fx.Node) -> bool:
     target = node.args[0]
+    if isinstance(target, fx.Node) and ir.packet(target) is torch.ops.aten.view:
+        target = target.args[0]
     return isinstance(target, fx.Node) and target.op == "placeholder" and target.name.startswith(CACHE)
 
 

@@ -115,7 +115,7 @@ def dependence(graph: fx.Graph, place: Place) -> dict[fx.Node, set[Place] | None
 def tokens_first(value: Tensor, place: Place) -> Tensor:
     """`value` with its tokens as the first dimension."""
     size = value.shape
-    apart = value.reshape(*size[: place.dim], place.outer, place.tokens, place.inner, *size[place.dim + 1 :])
+    apart = value.reshape(*size[: place.dim], place.outer, place.tokens, place.inner, *size[place.dims.stop :])
     return apart.movedim(place.dim + 1, 0)
 
 
@@ -141,6 +141,27 @@ def test_perturbing_a_token_moves_only_that_token(names: list[str], dim: int, to
                 check_place(gm.graph, run, x, Place(at, TOKENS, outer, result.shape[at] // outer // TOKENS), token)
 
 
+@settings(max_examples=400, deadline=None)
+@given(
+    names=st.lists(st.sampled_from(sorted(OPS)), min_size=1, max_size=7),
+    token=st.integers(0, 5),
+    dims=st.permutations([2, 3, 2, 4]),
+)
+def test_perturbing_a_token_of_a_grid_moves_only_that_token(names: list[str], token: int, dims: list[int]) -> None:
+    def run(x: Tensor) -> Tensor:
+        for name in names:
+            x = OPS[name](x)
+        return x
+
+    x = torch.randn(dims)
+    gm = make_fx(run, tracing_mode="fake", pre_dispatch=True)(x)
+    result = run(x)
+    for first in range(result.dim()):
+        for stop in range(first + 1, result.dim() + 1):
+            if math.prod(result.shape[first:stop]) == 6:
+                check_place(gm.graph, run, x, Place.over(tuple(result.shape), first, stop), token)
+
+
 def check_place(graph: fx.Graph, run: Op, x: Tensor, place: Place, token: int) -> None:
     source = ir.placeholders(graph)[0]
     reads = dependence(graph, place).get(source, set())
@@ -151,7 +172,7 @@ def check_place(graph: fx.Graph, run: Op, x: Tensor, place: Place, token: int) -
         assert apart.data_ptr() == perturbed.data_ptr(), "a view, so that writing to it perturbs the source"
         apart[token] += 1.5
         change = tokens_first(run(perturbed) - run(x), place).abs().flatten(1).amax(1)
-        others = [other for other in range(TOKENS) if other != token]
+        others = [other for other in range(place.tokens) if other != token]
         assert float(change[others].max()) == 0, (place, origin, ir.render(graph))
     elif not reads and reads is not None:
         assert torch.equal(run(torch.randn_like(x)), run(x)), ir.render(graph)
