@@ -34,7 +34,7 @@ class Place:
 
     @staticmethod
     def over(shape: tuple[int, ...], first: int, stop: int) -> "Place":
-        """The tokens of all positions along dimensions `first` to `stop`. Dimensions of size 1 at either end are left out."""
+        """The tokens of all positions along dimensions `first` to `stop`, less dimensions of size 1 at either end."""
         while first < stop - 1 and shape[first] == 1:
             first += 1
         while first < stop - 1 and shape[stop - 1] == 1:
@@ -262,14 +262,11 @@ def _attention(node: fx.Node, place: Place) -> Operands | None:
     query, key, val = (_arg(node, position) for position in range(3))
     rank = _rank(node)
     mask = ir.argument(node, 3, "attn_mask")
-    if (
-        ir.argument(node, 4, "dropout_p", 0.0)
-        or place.dims.stop == rank
-        or (place.grid and place.dims.stop == rank - 1)
-    ):
+    among_queries = place.dims.stop == rank - 1
+    if ir.argument(node, 4, "dropout_p", 0.0) or place.dims.stop == rank or (place.grid and among_queries):
         return None
     found: Operands = {}
-    if place.dim == rank - 2:
+    if among_queries:
         fine = not ir.argument(node, 5, "is_causal", False) and _put(found, query, place)
         return found if fine and _aligned_mask(mask, rank, place, found) else None
     if ir.argument(node, 7, "enable_gqa", False) and rank - 3 in place.dims:
