@@ -11,7 +11,7 @@ from duca_compile.blocks import find_blocks
 from duca_compile.capture import Capture
 from duca_compile.facts import Branch, Facts, Inputs, Stream
 from duca_compile.inputs import find_inputs
-from duca_compile.refusal import Refused
+from duca_compile.refusal import Refused, located
 from duca_compile.residuals import CONTRACTIONS, Chain, Order, Residual, chains, find_residuals, look_through
 from duca_compile.tokens import Liveness, token_path
 
@@ -67,7 +67,8 @@ def _describe_all(residuals: list[Residual], number: dict[fx.Node, int], live: L
     branches = []
     for residual in residuals:
         known = Liveness(live.streams, live.prelude, live.moving, frozenset(stale))
-        branch = _describe(residual, number[residual.sum], known)
+        with located(residual.sum):
+            branch = _describe(residual, number[residual.sum], known)
         if branch.path is None:
             stale.add(residual.feature)
         branches.append(branch)

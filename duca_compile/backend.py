@@ -1,7 +1,6 @@
 """`torch.compile(model, backend="duca")`: the whole way of the data, top to bottom."""
 
 import logging
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from duca_compile.modes import Mode
 from duca_compile.options import Options
 from duca_compile.passes import rewrite
 from duca_compile.plan import Plan, make_plan
-from duca_compile.refusal import DucaWarning, Refused
+from duca_compile.refusal import Refused, warn_fallback
 
 log = logging.getLogger("duca_compile")
 Compiled = Callable[..., Any]
@@ -42,9 +41,12 @@ def duca(
     try:
         refuse_training(example_inputs)
         captured, plan = prepare(gm, example_inputs, chosen)
-        return build(captured, plan, inner)
+        return build(captured, plan, inner, CompiledMode("plain", gm, inner))
     except Exception as error:
-        return _fall_back(error, chosen, inner, gm, example_inputs)
+        if chosen.strict:
+            raise
+        warn_fallback(error)
+        return inner(gm, list(example_inputs))  # type: ignore[no-any-return]
 
 
 def prepare(gm: fx.GraphModule, inputs: Sequence[Any], options: Options) -> tuple[Capture, Plan]:
@@ -56,15 +58,15 @@ def prepare(gm: fx.GraphModule, inputs: Sequence[Any], options: Options) -> tupl
     return captured, make_plan(captured.gm.graph, facts, options)
 
 
-def build(captured: Capture, plan: Plan, inner: Compiled) -> Dispatcher:
-    """The dispatcher over one graph per mode. Each is compiled at its first use."""
+def build(captured: Capture, plan: Plan, inner: Compiled, plain: CompiledMode) -> Dispatcher:
+    """The dispatcher over one graph per mode. Each is compiled at its first use, `plain` only if one of them fails."""
     graphs = {}
     for mode in Mode:
         if mode in plan.options.modes:
             rewritten, results = rewrite(captured.gm, plan, mode)
             log.debug("%s: %s", mode.value, {name: result.count for name, result in results.items()})
             graphs[mode] = CompiledMode(mode.value, rewritten, inner)
-    return Dispatcher(captured, plan, graphs)
+    return Dispatcher(captured, plan, graphs, plain)
 
 
 def refuse_training(inputs: Sequence[Any]) -> None:
@@ -73,16 +75,3 @@ def refuse_training(inputs: Sequence[Any]) -> None:
     module = torch_private.frame_module()
     if module is not None and module.training:
         raise Refused("the model is in training mode; call model.eval()")
-
-
-def _fall_back(
-    error: Exception, options: Options, inner: Compiled, gm: fx.GraphModule, inputs: Sequence[Any]
-) -> Compiled:
-    expected = isinstance(error, Refused)
-    if options.strict:
-        raise error
-    reason = str(error) if expected else f"{type(error).__name__} in our own analysis, please report it: {error}"
-    log.debug("fallback", exc_info=error)
-    warnings.warn(f"duca does not accelerate this graph: {reason}", DucaWarning, stacklevel=2)
-    compiled: Compiled = inner(gm, list(inputs))
-    return compiled

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, fx
 
 from duca_compile import ir
+from duca_compile.refusal import located
 
 aten = torch.ops.aten
 
@@ -13,21 +14,25 @@ aten = torch.ops.aten
 def canonicalise(gm: fx.GraphModule) -> None:
     """Drops assertions, no-op casts, copies, slices and scalings; a `cat` of all slices of one value is that value."""
     for node in list(gm.graph.nodes):
-        if node.op != "call_function":
-            continue
-        if ir.packet(node) is aten._assert_tensor_metadata:
-            gm.graph.erase_node(node)
-            continue
-        if ir.packet(node) is aten._unsafe_view:
-            node.target = aten.reshape.default
-        if ir.packet(node) is aten.type_as:
-            _name_dtype(node)
-        same = _same_value(node)
-        if same is not None and not _is_returned(node):
-            node.replace_all_uses_with(same)
-            gm.graph.erase_node(node)
+        if node.op == "call_function":
+            with located(node):
+                _simplify(node)
     gm.graph.eliminate_dead_code()
     gm.recompile()
+
+
+def _simplify(node: fx.Node) -> None:
+    if ir.packet(node) is aten._assert_tensor_metadata:
+        node.graph.erase_node(node)
+        return
+    if ir.packet(node) is aten._unsafe_view:
+        node.target = aten.reshape.default
+    if ir.packet(node) is aten.type_as:
+        _name_dtype(node)
+    same = _same_value(node)
+    if same is not None and not _is_returned(node):
+        node.replace_all_uses_with(same)
+        node.graph.erase_node(node)
 
 
 def _name_dtype(node: fx.Node) -> None:

@@ -13,6 +13,7 @@ from duca_compile.capture import Capture
 from duca_compile.compiled import CompiledMode
 from duca_compile.modes import Mode
 from duca_compile.plan import Plan
+from duca_compile.refusal import warn_fallback
 from duca_compile.selection import RandomTokens
 from duca_compile.trajectory import Tracker, Trajectory
 
@@ -20,9 +21,11 @@ from duca_compile.trajectory import Tracker, Trajectory
 class Dispatcher:
     """Has the signature Dynamo expects: the captured graph's own inputs in, its results out."""
 
-    def __init__(self, captured: Capture, plan: Plan, graphs: dict[Mode, CompiledMode]) -> None:
+    def __init__(self, captured: Capture, plan: Plan, graphs: dict[Mode, CompiledMode], plain: CompiledMode) -> None:
         self.plan = plan
         self.graphs = graphs
+        self._plain = plain
+        self._given_up = False
         self.steps: Counter[Mode] = Counter()
         self.tracker = Tracker(lambda: RandomTokens(plan.selections, plan.options.seed))
         self._constants = captured.constants
@@ -37,17 +40,36 @@ class Dispatcher:
 
     def __call__(self, *args: Any) -> tuple[Any, ...]:
         with self._lock:
-            weights = [args[at] for at in self._weights]
-            visit = self.tracker.visit(args[self._timestep], [args[at] for at in self._conditioning], weights)
-            if visit.trajectory.step == 0:
-                registry.add(self, weights)
-            mode = Mode.FULL if visit.repeated else self.plan.options.mode_at(visit.trajectory.step)
-            self.steps[mode] += 1
+            if self._given_up:
+                return tuple(self._plain(args))
             try:
-                return self._run(mode, visit.trajectory, args)
-            except BaseException:
-                self.tracker.forget(visit.trajectory, "an exception left the step unfinished")
-                raise
+                return self._step(args)
+            except Exception as error:
+                if self.plan.options.strict:
+                    raise
+                return self._instead(error, args)
+
+    def _instead(self, error: Exception, args: Sequence[Any]) -> tuple[Any, ...]:
+        """The plain graph's result. Where that fails too, the fault lies in the call, and is the caller's to see."""
+        self.tracker.clear()
+        found = tuple(self._plain(args))
+        self._given_up = True
+        warn_fallback(error)
+        return found
+
+    def _step(self, args: Sequence[Any]) -> tuple[Any, ...]:
+        weights = [args[at] for at in self._weights]
+        visit = self.tracker.visit(args[self._timestep], [args[at] for at in self._conditioning], weights)
+        if visit.trajectory.step == 0:
+            registry.add(self, weights)
+        mode = Mode.FULL if visit.repeated else self.plan.options.mode_at(visit.trajectory.step)
+        try:
+            found = self._run(mode, visit.trajectory, args)
+        except BaseException:
+            self.tracker.forget(visit.trajectory, "an exception left the step unfinished")
+            raise
+        self.steps[mode] += 1
+        return found
 
     def _run(self, mode: Mode, trajectory: Trajectory, args: Sequence[Any]) -> tuple[Any, ...]:
         extra: list[Tensor] = []

@@ -1,9 +1,44 @@
 """Why something was left to the inner compiler."""
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import fx
+
+log = logging.getLogger("duca_compile")
+
 
 class Refused(Exception):
     """This graph cannot be accelerated; the message is a reason a user can act on."""
 
 
+class InternalError(Exception):
+    """A fault of ours, with the node it happened at."""
+
+
 class DucaWarning(UserWarning):
     """A model, or a part of it, runs without acceleration; the message says why."""
+
+
+@contextmanager
+def located(node: fx.Node) -> Iterator[None]:
+    """Turns any failure inside into an `InternalError` that names the node; the innermost node wins."""
+    try:
+        yield
+    except (Refused, InternalError):
+        raise
+    except Exception as error:
+        raise InternalError(f"{type(error).__name__}: {error} (at %{node.name} = {node.target})") from error
+
+
+def warn_fallback(error: Exception) -> None:
+    """The one warning a user gets when a graph goes to the inner compiler alone."""
+    if isinstance(error, Refused):
+        reason = str(error)
+    else:
+        told = str(error) if isinstance(error, InternalError) else f"{type(error).__name__}: {error}"
+        reason = f"{told}; this is a fault of duca, please report it"
+    log.debug("fallback", exc_info=error)
+    warnings.warn(f"duca does not accelerate this graph: {reason}", DucaWarning, stacklevel=3)

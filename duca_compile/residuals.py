@@ -8,6 +8,7 @@ import torch
 from torch import fx
 
 from duca_compile import ir
+from duca_compile.refusal import located
 
 aten = torch.ops.aten
 
@@ -67,18 +68,26 @@ def find_residuals(graph: fx.Graph, order: Order) -> tuple[list[Residual], list[
     found: dict[fx.Node, Residual] = {}
     refusals: list[tuple[str, str]] = []
     for node in graph.nodes:
-        for skip, body in _operand_pairs(node):
-            if not order.feeds(skip, body) or skip is body or _both_factors_move(node, skip, order):
-                continue
-            residual = Residual(node, skip, *_peel(body, skip, order))
-            if not _contracts(residual, order):
-                continue
-            reason = _why_not(residual, found, order)
-            if reason is None:
-                found[node] = residual
-                break
-            refusals.append((node.name, reason))
+        with located(node):
+            refusals += _find_at(node, found, order)
     return list(found.values()), refusals
+
+
+def _find_at(node: fx.Node, found: dict[fx.Node, Residual], order: Order) -> list[tuple[str, str]]:
+    """Adds the residual at `node`, if there is one, to `found`; gives the reasons why those that look alike are none."""
+    refusals = []
+    for skip, body in _operand_pairs(node):
+        if not order.feeds(skip, body) or skip is body or _both_factors_move(node, skip, order):
+            continue
+        residual = Residual(node, skip, *_peel(body, skip, order))
+        if not _contracts(residual, order):
+            continue
+        reason = _why_not(residual, found, order)
+        if reason is None:
+            found[node] = residual
+            break
+        refusals.append((node.name, reason))
+    return refusals
 
 
 def chains(residuals: list[Residual]) -> list[Chain]:

@@ -6,6 +6,7 @@ from torch import fx
 
 from duca_compile import ir
 from duca_compile.facts import TokenPath
+from duca_compile.refusal import located
 from duca_compile.token_rules import Place, is_pointwise, rule
 
 
@@ -44,7 +45,8 @@ class _Search:
             self.gathered[node] = place
             self.fresh |= node in self.live.moving and node not in self.live.stale
             return True
-        needed = rule(node, place)
+        with located(node):
+            needed = rule(node, place)
         if needed is None or not self._whole_operands_fit(node, set(needed)):
             return self._cut(node, place)
         self.compute[node] = place

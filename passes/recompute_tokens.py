@@ -10,6 +10,7 @@ from duca_compile import ir
 from duca_compile.facts import TokenPath
 from duca_compile.passes.base import CACHE, FRESH, PassResult, emit, named
 from duca_compile.plan import Plan
+from duca_compile.refusal import located
 from duca_compile.token_rules import Place, has_explicit_size
 
 aten = torch.ops.aten
@@ -40,7 +41,7 @@ class RecomputeTokens:
             chosen = plan.selection_of(index)
             nodes = named(gm.graph)
             feature = nodes[branch.feature]
-            with gm.graph.inserting_before(feature.next):
+            with located(feature), gm.graph.inserting_before(feature.next):
                 row = chosen.branches.index(index)
                 tokens = emit(gm.graph, aten.select.int, [nodes[chosen.input], 0, row])
                 selected = _Body(gm.graph, nodes, branch.path, tokens, chosen.count).compute(branch.feature)

@@ -156,16 +156,6 @@ def test_strict_turns_the_warning_into_an_error() -> None:
         lenient(NoBranch().eval(), strict=True)(torch.randn(2, 4, 8), T)
 
 
-def test_a_bug_of_ours_never_reaches_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(captured: Any) -> Any:
-        raise ZeroDivisionError("an analysis gone wrong")
-
-    monkeypatch.setattr("duca_compile.backend.analyse", broken)
-    model = example_dit()
-    with pytest.warns(DucaWarning, match="ZeroDivisionError.*an analysis gone wrong"):
-        assert torch.equal(lenient(model)(X, T, Y), model(X, T, Y))
-
-
 def test_a_result_may_be_written_to_without_harming_the_caches() -> None:
     model = example_dit()
     careful, careless = compiled(model), None

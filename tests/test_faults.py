@@ -1,0 +1,165 @@
+"""Never worse: whatever fails in our part, the caller gets the inner compiler's result and one warning with the reason."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+import duca_compile
+from duca_compile import DucaWarning, Mode
+from duca_compile.passes import PIPELINES
+from helpers import first
+from zoo.case import noise, randomise
+from zoo.core import CORE, example_dit
+
+STAGES = [
+    "duca_compile.backend.capture",
+    "duca_compile.torch_private.export_functional",
+    "duca_compile.capture.canonicalise",
+    "duca_compile.canonicalise._same_value",
+    "duca_compile.analysis.find_inputs",
+    "duca_compile.analysis.find_residuals",
+    "duca_compile.residuals._peel",
+    "duca_compile.analysis.chains",
+    "duca_compile.analysis.token_path",
+    "duca_compile.tokens.rule",
+    "duca_compile.analysis.find_blocks",
+    "duca_compile.backend.make_plan",
+    "duca_compile.backend.rewrite",
+    "duca_compile.passes.check",
+    *sorted({f"{type(step).__module__}.{type(step).__name__}.run" for steps in PIPELINES.values() for step in steps}),
+    "duca_compile.dispatch.Tracker.visit",
+    "duca_compile.dispatch.registry.add",
+    "duca_compile.dispatch.Dispatcher._run",
+    "duca_compile.selection.RandomTokens.draw",
+]
+NAMES_ITS_NODE = {
+    "duca_compile.canonicalise._same_value",
+    "duca_compile.residuals._peel",
+    "duca_compile.analysis.token_path",
+    "duca_compile.tokens.rule",
+}
+TIMES = [900.0, 880.0, 860.0, 840.0]
+
+
+class Planted(Exception):
+    pass
+
+
+def fail(*args: Any, **kwargs: Any) -> Any:
+    raise Planted("a planted fault")
+
+
+def lenient(model: nn.Module, **options: Any) -> Any:
+    return torch.compile(model, backend="duca", options={"inner": "eager", **options})
+
+
+def run(model: Callable[..., Any], call: Callable[[float], dict[str, Any]]) -> list[Tensor]:
+    shared = call(TIMES[0])
+    clock = next(name for name in ("t", "timestep") if name in shared)
+    return [first(model(**{**shared, clock: call(t)[clock]})) for t in TIMES]
+
+
+def ours(caught: list[warnings.WarningMessage]) -> list[str]:
+    return [str(warning.message) for warning in caught if issubclass(warning.category, DucaWarning)]
+
+
+def check_falls_back(model: nn.Module, call: Callable[[float], dict[str, Any]], **options: Any) -> str:
+    """Runs a trajectory and gives the warning; every result is the plain model's."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        got = run(lenient(model, **options), call)
+    want = run(model, call)
+    assert [torch.equal(a, b) for a, b in zip(got, want, strict=True)] == [True] * len(TIMES)
+    (warning,) = ours(caught)
+    return warning
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_fault_in_any_stage_leaves_the_plain_result(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, fail)
+    warning = check_falls_back(example_dit(), CORE["example DiT"].call, cache_ratio=0.5)
+    assert "Planted: a planted fault" in warning
+    assert "please report it" in warning
+    assert ("(at %" in warning) == (stage in NAMES_ITS_NODE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CORE)
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_fault_in_any_stage_of_any_model(name: str, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = randomise(CORE[name].build())
+    monkeypatch.setattr(stage, fail)
+    assert "Planted" in check_falls_back(model, CORE[name].call, cache_ratio=0.5)
+
+
+def takes_caches(gm: fx.GraphModule) -> bool:
+    return any(node.name.startswith("cache_") for node in gm.graph.find_nodes(op="placeholder"))
+
+
+@pytest.mark.parametrize("mode", [Mode.FULL, Mode.CONSERVATIVE, Mode.AGGRESSIVE])
+@pytest.mark.parametrize("when", ["compiling", "running"])
+def test_an_inner_compiler_that_fails_on_a_rewritten_graph(mode: Mode, when: str) -> None:
+    """The first two graphs compiled are ours, FULL then a cached one; the plain graph compiles and runs."""
+    compilations = []
+
+    def inner(gm: fx.GraphModule, inputs: list[Any]) -> Any:
+        compilations.append(gm)
+        broken = takes_caches(gm) if mode is not Mode.FULL else len(compilations) == 1
+        if broken and when == "compiling":
+            fail()
+        return fail if broken else gm.forward
+
+    order = "aggressive" if mode is Mode.AGGRESSIVE else "conservative"
+    warning = check_falls_back(example_dit(), CORE["example DiT"].call, order=order, inner=inner)
+    assert "a planted fault" in warning
+    assert len(compilations) == (2 if mode is Mode.FULL else 3)
+
+
+def test_a_fault_in_the_call_itself_is_the_callers() -> None:
+    """A label out of range fails in the plain graph as well: its error comes through, and the cache works on after it."""
+    model = example_dit()
+    fast = lenient(model)
+    x, labels = noise(2, 1, 8, 8), torch.tensor([1, 2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DucaWarning)
+        fast(x, torch.full((2,), 900.0), labels)
+        with pytest.raises(IndexError):
+            fast(x, torch.full((2,), 880.0), torch.tensor([1, 2000]))
+        for t in (800.0, 780.0):
+            fast(x, torch.full((2,), t), labels)
+    assert duca_compile.stats(model).steps[Mode.CONSERVATIVE] == 1
+
+
+def test_an_interrupt_comes_through_and_leaves_no_cache() -> None:
+    class Interrupts:
+        """Its graphs run until `armed`."""
+
+        armed = False
+
+        def __call__(self, gm: fx.GraphModule, inputs: list[Any]) -> Any:
+            def forward(*args: Any) -> Any:
+                if self.armed:
+                    raise KeyboardInterrupt
+                return gm(*args)
+
+            return forward
+
+    inner, model, case = Interrupts(), example_dit(), CORE["example DiT"]
+    fast, call = lenient(model, inner=inner), case.call(900.0)
+    fast(**call)
+    inner.armed = True
+    with pytest.raises(KeyboardInterrupt):
+        fast(**{**call, "t": call["t"] - 20})
+    inner.armed = False
+    assert duca_compile.stats(model).bytes == 0
+    assert torch.equal(fast(**{**call, "t": call["t"] - 40}), model(**{**call, "t": call["t"] - 40}))
+
+
+def test_strict_raises_a_fault_with_its_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("duca_compile.tokens.rule", fail)
+    with pytest.raises(Exception, match=r"Planted: a planted fault \(at %"):
+        lenient(example_dit(), strict=True)(**CORE["example DiT"].call(900.0))
