@@ -74,7 +74,7 @@ def find_residuals(graph: fx.Graph, order: Order) -> tuple[list[Residual], list[
 
 
 def _find_at(node: fx.Node, found: dict[fx.Node, Residual], order: Order) -> list[tuple[str, str]]:
-    """Adds the residual at `node`, if there is one, to `found`; gives the reasons why those that look alike are none."""
+    """Adds the residual at `node`, if any, to `found`; gives the reasons why additions that look alike are none."""
     refusals = []
     for skip, body in _operand_pairs(node):
         if not order.feeds(skip, body) or skip is body or _both_factors_move(node, skip, order):
