@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from duca_compile import torch_private
+from duca_compile import ir, torch_private
 from duca_compile.analysis import analyse
 from duca_compile.capture import Capture, capture
-from duca_compile.compiled import CompiledMode
+from duca_compile.compiled import CompiledMode, CompiledPlain
 from duca_compile.dispatch import Dispatcher
 from duca_compile.modes import Mode
 from duca_compile.options import Options
@@ -41,7 +41,7 @@ def duca(
     try:
         refuse_training(example_inputs)
         captured, plan = prepare(gm, example_inputs, chosen)
-        return build(captured, plan, inner, CompiledMode("plain", gm, inner))
+        return build(captured, plan, example_inputs, inner, CompiledPlain(gm, inner))
     except Exception as error:
         if chosen.strict:
             raise
@@ -58,15 +58,27 @@ def prepare(gm: fx.GraphModule, inputs: Sequence[Any], options: Options) -> tupl
     return captured, make_plan(captured.gm.graph, facts, options)
 
 
-def build(captured: Capture, plan: Plan, inner: Compiled, plain: CompiledMode) -> Dispatcher:
-    """The dispatcher over one graph per mode. Each is compiled at its first use, `plain` only if one of them fails."""
+def build(captured: Capture, plan: Plan, inputs: Sequence[Any], inner: Compiled, plain: CompiledPlain) -> Dispatcher:
+    """The dispatcher over one graph per mode, and `plain` for when one of them fails.
+
+    Each is compiled at its first use; where sizes are symbolic at once, while Dynamo still takes guards on them.
+    """
     graphs = {}
     for mode in Mode:
         if mode in plan.options.modes:
             rewritten, results = rewrite(captured.gm, plan, mode)
             log.debug("%s: %s", mode.value, {name: result.count for name, result in results.items()})
             graphs[mode] = CompiledMode(mode.value, rewritten, inner)
+            if captured.symbols:
+                graphs[mode].compile(_fake_inputs(captured, rewritten, inputs))
     return Dispatcher(captured, plan, graphs, plain)
+
+
+def _fake_inputs(captured: Capture, rewritten: fx.GraphModule, inputs: Sequence[Any]) -> list[Any]:
+    """Dynamo's own `inputs`, which know the numbers behind wrapped scalars, among the fakes of what we added."""
+    fakes = [ir.value(node) for node in ir.placeholders(rewritten.graph)]
+    first = len(captured.constants)
+    return [*fakes[:first], *inputs, *fakes[first + len(inputs) :]]
 
 
 def refuse_training(inputs: Sequence[Any]) -> None:

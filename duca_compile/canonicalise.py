@@ -56,7 +56,7 @@ def _same_value(node: fx.Node) -> fx.Node | None:
     before, after = ir.value(source), ir.value(node)
     if not isinstance(before, Tensor) or not isinstance(after, Tensor):
         return None
-    same = before.shape == after.shape and before.dtype == after.dtype and before.device == after.device
+    same = ir.shape(source) == ir.shape(node) and before.dtype == after.dtype and before.device == after.device
     return source if same else None
 
 
@@ -104,16 +104,17 @@ def _piece(node: Any) -> tuple[fx.Node, int, int, int] | None:
     size = ir.shape(node)
     if ir.packet(node) is aten.slice:
         source: fx.Node = node.args[0]
-        dim, start = ir.argument(node, 1, "dim", 0), ir.argument(node, 2, "start", 0) or 0
+        dim, start = ir.argument(node, 1, "dim", 0), ir.number(ir.argument(node, 2, "start", 0) or 0)
         whole = ir.shape(source)
-        if ir.argument(node, 4, "step", 1) != 1 or whole is None or size is None or not isinstance(start, int):
+        if ir.argument(node, 4, "step", 1) != 1 or whole is None or size is None:
             return None
-        start = max(0, start + whole[dim] if start < 0 else start)
+        if isinstance(start, int) and start < 0:
+            start = max(0, start + whole[dim]) if isinstance(whole[dim], int) else start + whole[dim]
         return source, dim, start, start + size[dim]
     parent: Any = node.args[0] if node.args else None
     if isinstance(parent, fx.Node) and ir.packet(parent) in (aten.split, aten.split_with_sizes, aten.chunk):
         dim = ir.argument(parent, 2, "dim", 0)
-        sizes = [piece.shape[dim] for piece in ir.value(parent)]
+        sizes = [ir.sizes(piece)[dim] for piece in ir.value(parent)]
         origin: Any = parent.args[0]
         start = sum(sizes[: node.args[1]])
         return origin, dim, start, start + sizes[node.args[1]]

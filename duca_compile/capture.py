@@ -25,11 +25,18 @@ class Capture:
     state: frozenset[str]
     arguments: tuple[str, ...]
 
+    @property
+    def symbols(self) -> dict[Any, int]:
+        """The position of every symbolic size among the call's inputs."""
+        return {
+            ir.number(node): at - len(self.constants)
+            for at, node in enumerate(ir.placeholders(self.gm.graph))
+            if isinstance(ir.value(node), torch.SymInt)
+        }
+
 
 def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
-    """Raises `Refused` for what the rewrites cannot keep right: symbolic sizes, mutated inputs."""
-    if any(isinstance(given, torch.SymInt | torch.SymFloat | torch.SymBool) for given in inputs):
-        raise Refused("a size or number of the call is symbolic (dynamic shapes); mark it static or pass dynamic=False")
+    """Raises `Refused` where the call changes its inputs: the rewrites could not keep that right."""
     is_state = [torch_private.is_module_state(node) for node in ir.placeholders(gm.graph)]
     exported, lifted, mutates = torch_private.export_functional(gm, inputs)
     if mutates:

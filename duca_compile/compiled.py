@@ -1,13 +1,28 @@
-"""One mode's graph, compiled by the inner compiler at its first call."""
+"""One graph, compiled by the inner compiler at its first call or before."""
 
 import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch import fx
+from torch import Tensor, fx
 
 log = logging.getLogger("duca_compile")
+
+
+class CompiledPlain:
+    """Dynamo's own graph, compiled as the inner compiler alone would: once for each set of sizes."""
+
+    def __init__(self, gm: fx.GraphModule, inner: Callable[..., Any]) -> None:
+        self._gm = gm
+        self._inner = inner
+        self._known: dict[tuple[Any, ...], CompiledMode] = {}
+
+    def __call__(self, inputs: Sequence[Any]) -> list[Any]:
+        numbers = tuple(given for given in inputs if not isinstance(given, Tensor))
+        if numbers not in self._known:
+            self._known[numbers] = CompiledMode("plain", self._gm, self._inner)
+        return self._known[numbers](inputs)
 
 
 class CompiledMode:
@@ -23,13 +38,13 @@ class CompiledMode:
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
         if self._run is None:
-            self._compile(inputs)
+            self.compile(inputs)
         assert self._run is not None
         self.calls += 1
         return list(self._run(*inputs))
 
-    def _compile(self, inputs: Sequence[Any]) -> None:
-        """The graph's fake values belong to the capture; the inner compiler makes its own from the real inputs."""
+    def compile(self, inputs: Sequence[Any]) -> None:
+        """The graph's fake values belong to the capture; the inner compiler makes its own from the inputs."""
         assert self._gm is not None
         for node in self._gm.graph.nodes:
             node.meta.pop("val", None)

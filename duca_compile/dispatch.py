@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
-from duca_compile import registry
+from duca_compile import ir, registry
 from duca_compile.capture import Capture
-from duca_compile.compiled import CompiledMode
+from duca_compile.compiled import CompiledMode, CompiledPlain
 from duca_compile.modes import Mode
 from duca_compile.plan import Plan
 from duca_compile.refusal import warn_fallback
@@ -21,21 +21,25 @@ from duca_compile.trajectory import Tracker, Trajectory
 class Dispatcher:
     """Has the signature Dynamo expects: the captured graph's own inputs in, its results out."""
 
-    def __init__(self, captured: Capture, plan: Plan, graphs: dict[Mode, CompiledMode], plain: CompiledMode) -> None:
+    def __init__(self, captured: Capture, plan: Plan, graphs: dict[Mode, CompiledMode], plain: CompiledPlain) -> None:
         self.plan = plan
         self.graphs = graphs
         self._plain = plain
         self._given_up = False
         self.steps: Counter[Mode] = Counter()
-        self.tracker = Tracker(lambda: RandomTokens(plan.selections, plan.options.seed))
+        self.tracker = Tracker(self._selector)
         self._constants = captured.constants
         inputs = plan.facts.inputs
         offset = len(captured.constants)
-        position = {node.name: at - offset for at, node in enumerate(captured.gm.graph.find_nodes(op="placeholder"))}
+        own = ir.placeholders(captured.gm.graph)[offset:]
+        position = {node.name: at for at, node in enumerate(own)}
         assert inputs.timestep is not None
         self._timestep = position[inputs.timestep]
-        self._conditioning = [position[name] for name in inputs.conditioning]
-        self._weights = [position[name] for name in sorted(captured.state) if position[name] >= 0]
+        numbers = {node.name for node in own if _is_number(node)} - {inputs.timestep}
+        self._numbers = [position[name] for name in sorted(numbers)]
+        self._symbols = {symbol: self._numbers.index(at) for symbol, at in captured.symbols.items()}
+        self._conditioning = [position[name] for name in inputs.conditioning if name not in numbers]
+        self._weights = [position[name] for name in sorted(captured.state & position.keys() - numbers)]
         self._lock = threading.RLock()
 
     def __call__(self, *args: Any) -> tuple[Any, ...]:
@@ -59,7 +63,8 @@ class Dispatcher:
 
     def _step(self, args: Sequence[Any]) -> tuple[Any, ...]:
         weights = [args[at] for at in self._weights]
-        visit = self.tracker.visit(args[self._timestep], [args[at] for at in self._conditioning], weights)
+        numbers = tuple(_number(args[at]) for at in self._numbers)
+        visit = self.tracker.visit(args[self._timestep], [args[at] for at in self._conditioning], weights, numbers)
         if visit.trajectory.step == 0:
             registry.add(self, weights)
         mode = Mode.FULL if visit.repeated else self.plan.options.mode_at(visit.trajectory.step)
@@ -70,6 +75,10 @@ class Dispatcher:
             raise
         self.steps[mode] += 1
         return found
+
+    def _selector(self, numbers: tuple[float, ...]) -> RandomTokens:
+        sizes = {symbol: int(numbers[at]) for symbol, at in self._symbols.items()}
+        return RandomTokens([chosen.at(sizes) for chosen in self.plan.selections], self.plan.options.seed)
 
     def _run(self, mode: Mode, trajectory: Trajectory, args: Sequence[Any]) -> tuple[Any, ...]:
         extra: list[Tensor] = []
@@ -89,6 +98,17 @@ class Dispatcher:
     def reset(self) -> None:
         with self._lock:
             self.tracker.clear()
+
+
+def _is_number(node: fx.Node) -> bool:
+    """A size, or a number that Dynamo wraps into a new tensor at every call: known by value, not by identity."""
+    held = ir.value(node)
+    return not isinstance(held, Tensor) or (held.dim() == 0 and held.device.type == "cpu")
+
+
+def _number(given: Any) -> float:
+    found: float = given.item() if isinstance(given, Tensor) else given
+    return found
 
 
 def _device(tensors: Sequence[Tensor]) -> torch.device:

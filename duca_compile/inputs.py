@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, fx
 
-from duca_compile import ir
+from duca_compile import ir, torch_private
 from duca_compile.facts import Inputs
 
 aten = torch.ops.aten
@@ -22,13 +22,19 @@ def find_inputs(graph: fx.Graph, arguments: tuple[str, ...]) -> Inputs:
 
 def _latents(graph: fx.Graph, nodes: list[fx.Node]) -> fx.Node | None:
     """The argument that the result looks like: of equal shape, or equal in all dimensions but one (the channels)."""
-    results = [ir.shape(node) for node in ir.output_node(graph).all_input_nodes]
-    candidates = [node for node in nodes if len(ir.shape(node) or ()) >= 2 and ir.value(node).is_floating_point()]
+    results = [_shape_now(node) for node in ir.output_node(graph).all_input_nodes]
+    candidates = [node for node in nodes if len(_shape_now(node) or ()) >= 2 and ir.value(node).is_floating_point()]
     for differing in (0, 1):
         for node in candidates:
-            if any(_differing_dims(ir.shape(node), result) == differing for result in results):
+            if any(_differing_dims(_shape_now(node), result) == differing for result in results):
                 return node
     return None
+
+
+def _shape_now(node: fx.Node) -> tuple[int, ...] | None:
+    """In numbers even where sizes are symbolic: the latents' height seldom is the result's by structure."""
+    held = ir.value(node)
+    return tuple(torch_private.size_now(dim) for dim in held.shape) if isinstance(held, Tensor) else None
 
 
 def _differing_dims(a: tuple[int, ...] | None, b: tuple[int, ...] | None) -> int | None:
@@ -43,7 +49,7 @@ def _timestep(nodes: list[fx.Node], latents: fx.Node | None) -> fx.Node | None:
     Guidance strength is embedded the same way by guidance-distilled models (FLUX); of several candidates the one named
     for time is taken, and without such a name there is no answer.
     """
-    batch = (ir.shape(latents) or (1,))[0] if latents is not None else None
+    batch = (_shape_now(latents) or (1,))[0] if latents is not None else None
     candidates = [node for node in nodes if node is not latents and _could_be_time(node, batch) and _oscillates(node)]
     if len(candidates) > 1:
         candidates = [node for node in candidates if _named_for_time(node)]
@@ -51,7 +57,7 @@ def _timestep(nodes: list[fx.Node], latents: fx.Node | None) -> fx.Node | None:
 
 
 def _could_be_time(node: fx.Node, batch: int | None) -> bool:
-    have = ir.shape(node) or ()
+    have = _shape_now(node) or ()
     return (
         len(have) == 0
         or (len(have) == 1 and (batch is None or have[0] in (1, batch)))

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from duca_compile.torch_private import OpOverload
+from duca_compile.torch_private import OpOverload, size
 
 _DTYPES = {
     torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16", torch.float64: "f64",
@@ -20,9 +20,19 @@ def value(node: fx.Node) -> Any:
 
 
 def shape(node: fx.Node) -> tuple[int, ...] | None:
-    """The node's shape; None if it holds no tensor."""
+    """The node's shape; None if it holds no tensor. A symbolic size is a sympy expression, which adds and compares."""
     held = value(node)
-    return tuple(held.shape) if isinstance(held, Tensor) else None
+    return sizes(held) if isinstance(held, Tensor) else None
+
+
+def sizes(tensor: Tensor) -> tuple[int, ...]:
+    return tuple(size(dim) for dim in tensor.shape)
+
+
+def number(arg: Any) -> Any:
+    """An argument that may be a node holding a symbolic size, as a number or expression."""
+    held = value(arg) if isinstance(arg, fx.Node) else arg
+    return size(held) if isinstance(held, torch.SymInt) else held
 
 
 def packet(node: fx.Node) -> Any:

@@ -1,11 +1,14 @@
 """Options + facts -> what each mode does with every branch, and which values travel between steps."""
 
-import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
 
+import sympy
 from torch import fx
 
-from duca_compile import ir
+from duca_compile import ir, torch_private
 from duca_compile.facts import Branch, Facts
 from duca_compile.modes import Mode
 from duca_compile.options import Options
@@ -14,7 +17,10 @@ from duca_compile.refusal import Refused
 
 @dataclass(frozen=True)
 class Selection:
-    """Branches that draw the same number of tokens share one input of indices, `[len(branches), count]`."""
+    """Branches that draw the same number of tokens share one input of indices, `[len(branches), count]`.
+
+    `tokens` and `count` are expressions where sizes are symbolic.
+    """
 
     tokens: int
     count: int
@@ -22,7 +28,14 @@ class Selection:
 
     @property
     def input(self) -> str:
-        return f"selected_{self.count}_of_{self.tokens}"
+        if isinstance(self.tokens, int):
+            return f"selected_{self.count}_of_{self.tokens}"
+        return f"selected_from_branch_{self.branches[0]}"
+
+    def at(self, symbols: Mapping[Any, int]) -> "Selection":
+        """The same with the numbers that the symbolic sizes of a call have."""
+        tokens, count = (int(sympy.sympify(size).subs(symbols)) for size in (self.tokens, self.count))
+        return replace(self, tokens=tokens, count=count)
 
 
 @dataclass(frozen=True)
@@ -77,7 +90,7 @@ def make_plan(graph: fx.Graph, facts: Facts, options: Options) -> Plan:
     recomputed = tuple(
         index
         for index, branch in enumerate(facts.branches)
-        if conservative and branch.path is not None and fresh_tokens(branch.path.place.tokens, options.cache_ratio)
+        if conservative and branch.path is not None and _any_fresh(graph, branch.path.place.tokens, options.cache_ratio)
     )
     caches = _caches(facts, recomputed) if conservative else ()
     frontier = _frontier(graph, facts, options) if Mode.AGGRESSIVE in options.modes else ()
@@ -85,8 +98,18 @@ def make_plan(graph: fx.Graph, facts: Facts, options: Options) -> Plan:
 
 
 def fresh_tokens(tokens: int, cache_ratio: float) -> int:
-    """`floor((1 - R) * tokens)`, where a product that is whole but for rounding counts as whole."""
-    return math.floor(round((1 - cache_ratio) * tokens, 6))
+    """`floor((1 - R) * tokens)`, with R the fraction that the decimal number stands for."""
+    fresh = 1 - Fraction(cache_ratio).limit_denominator(1_000_000)
+    share: int = torch_private.floor_divide(tokens * fresh.numerator, fresh.denominator)
+    return share
+
+
+def _any_fresh(graph: fx.Graph, tokens: int, cache_ratio: float) -> bool:
+    count = fresh_tokens(tokens, cache_ratio)
+    if isinstance(count, int):
+        return count > 0
+    like = next(ir.value(node) for node in ir.placeholders(graph) if ir.shape(node) is not None)
+    return torch_private.guard_positive(count, like)
 
 
 def _selections(facts: Facts, options: Options, recomputed: tuple[int, ...]) -> tuple[Selection, ...]:

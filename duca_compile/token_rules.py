@@ -119,6 +119,8 @@ def _aligned(operand: Any, node: fx.Node, place: Place, into: Operands) -> bool:
     if not isinstance(operand, fx.Node):
         return True
     have, want = ir.shape(operand), ir.shape(node)
+    if isinstance(ir.value(operand), torch.SymInt | torch.SymFloat):
+        return True
     if have is None or want is None:
         return False
     shift = len(want) - len(have)

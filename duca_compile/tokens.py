@@ -92,7 +92,7 @@ def token_path(feature: fx.Node, live: Liveness) -> TokenPath | str:
 
 
 def _path_over(feature: fx.Node, place: Place, live: Liveness) -> TokenPath | str:
-    if place.tokens < 2:
+    if place.tokens in (0, 1):
         return "the stream has a single token"
     search = _Search(live, feature)
     if not search.visit(feature, place):

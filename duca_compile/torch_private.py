@@ -5,15 +5,22 @@
 - `grapharg` in a Dynamo placeholder's metadata: whether an input is the module's own parameter or buffer.
 - `torch._dynamo.lookup_backend`, `torch._inductor.compile_fx.compile_fx`, `torch._inductor.list_mode_options`.
 - `torch._ops.OpOverload`: what the target of an ATen call is, with its tags and schema.
+- `SymInt.node`, `guarding_hint_or_throw`, `ShapeEnv.create_symintnode` and `evaluate_expr`, `torch.utils._sympy`:
+  symbolic sizes as sympy expressions, expressions as graph nodes, and guards on them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import sympy
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch._functorch.aot_autograd import aot_export_module
 from torch._ops import OpOverload as OpOverload
+from torch.fx.experimental.symbolic_shapes import guarding_hint_or_throw
+from torch.utils._sympy.functions import FloorDiv
+from torch.utils._sympy.interp import sympy_interp
+from torch.utils._sympy.reference import PythonReferenceAnalysis
 
 
 def export_functional(gm: fx.GraphModule, inputs: Sequence[Any]) -> tuple[fx.GraphModule, list[str], bool]:
@@ -59,3 +66,46 @@ def inner_compiler(inner: str | Callable[..., Any], mode: str | None) -> Callabl
 
     patches = list_mode_options(mode)
     return lambda gm, inputs: compile_fx(gm, inputs, config_patches=patches)
+
+
+def size(held: int | torch.SymInt) -> Any:
+    """A number, or a sympy expression where symbolic. Expressions compare by structure, so asking adds no guard."""
+    if isinstance(held, int):
+        return held
+    expression = held.node.expr
+    return int(expression) if expression.is_number else expression
+
+
+def size_now(held: int | torch.SymInt) -> int:
+    """The size that this call has, without a guard: only for guesses that may be wrong for another call."""
+    return held if isinstance(held, int) else int(guarding_hint_or_throw(held))
+
+
+def floor_divide(dividend: Any, divisor: int) -> Any:
+    """`dividend // divisor` of whole numbers or symbolic sizes."""
+    return FloorDiv(dividend, divisor) if isinstance(dividend, sympy.Expr) else dividend // divisor
+
+
+def symbolic_int(expression: Any, like: Tensor) -> torch.SymInt:
+    """The expression as a size in the shape environment of the fake tensor `like`."""
+    shapes: Any = like.fake_mode.shape_env  # type: ignore[attr-defined]
+    found: torch.SymInt = shapes.create_symintnode(expression, hint=int(shapes.guarding_hint_or_throw(expression)))
+    return found
+
+
+def guard_positive(expression: Any, like: Tensor) -> bool:
+    """Whether the expression is at least 1 for the sizes at hand; Dynamo compiles anew for sizes where it differs."""
+    return bool(like.fake_mode.shape_env.evaluate_expr(sympy.Ge(expression, 1)))  # type: ignore[attr-defined]
+
+
+def size_node(expression: sympy.Expr, symbols: Mapping[sympy.Symbol, fx.Node]) -> fx.Node:
+    """Nodes that compute the expression, at the graph's insertion point, from the nodes that hold its symbols."""
+    graph = next(iter(symbols.values())).graph
+    tracer = fx.proxy.GraphAppendingTracer(graph)
+    known = set(graph.nodes)
+    proxies = {symbol: fx.Proxy(node, tracer) for symbol, node in symbols.items()}
+    found: fx.Node = sympy_interp(PythonReferenceAnalysis, proxies, expression).node
+    for node in graph.nodes:
+        if node not in known:
+            node.meta["val"] = node.target(*fx.map_arg(node.args, lambda operand: operand.meta["val"]))
+    return found

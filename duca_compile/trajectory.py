@@ -11,6 +11,7 @@ import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -57,26 +58,34 @@ class Visit:
 class Tracker:
     """Places each call; `resets` counts why trajectories ended."""
 
-    def __init__(self, new_selector: Callable[[], RandomTokens]) -> None:
+    def __init__(self, new_selector: Callable[[tuple[float, ...]], RandomTokens]) -> None:
         self.live: OrderedDict[Key, Trajectory] = OrderedDict()
         self.resets: Counter[str] = Counter()
         self._new_selector = new_selector
 
-    def visit(self, timestep: Tensor, conditioning: Sequence[Tensor], weights: Sequence[Tensor]) -> Visit:
+    def visit(
+        self,
+        timestep: Tensor,
+        conditioning: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        numbers: tuple[float, ...] = (),
+    ) -> Visit:
+        """`numbers` are the call's sizes and scalars."""
         now = tuple(float(value) for value in timestep.detach().flatten().tolist())
-        key = _key(conditioning, weights)
+        key = _key(conditioning, weights, numbers)
+        start = partial(self._start, key, now, conditioning, numbers)
         known = self.live.get(key) if key is not None else None
         if known is None or key is None:
-            return Visit(self._start(key, now, conditioning, "other conditioning or weights"), False)
+            return Visit(start("other conditioning or weights"), False)
         self.live.move_to_end(key)
         if any(ref() is not held for ref, held in zip(known.conditioning, conditioning, strict=True)):
-            return Visit(self._start(key, now, conditioning, "other conditioning or weights"), False)
+            return Visit(start("other conditioning or weights"), False)
         if known.timestep == now:
             return Visit(known, True)
         gap = _common_gap(known.timestep, now)
         reason = _interruption(known, gap)
         if reason is not None or gap is None:
-            started = self._start(key, now, conditioning, reason or "timesteps of the batch move apart")
+            started = start(reason or "timesteps of the batch move apart")
             started.rising = reason == UPWARD
             return Visit(started, False)
         known.timestep, known.gap, known.step = now, gap, known.step + 1
@@ -97,7 +106,12 @@ class Tracker:
         return sum(trajectory.bytes for trajectory in list(self.live.values()))
 
     def _start(
-        self, key: Key | None, now: tuple[float, ...], conditioning: Sequence[Tensor], reason: str
+        self,
+        key: Key | None,
+        now: tuple[float, ...],
+        conditioning: Sequence[Tensor],
+        numbers: tuple[float, ...],
+        reason: str,
     ) -> Trajectory:
         if self.live:
             self.resets[reason] += 1
@@ -108,7 +122,7 @@ class Tracker:
                 live.pop(key, None)
 
         refs = tuple(weakref.ref(tensor, dropped) for tensor in conditioning)
-        started = Trajectory(now, refs, self._new_selector())
+        started = Trajectory(now, refs, self._new_selector(numbers))
         if key is not None:
             self.live[key] = started
             while len(self.live) > KEPT:
@@ -116,12 +130,13 @@ class Tracker:
         return started
 
 
-def _key(conditioning: Sequence[Tensor], weights: Sequence[Tensor]) -> Key | None:
-    """Thread, memory and version of the weights, object and version of every conditioning tensor.
+def _key(conditioning: Sequence[Tensor], weights: Sequence[Tensor], numbers: tuple[float, ...]) -> Key | None:
+    """Thread, numbers, memory and version of the weights, object and version of every conditioning tensor.
 
     None where a conditioning tensor keeps no version (inference mode): it could have been written to.
     """
-    parts: list[object] = [threading.get_ident(), hash(tuple((held.data_ptr(), _version(held)) for held in weights))]
+    held = hash(tuple((weight.data_ptr(), _version(weight)) for weight in weights))
+    parts: list[object] = [threading.get_ident(), numbers, held]
     for tensor in conditioning:
         version = _version(tensor)
         if version is None:

@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import sympy
+import torch
 from torch import Tensor, fx
 
-from duca_compile import ir
+from duca_compile import ir, torch_private
 from duca_compile.plan import Plan
 
 CACHE = "cache_"
@@ -33,13 +35,24 @@ def named(graph: fx.Graph) -> dict[str, fx.Node]:
 def emit(
     graph: fx.Graph, target: Callable[..., Any], args: Sequence[Any], kwargs: Any = None, name: str = ""
 ) -> fx.Node:
-    """A call whose fake value is computed at once, so that later passes can ask for its shape."""
+    """A call whose fake value is computed at once, so that later passes can ask for its shape.
+
+    A symbolic size among the arguments becomes the nodes that compute it.
+    """
+    args = fx.node.map_aggregate(tuple(args), lambda part: _size(graph, part))
     node = graph.create_node("call_function", target, tuple(args), kwargs or {}, name=name or None)
     fake_args, fake_kwargs = fx.map_arg((tuple(args), kwargs or {}), lambda operand: ir.value(operand))
     modes = [value.fake_mode for value in _tensors((fake_args, fake_kwargs)) if hasattr(value, "fake_mode")]
     with modes[0]:
         node.meta["val"] = target(*fake_args, **fake_kwargs)
     return node
+
+
+def _size(graph: fx.Graph, part: Any) -> Any:
+    if not isinstance(part, sympy.Expr):
+        return part
+    symbols = {ir.number(node): node for node in ir.placeholders(graph) if isinstance(ir.value(node), torch.SymInt)}
+    return torch_private.size_node(part, symbols)
 
 
 def _tensors(tree: Any) -> list[Tensor]:

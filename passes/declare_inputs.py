@@ -1,14 +1,15 @@
 """Gives a mode's graph the inputs that carry caches and selected tokens from the dispatcher."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
-from duca_compile import ir
+from duca_compile import ir, torch_private
 from duca_compile.modes import Mode
 from duca_compile.passes.base import CACHE, PassResult, add_input, named
-from duca_compile.plan import Plan
+from duca_compile.plan import Plan, Selection
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,22 @@ class DeclareInputs:
         for name in names:
             if name in selections:
                 chosen = selections[name]
-                fake_mode = next(ir.value(node).fake_mode for node in gm.graph.nodes if ir.shape(node) is not None)
-                with fake_mode:
-                    indices = torch.empty(
-                        len(chosen.branches), chosen.count, dtype=torch.int64, device=_device(nodes, plan)
-                    )
-                add_input(gm.graph, name, indices)
+                add_input(gm.graph, name, _indices(chosen, like=ir.value(nodes[plan.branches[0].sum])))
             else:
-                add_input(gm.graph, CACHE + name, ir.value(nodes[name]))
+                add_input(gm.graph, CACHE + name, _as_stored(ir.value(nodes[name])))
         return PassResult(len(names))
 
 
-def _device(nodes: dict[str, fx.Node], plan: Plan) -> torch.device:
-    device: torch.device = ir.value(nodes[plan.branches[0].sum]).device
-    return device
+def _as_stored(value: Any) -> Tensor:
+    """Caches are contiguous, whatever the value they hold was."""
+    with value.fake_mode:
+        return torch.empty_like(value, memory_format=torch.contiguous_format)
+
+
+def _indices(chosen: Selection, like: Any) -> Tensor:
+    """A fake tensor for the selected tokens, on the device of the fake tensor `like`."""
+    count = chosen.count
+    if not isinstance(count, int):
+        count = torch_private.symbolic_int(count, like)
+    with like.fake_mode:
+        return torch.empty(len(chosen.branches), count, dtype=torch.int64, device=like.device)

@@ -64,7 +64,7 @@ def _pieces(result: fx.Node) -> list[tuple[fx.Node, Span]]:
             return []
         edges = [0]
         for part in ir.value(user):
-            edges.append(edges[-1] + part.shape[-1])
+            edges.append(edges[-1] + ir.sizes(part)[-1])
         pieces += [(item, (edges[item.args[1]], edges[item.args[1] + 1])) for item in user.users]  # type: ignore
     return pieces
 

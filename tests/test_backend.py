@@ -144,13 +144,6 @@ def test_with_gradients_the_inner_compiler_runs_and_differentiates() -> None:
     assert torch.allclose(compiled_grad, model.final.linear.weight.grad)
 
 
-def test_dynamic_shapes_run_plain_with_a_warning() -> None:
-    model = example_dit()
-    fast = torch.compile(model, backend="duca", options={"inner": "eager"}, dynamic=True)
-    with pytest.warns(DucaWarning, match="symbolic"):
-        assert torch.equal(fast(X, T, Y), model(X, T, Y))
-
-
 def test_strict_turns_the_warning_into_an_error() -> None:
     with pytest.raises(Exception, match="no residual branch"):
         lenient(NoBranch().eval(), strict=True)(torch.randn(2, 4, 8), T)
