@@ -13,7 +13,7 @@ from duca_compile.facts import Branch, Facts, Inputs, Stream
 from duca_compile.inputs import find_inputs
 from duca_compile.refusal import Refused, located
 from duca_compile.residuals import CONTRACTIONS, Chain, Order, Residual, chains, find_residuals, look_through
-from duca_compile.tokens import Liveness, token_path
+from duca_compile.tokens import Liveness, is_channels_first, token_path
 
 aten = torch.ops.aten
 ATTENTION = (aten.scaled_dot_product_attention, aten.softmax, aten._softmax)
@@ -63,22 +63,27 @@ def _liveness(kept: list[Chain]) -> Liveness:
 
 
 def _describe_all(residuals: list[Residual], number: dict[fx.Node, int], live: Liveness) -> tuple[Branch, ...]:
+    features: dict[int, list[fx.Node]] = {}
+    for residual in residuals:
+        features.setdefault(number[residual.sum], []).append(residual.feature)
+    channels_first = {stream for stream, own in features.items() if is_channels_first(own, live)}
     stale: set[fx.Node] = set()
     branches = []
     for residual in residuals:
         known = Liveness(live.streams, live.prelude, live.moving, frozenset(stale))
         with located(residual.sum):
-            branch = _describe(residual, number[residual.sum], known)
+            stream = number[residual.sum]
+            branch = _describe(residual, stream, known, stream in channels_first)
         if branch.path is None:
             stale.add(residual.feature)
         branches.append(branch)
     return tuple(branches)
 
 
-def _describe(residual: Residual, stream: int, live: Liveness) -> Branch:
+def _describe(residual: Residual, stream: int, live: Liveness, channels_first: bool) -> Branch:
     feature, size = residual.feature, ir.shape(residual.feature) or ()
     body = _body(feature, live)
-    found = token_path(feature, live)
+    found = token_path(feature, live, channels_first)
     path, refusal = (None, found) if isinstance(found, str) else (found, None)
     return Branch(
         sum=residual.sum.name,

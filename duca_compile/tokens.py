@@ -1,5 +1,6 @@
 """Token-wise paths: which part of a feature can be recomputed for selected tokens alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import fx
@@ -76,22 +77,24 @@ class _Search:
         return True
 
 
-def token_path(feature: fx.Node, live: Liveness) -> TokenPath | str:
-    """How to recompute `feature` at selected tokens, or the reason why it must be reused whole.
+def is_channels_first(features: Sequence[fx.Node], live: Liveness) -> bool:
+    """Whether a stream is `[batch, features, *tokens]`: some branch is token-wise so, and none is in the usual layout.
 
-    Tokens are sought in `[batch, *tokens, features]`, then in `[batch, features, *tokens]`; the rules prove either.
+    A branch alone cannot tell: one that mixes tokens channel by channel is "token-wise" over channels.
     """
+
+    def token_wise(channels_first: bool) -> bool:
+        return any(not isinstance(token_path(feature, live, channels_first), str) for feature in features)
+
+    return all(len(ir.shape(feature) or ()) > 2 for feature in features) and not token_wise(False) and token_wise(True)
+
+
+def token_path(feature: fx.Node, live: Liveness, channels_first: bool = False) -> TokenPath | str:
+    """How to recompute `feature`, `[batch, *tokens, features]`, at selected tokens, or why it must be reused whole."""
     size = ir.shape(feature)
     assert size is not None
     rank = len(size)
-    found = _path_over(feature, Place.over(size, min(1, rank - 2), rank - 1), live)
-    if isinstance(found, str) and rank >= 3:
-        channels_first = _path_over(feature, Place.over(size, 2, rank), live)
-        return found if isinstance(channels_first, str) else channels_first
-    return found
-
-
-def _path_over(feature: fx.Node, place: Place, live: Liveness) -> TokenPath | str:
+    place = Place.over(size, 2, rank) if channels_first else Place.over(size, min(1, rank - 2), rank - 1)
     if place.tokens in (0, 1):
         return "the stream has a single token"
     search = _Search(live, feature)

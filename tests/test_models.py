@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import duca_compile
 from duca_compile import Mode
@@ -147,3 +147,46 @@ def concrete_inputs(found: Captured) -> list[Tensor]:
         else:
             values.append(torch.ones(fake.shape, dtype=fake.dtype))
     return values
+
+
+class Grid(nn.Module):
+    """Tokens on a grid `[batch, height, width, features]`, or with the features first and 1x1 convolutions for linears.
+
+    Per block: attention over all tokens, an MLP with a position bias that varies along the height alone.
+    """
+
+    def __init__(self, channels_first: bool) -> None:
+        super().__init__()
+        self.channels_first = channels_first
+        self.clock, self.qkv, self.out = nn.Linear(8, 3 * 16), nn.Conv2d(16, 48, 1), nn.Conv2d(16, 16, 1)
+        self.up, self.down, self.bias = nn.Conv2d(16, 32, 1), nn.Conv2d(32, 16, 1), nn.Parameter(torch.zeros(16, 4, 1))
+
+    def along(self, layer: nn.Conv2d, x: Tensor) -> Tensor:
+        return layer(x) if self.channels_first else nn.functional.linear(x, layer.weight.flatten(1), layer.bias)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        ends, bias = (
+            ((-1, 48, 1, 1), self.bias) if self.channels_first else ((-1, 1, 1, 48), self.bias.permute(1, 2, 0))
+        )
+        dim = 1 if self.channels_first else -1
+        shift, scale, gate = self.clock((t[:, None] * torch.arange(8)).sin()).view(ends).chunk(3, dim)
+        for _ in range(2):
+            qkv = self.along(self.qkv, x)
+            flat = qkv.flatten(2).transpose(1, 2) if self.channels_first else qkv.flatten(1, 2)
+            mixed = nn.functional.scaled_dot_product_attention(*flat.chunk(3, -1))
+            x = x + gate * self.along(
+                self.out, mixed.transpose(1, 2).reshape(x.shape) if self.channels_first else mixed.view(x.shape)
+            )
+            x = x + gate * self.along(self.down, self.along(self.up, x * (1 + scale) + shift + bias).relu())
+        return self.along(self.out, x)
+
+
+@pytest.mark.parametrize("channels_first", [False, True])
+@pytest.mark.parametrize("cache_ratio", [0.0, 0.6])
+def test_tokens_on_a_grid(channels_first: bool, cache_ratio: float) -> None:
+    model = randomise(Grid(channels_first))
+    x = noise(2, 16, 4, 5) if channels_first else noise(2, 4, 5, 16)
+    found = captured(model, x, torch.full((2,), 0.5), options={"cache_ratio": cache_ratio})
+    actions = [found.plan.action(index, Mode.CONSERVATIVE) for index in range(4)]
+    assert actions == ["reuse", f"{found.plan.selections[0].count}/20 tokens"] * 2
+    check_fresh_caches(found)
