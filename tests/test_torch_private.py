@@ -73,3 +73,26 @@ def test_inner_compilers_are_found() -> None:
     assert callable(torch_private.inner_compiler("inductor", None))
     assert callable(torch_private.inner_compiler("inductor", "max-autotune"))
     assert torch_private.inner_compiler(len, None) is len
+
+
+def test_symbolic_sizes_become_expressions_and_nodes_again() -> None:
+    def collect(gm: Any, inputs: Any) -> Any:
+        exported, _, _ = torch_private.export_functional(gm, inputs)
+        tensor = next(node for node in ir.placeholders(exported.graph) if ir.shape(node) is not None)
+        tokens: Any = (ir.shape(tensor) or ())[0]
+        assert (tokens * 6 // 6, torch_private.size_now(ir.value(tensor).shape[0])) == (tokens, 5)
+        share = torch_private.floor_divide(tokens * 3, 4)
+        assert torch_private.size(torch_private.symbolic_int(share, ir.value(tensor))) == share
+        assert torch_private.guard_positive(share, ir.value(tensor))
+        symbols = {ir.number(node): node for node in ir.placeholders(exported.graph) if ir.shape(node) is None}
+        with exported.graph.inserting_before(ir.output_node(exported.graph)):
+            node = torch_private.size_node(share, symbols)
+        assert ir.number(node) == share
+        seen.append(node)
+        return gm.forward
+
+    seen: list[Any] = []
+    compiled = torch.compile(lambda x: x * 2, backend=collect, dynamic=True)
+    compiled(torch.randn(5, 4))
+    compiled(torch.randn(9, 4))
+    assert len(seen) == 1, "asking about sizes must not make Dynamo compile anew"
