@@ -205,14 +205,3 @@ def test_a_changed_shape_is_another_graph_with_its_own_caches(model: nn.Module) 
         assert torch.equal(fast(*call), model(*call))
     assert duca_compile.stats(model).graphs == 2
     assert duca_compile.stats(model).steps[F] == 2
-
-
-def test_a_shape_that_becomes_dynamic_runs_plain(model: nn.Module) -> None:
-    """Dynamo makes a size symbolic once it has seen two of them; `dynamic=False` keeps every shape accelerated."""
-    fast = torch.compile(model, backend="duca", options={"inner": "eager"})
-    two, three = (
-        (noise(batch, 1, 8, 8), torch.full((batch,), 900.0), torch.ones(batch, dtype=torch.int64)) for batch in (2, 3)
-    )
-    fast(*two)
-    with pytest.warns(duca_compile.DucaWarning, match="dynamic=False"):
-        assert torch.equal(fast(*three), model(*three))
