@@ -71,8 +71,8 @@ def _describe_all(residuals: list[Residual], number: dict[fx.Node, int], live: L
     branches = []
     for residual in residuals:
         known = Liveness(live.streams, live.prelude, live.moving, frozenset(stale))
+        stream = number[residual.sum]
         with located(residual.sum):
-            stream = number[residual.sum]
             branch = _describe(residual, stream, known, stream in channels_first)
         if branch.path is None:
             stale.add(residual.feature)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 
 from duca_compile import ir, torch_private
@@ -28,11 +27,8 @@ class Capture:
     @property
     def symbols(self) -> dict[Any, int]:
         """The position of every symbolic size among the call's inputs."""
-        return {
-            ir.number(node): at - len(self.constants)
-            for at, node in enumerate(ir.placeholders(self.gm.graph))
-            if isinstance(ir.value(node), torch.SymInt)
-        }
+        own = ir.placeholders(self.gm.graph)[len(self.constants) :]
+        return {symbol: own.index(node) for symbol, node in ir.symbols(self.gm.graph).items()}
 
 
 def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:

@@ -35,6 +35,11 @@ def number(arg: Any) -> Any:
     return size(held) if isinstance(held, torch.SymInt) else held
 
 
+def symbols(graph: fx.Graph) -> dict[Any, fx.Node]:
+    """Every symbolic size that the graph takes as an input, and that input."""
+    return {number(node): node for node in placeholders(graph) if isinstance(value(node), torch.SymInt)}
+
+
 def packet(node: fx.Node) -> Any:
     """The overload packet of an ATen call, such as `torch.ops.aten.add`; None for anything else."""
     return node.target.overloadpacket if isinstance(node.target, OpOverload) else None

@@ -229,11 +229,6 @@ def _squeeze(node: fx.Node, place: Place) -> Operands | None:
 
 
 def _select(node: fx.Node, place: Place) -> Operands | None:
-    gone = _arg(node, 1) % _rank(_arg(node, 0))
-    return _moved(_arg(node, 0), place, [dim + (gone <= dim) for dim in place.dims])
-
-
-def _unbind(node: fx.Node, place: Place) -> Operands | None:
     gone = ir.argument(node, 1, "dim", 0) % _rank(_arg(node, 0))
     return _moved(_arg(node, 0), place, [dim + (gone <= dim) for dim in place.dims])
 
@@ -260,7 +255,10 @@ def _getitem(node: fx.Node, place: Place) -> Operands | None:
 
 
 def _attention(node: fx.Node, place: Place) -> Operands | None:
-    """Queries are independent; keys and values are read whole, unless the tokens lie in a batch dimension."""
+    """Queries are independent; keys and values are read whole, unless the tokens lie in a batch dimension.
+
+    A mask `[..., queries, keys]` meets the result `[..., queries, features]` in every dimension that tokens can lie in.
+    """
     query, key, val = (_arg(node, position) for position in range(3))
     rank = _rank(node)
     mask = ir.argument(node, 3, "attn_mask")
@@ -270,21 +268,11 @@ def _attention(node: fx.Node, place: Place) -> Operands | None:
     found: Operands = {}
     if among_queries:
         fine = not ir.argument(node, 5, "is_causal", False) and _put(found, query, place)
-        return found if fine and _aligned_mask(mask, rank, place, found) else None
+        return found if fine and _aligned(mask, node, place, found) else None
     if ir.argument(node, 7, "enable_gqa", False) and rank - 3 in place.dims:
         return None
     fine = all(_aligned(operand, node, place, found) for operand in (query, key, val))
-    return found if fine and _aligned_mask(mask, rank, place, found) else None
-
-
-def _aligned_mask(mask: Any, rank: int, place: Place, into: Operands) -> bool:
-    """A mask `[..., queries, keys]` meets the result `[..., queries, features]` in all dimensions but the last."""
-    have = ir.shape(mask) if isinstance(mask, fx.Node) else None
-    if have is None:
-        return mask is None
-    shift = rank - len(have)
-    met = [have[dim - shift] if dim >= shift else 1 for dim in place.dims]
-    return all(size == 1 for size in met) or (place.dim >= shift and _put(into, mask, place.at(place.dim - shift)))
+    return found if fine and _aligned(mask, node, place, found) else None
 
 
 def _matmul(node: fx.Node, place: Place) -> Operands | None:
@@ -357,7 +345,7 @@ RULES: dict[Any, Rule] = {
     aten.unsqueeze: _unsqueeze,
     aten.squeeze: _squeeze,
     aten.select: _select,
-    aten.unbind: _unbind,
+    aten.unbind: _select,
     aten.expand: _expand,
     aten.cat: _cat,
     aten.stack: _cat,

@@ -68,7 +68,7 @@ class Tracker:
         timestep: Tensor,
         conditioning: Sequence[Tensor],
         weights: Sequence[Tensor],
-        numbers: tuple[float, ...] = (),
+        numbers: tuple[float, ...],
     ) -> Visit:
         """`numbers` are the call's sizes and scalars."""
         now = tuple(float(value) for value in timestep.detach().flatten().tolist())

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import sympy
-import torch
 from torch import Tensor, fx
 
 from duca_compile import ir, torch_private
@@ -39,9 +38,9 @@ def emit(
 
     A symbolic size among the arguments becomes the nodes that compute it.
     """
-    args = fx.node.map_aggregate(tuple(args), lambda part: _size(graph, part))
-    node = graph.create_node("call_function", target, tuple(args), kwargs or {}, name=name or None)
-    fake_args, fake_kwargs = fx.map_arg((tuple(args), kwargs or {}), lambda operand: ir.value(operand))
+    given: Any = fx.node.map_aggregate(tuple(args), lambda part: _size(graph, part))
+    node = graph.create_node("call_function", target, given, kwargs or {}, name=name or None)
+    fake_args, fake_kwargs = fx.map_arg((given, kwargs or {}), lambda operand: ir.value(operand))
     modes = [value.fake_mode for value in _tensors((fake_args, fake_kwargs)) if hasattr(value, "fake_mode")]
     with modes[0]:
         node.meta["val"] = target(*fake_args, **fake_kwargs)
@@ -51,8 +50,7 @@ def emit(
 def _size(graph: fx.Graph, part: Any) -> Any:
     if not isinstance(part, sympy.Expr):
         return part
-    symbols = {ir.number(node): node for node in ir.placeholders(graph) if isinstance(ir.value(node), torch.SymInt)}
-    return torch_private.size_node(part, symbols)
+    return torch_private.size_node(part, ir.symbols(graph))
 
 
 def _tensors(tree: Any) -> list[Tensor]:

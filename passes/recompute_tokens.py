@@ -58,7 +58,7 @@ def _write_back(graph: fx.Graph, cache: fx.Node, place: Place, tokens: fx.Node, 
     size, chosen = list(ir.shape(cache) or ()), list(ir.shape(selected) or ())
     after = size[place.dims.stop :]
     flat = emit(graph, aten.view.default, [cache, [*size[: place.dim], place.tokens, *after]])
-    rows = emit(graph, aten.reshape.default, [selected, [*chosen[: place.dims.start + 1], *after]])
+    rows = emit(graph, aten.reshape.default, [selected, [*chosen[: place.dim + 1], *after]])
     written = emit(graph, aten.index_copy_.default, [flat, place.dim, tokens, rows])
     return emit(graph, aten.view.default, [written, size], name=name)
 
