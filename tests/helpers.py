@@ -17,9 +17,15 @@ STEPS = [float(t) for t in range(980, -20, -20)]
 """50 timesteps, as a 50-step sampler visits them."""
 
 
-def compiled(model: nn.Module, **options: Any) -> Any:
+def compiled(model: nn.Module, dynamic: bool | None = None, **options: Any) -> Any:
     """`model` under backend "duca" with `eager` inside, refusing to fall back."""
-    return torch.compile(model, backend="duca", options={"inner": "eager", "strict": True, **options}, fullgraph=True)
+    given = {"inner": "eager", "strict": True, **options}
+    return torch.compile(model, backend="duca", options=given, fullgraph=True, dynamic=dynamic)
+
+
+def lenient(model: nn.Module, **options: Any) -> Any:
+    """As a user has it: falls back where the model cannot be accelerated."""
+    return torch.compile(model, backend="duca", options={"inner": "eager", **options})
 
 
 def first(result: Any) -> Tensor:

@@ -12,15 +12,11 @@ from torch import Tensor, nn
 
 import duca_compile
 from duca_compile import DucaWarning, OptionError
-from helpers import compiled
+from helpers import compiled, lenient
 from zoo.case import noise
 from zoo.core import example_dit
 
 X, T, Y = noise(2, 1, 8, 8), torch.full((2,), 900.0), torch.tensor([1, 2])
-
-
-def lenient(model: nn.Module, **options: Any) -> Any:
-    return torch.compile(model, backend="duca", options={"inner": "eager", **options})
 
 
 def test_the_backend_is_found_without_importing_it() -> None:

@@ -1,5 +1,6 @@
 """Symbolic sizes: one graph per mode for all of them, and the results of static ones."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,58 +13,43 @@ from duca_compile import Mode, Options
 from duca_compile.backend import prepare
 from duca_compile.plan import Plan
 from helpers import compiled, first, relative_error
-from zoo.case import noise, randomise
-from zoo.core import CORE, example_dit, flux
+from zoo.case import Call, calls, noise, randomise
+from zoo.core import CORE, example_dit, flux, flux_call
 
 TIMES = [900.0, 880.0, 860.0, 840.0]
 OPTIONS = {"cycle": 3, "cache_ratio": 0.5}
 
 
-def steps(model: Any, call: dict[str, Any], scale: float = 1.0) -> list[Tensor]:
-    """A trajectory of FULL, CONSERVATIVE, AGGRESSIVE and FULL steps that share every tensor but the timestep."""
-    clock = next(name for name in ("t", "timestep") if name in call)
-    times = [(torch.full_like(call[clock], t * scale)) for t in TIMES]
-    return [first(model(**{**call, clock: t})).clone() for t in times]
+def steps(model: Any, call: Call) -> list[Tensor]:
+    """A trajectory of FULL, CONSERVATIVE, AGGRESSIVE and FULL steps."""
+    return [first(model(**given)).clone() for given in calls(call, TIMES)]
 
 
 @pytest.mark.parametrize("name", CORE)
 def test_symbolic_sizes_give_the_results_of_static_ones(name: str) -> None:
-    model, call = randomise(CORE[name].build()), CORE[name].call(900.0)
-    options = {"inner": "eager", "strict": True, **OPTIONS}
-    got = steps(torch.compile(model, backend="duca", dynamic=True, options=options), call)
+    model, call = randomise(CORE[name].build()), CORE[name].call
+    got = steps(compiled(model, dynamic=True, **OPTIONS), call)
     assert duca_compile.stats(model).steps == {Mode.FULL: 2, Mode.CONSERVATIVE: 1, Mode.AGGRESSIVE: 1}
     torch._dynamo.reset()
-    want = steps(torch.compile(model, backend="duca", dynamic=False, options=options), call)
+    want = steps(compiled(model, dynamic=False, **OPTIONS), call)
     assert [torch.equal(a, b) for a, b in zip(got, want, strict=True)] == [True] * 4
 
 
-def flux_call(side: int, text: int, batch: int) -> dict[str, Any]:
-    grid = torch.cartesian_prod(*[torch.arange(size) for size in (1, side, side)]).float()
-    return {
-        "hidden_states": noise(batch, side * side, 8), "encoder_hidden_states": noise(batch, text, 24, seed=1),
-        "pooled_projections": noise(batch, 20, seed=2), "timestep": torch.full((batch,), 0.9),
-        "guidance": torch.full((batch,), 3.5), "img_ids": grid, "txt_ids": torch.zeros(text, 3), "return_dict": False,
-    }  # fmt: skip
-
-
-def symbolic(model: nn.Module, backend: Any = "duca", **options: Any) -> Any:
-    return torch.compile(model, backend=backend, fullgraph=True, dynamic=True, options=options or None)
+def sized(side: int, text: int, batch: int) -> Call:
+    return partial(flux_call, side=side, text=text, batch=batch)
 
 
 def test_other_resolutions_batches_and_texts_need_no_other_graph() -> None:
     model = randomise(flux())
-    fast = symbolic(model, inner="eager", strict=True, **OPTIONS)
-    calls = [flux_call(4, 6, 2), flux_call(5, 6, 2), flux_call(6, 9, 3), flux_call(7, 11, 4)]
+    fast = compiled(model, dynamic=True, **OPTIONS)
+    sizes = [sized(4, 6, 2), sized(5, 6, 2), sized(6, 9, 3), sized(7, 11, 4)]
     counters.clear()
-    got = [steps(fast, call, 0.001) for call in calls]
+    got = [steps(fast, call) for call in sizes]
     assert counters["stats"]["unique_graphs"] == 1
     assert duca_compile.stats(model).steps == {Mode.FULL: 8, Mode.CONSERVATIVE: 4, Mode.AGGRESSIVE: 4}
-    for call, results in zip(calls, got, strict=True):
+    for call, results in zip(sizes, got, strict=True):
         torch._dynamo.reset()
-        static = torch.compile(
-            model, backend="duca", dynamic=False, options={"inner": "eager", "strict": True, **OPTIONS}
-        )
-        want = steps(static, call, 0.001)
+        want = steps(compiled(model, dynamic=False, **OPTIONS), call)
         assert [torch.equal(a, b) for a, b in zip(results, want, strict=True)] == [True] * 4
 
 
@@ -73,7 +59,8 @@ def test_a_second_batch_size_stays_accelerated() -> None:
     fast = compiled(model, **OPTIONS)
     counters.clear()
     for batch in (2, 3, 4):
-        steps(fast, {"x": noise(batch, 1, 8, 8), "t": torch.zeros(batch), "y": torch.arange(batch)})
+        x, labels = noise(batch, 1, 8, 8), torch.arange(batch)
+        steps(fast, lambda t, x=x, labels=labels: {"x": x, "t": torch.full((len(x),), t), "y": labels})
     assert counters["stats"]["unique_graphs"] == 2
     assert duca_compile.stats(model).steps[Mode.FULL] == 3 * 2
 
@@ -81,35 +68,35 @@ def test_a_second_batch_size_stays_accelerated() -> None:
 def test_sizes_belong_to_the_trajectory() -> None:
     """Two requests of different resolution, interleaved on one graph: each goes its own way."""
     model = randomise(flux())
-    fast = symbolic(model, inner="eager", strict=True, **OPTIONS)
-    calls = [flux_call(4, 6, 2), flux_call(5, 6, 2)]
+    fast = compiled(model, dynamic=True, **OPTIONS)
+    sizes = [sized(4, 6, 2), sized(5, 6, 2)]
     counters.clear()
-    alone = [steps(fast, call, 0.001) for call in calls]
+    alone = [steps(fast, call) for call in sizes]
     duca_compile.reset(model)
     together: list[list[Tensor]] = [[], []]
-    for t in TIMES:
-        for call, results in zip(calls, together, strict=True):
-            results.append(first(fast(**{**call, "timestep": torch.full((2,), t * 0.001)})).clone())
+    for pair in zip(*(calls(call, TIMES) for call in sizes), strict=True):
+        for given, results in zip(pair, together, strict=True):
+            results.append(first(fast(**given)).clone())
     assert counters["stats"]["unique_graphs"] == 1
     for a, b in zip(alone, together, strict=True):
         assert [torch.equal(one, other) for one, other in zip(a, b, strict=True)] == [True] * 4
 
 
-def plans(model: nn.Module, calls: list[dict[str, Any]], **options: Any) -> list[Plan]:
+def plans(model: nn.Module, sizes: list[Call], **options: Any) -> list[Plan]:
     found = []
 
     def ask(gm: Any, inputs: Any) -> Any:
         found.append(prepare(gm, inputs, Options.parse(options))[1])
         return gm.forward
 
-    plain = symbolic(model, backend=ask)
-    for call in calls:
-        plain(**call)
+    plain = torch.compile(model, backend=ask, fullgraph=True, dynamic=True)
+    for call in sizes:
+        plain(**call(TIMES[0]))
     return found
 
 
 def test_token_counts_stay_symbolic() -> None:
-    (plan,) = plans(randomise(flux()), [flux_call(4, 6, 2)], cache_ratio=0.75)
+    (plan,) = plans(randomise(flux()), [sized(4, 6, 2)], cache_ratio=0.75)
     image = next(chosen for chosen in plan.selections if len(plan.branches[chosen.branches[0]].shape) == 3)
     symbols = dict.fromkeys(image.tokens.free_symbols, 64)  # type: ignore[attr-defined]
     concrete = image.at(symbols)
@@ -119,19 +106,19 @@ def test_token_counts_stay_symbolic() -> None:
 
 def test_too_few_tokens_to_recompute_any_are_another_graph() -> None:
     """At R = 0.9 nine tokens recompute none and sixteen one: the plans differ, so the guard on the count tells them apart."""
-    found = plans(randomise(flux()), [flux_call(4, 12, 2), flux_call(3, 12, 2)], cache_ratio=0.9)
+    found = plans(randomise(flux()), [sized(4, 12, 2), sized(3, 12, 2)], cache_ratio=0.9)
     assert len(found[0].recomputed) > len(found[1].recomputed)
 
 
 @pytest.mark.slow
 def test_through_inductor() -> None:
     model = randomise(flux())
-    fast = symbolic(model, strict=True, **OPTIONS)
-    calls = [flux_call(4, 6, 2), flux_call(6, 9, 3)]
+    fast = compiled(model, dynamic=True, inner="inductor", **OPTIONS)
+    sizes = [sized(4, 6, 2), sized(6, 9, 3)]
     counters.clear()
-    got = [steps(fast, call, 0.001) for call in calls]
+    got = [steps(fast, call) for call in sizes]
     assert counters["stats"]["unique_graphs"] == 1
-    for call, results in zip(calls, got, strict=True):
+    for call, results in zip(sizes, got, strict=True):
         torch._dynamo.reset()
-        want = steps(compiled(model, **OPTIONS), call, 0.001)
+        want = steps(compiled(model, **OPTIONS), call)
         assert max(relative_error(a, b) for a, b in zip(results, want, strict=True)) < 1e-4

@@ -11,8 +11,8 @@ from torch import Tensor, fx, nn
 import duca_compile
 from duca_compile import DucaWarning, Mode
 from duca_compile.passes import PIPELINES
-from helpers import first
-from zoo.case import noise, randomise
+from helpers import first, lenient
+from zoo.case import Call, calls, noise, randomise
 from zoo.core import CORE, example_dit
 
 STAGES = [
@@ -53,21 +53,15 @@ def fail(*args: Any, **kwargs: Any) -> Any:
     raise Planted("a planted fault")
 
 
-def lenient(model: nn.Module, **options: Any) -> Any:
-    return torch.compile(model, backend="duca", options={"inner": "eager", **options})
-
-
-def run(model: Callable[..., Any], call: Callable[[float], dict[str, Any]]) -> list[Tensor]:
-    shared = call(TIMES[0])
-    clock = next(name for name in ("t", "timestep") if name in shared)
-    return [first(model(**{**shared, clock: call(t)[clock]})) for t in TIMES]
+def run(model: Callable[..., Any], call: Call) -> list[Tensor]:
+    return [first(model(**given)) for given in calls(call, TIMES)]
 
 
 def ours(caught: list[warnings.WarningMessage]) -> list[str]:
     return [str(warning.message) for warning in caught if issubclass(warning.category, DucaWarning)]
 
 
-def check_falls_back(model: nn.Module, call: Callable[[float], dict[str, Any]], **options: Any) -> str:
+def check_falls_back(model: nn.Module, call: Call, **options: Any) -> str:
     """Runs a trajectory and gives the warning; every result is the plain model's."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -1,7 +1,5 @@
 """The unchanged backend on architectures it has never been told about."""
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,15 +9,8 @@ from duca_compile import Mode
 from duca_compile.passes import rewrite
 from helpers import Captured, captured, compiled, first, relative_error
 from tiny import Tiny
-from zoo.case import Case, noise, randomise
+from zoo.case import calls, noise, randomise
 from zoo.core import CORE
-
-
-def calls(case: Case, timesteps: list[float]) -> list[dict[str, Any]]:
-    """Calls that share every tensor but the timestep, as a sampling loop does."""
-    shared = case.call(timesteps[0])
-    clock = next(name for name in ("t", "timestep") if name in shared)
-    return [{**shared, clock: case.call(t)[clock]} for t in timesteps]
 
 
 @pytest.mark.parametrize("name", CORE)
@@ -39,7 +30,7 @@ def test_full_steps_are_exact_and_every_mode_runs(name: str) -> None:
     model = randomise(case.build())
     fast = compiled(model, cycle=3)
     modes = []
-    for call in calls(case, [900.0, 800.0, 700.0, 600.0]):
+    for call in calls(case.call, [900.0, 800.0, 700.0, 600.0]):
         got, want = first(fast(**call)), first(model(**call))
         modes.append(torch.equal(got, want))
         assert got.shape == want.shape

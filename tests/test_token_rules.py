@@ -35,6 +35,12 @@ def cross(x: Tensor) -> Tensor:
     )
 
 
+def masked(x: Tensor) -> Tensor:
+    """Another mask for every query."""
+    keys = weight(3, x.shape[-1]).expand(*x.shape[:-2], 3, -1)
+    return torch.nn.functional.scaled_dot_product_attention(x, keys, keys, attn_mask=weight(x.shape[-2], 3))
+
+
 def merge(at: int) -> Op:
     return lambda x: x.flatten(at % (x.dim() - 1), at % (x.dim() - 1) + 1) if x.dim() > 2 else x
 
@@ -86,9 +92,23 @@ OPS: dict[str, Op] = {
     "matmul right": lambda x: x @ weight(x.shape[-1], 4),
     "self-attention": attend,
     "cross-attention": cross,
+    "masked cross-attention": masked,
     "cumulative sum": lambda x: x.cumsum(1),
     "sort": lambda x: x.sort(-1).values,
 }
+
+
+def composed(names: list[str]) -> Op:
+    def run(x: Tensor) -> Tensor:
+        for name in names:
+            x = OPS[name](x)
+        return x
+
+    return run
+
+
+def traced(run: Op, x: Tensor) -> fx.Graph:
+    return make_fx(run, tracing_mode="fake", pre_dispatch=True)(x).graph
 
 
 def dependence(graph: fx.Graph, place: Place) -> dict[fx.Node, set[Place] | None]:
@@ -127,18 +147,12 @@ def tokens_first(value: Tensor, place: Place) -> Tensor:
     dims=st.permutations([2, TOKENS, 4]),
 )
 def test_perturbing_a_token_moves_only_that_token(names: list[str], dim: int, token: int, dims: list[int]) -> None:
-    def run(x: Tensor) -> Tensor:
-        for name in names:
-            x = OPS[name](x)
-        return x
-
-    x = torch.randn(dims)
-    gm = make_fx(run, tracing_mode="fake", pre_dispatch=True)(x)
-    result = run(x)
+    run, x = composed(names), torch.randn(dims)
+    graph, result = traced(run, x), run(x)
     for at in range(result.dim()):
         for outer in range(1, result.shape[at] + 1):
             if result.shape[at] % (outer * TOKENS) == 0:
-                check_place(gm.graph, run, x, Place(at, TOKENS, outer, result.shape[at] // outer // TOKENS), token)
+                check_place(graph, run, x, Place(at, TOKENS, outer, result.shape[at] // outer // TOKENS), token)
 
 
 @settings(max_examples=400, deadline=None)
@@ -148,18 +162,12 @@ def test_perturbing_a_token_moves_only_that_token(names: list[str], dim: int, to
     dims=st.permutations([2, 3, 2, 4]),
 )
 def test_perturbing_a_token_of_a_grid_moves_only_that_token(names: list[str], token: int, dims: list[int]) -> None:
-    def run(x: Tensor) -> Tensor:
-        for name in names:
-            x = OPS[name](x)
-        return x
-
-    x = torch.randn(dims)
-    gm = make_fx(run, tracing_mode="fake", pre_dispatch=True)(x)
-    result = run(x)
+    run, x = composed(names), torch.randn(dims)
+    graph, result = traced(run, x), run(x)
     for first in range(result.dim()):
         for stop in range(first + 1, result.dim() + 1):
             if math.prod(result.shape[first:stop]) == 6:
-                check_place(gm.graph, run, x, Place.over(tuple(result.shape), first, stop), token)
+                check_place(graph, run, x, Place.over(tuple(result.shape), first, stop), token)
 
 
 def check_place(graph: fx.Graph, run: Op, x: Tensor, place: Place, token: int) -> None:
@@ -186,8 +194,8 @@ def test_the_table_finds_what_it_should() -> None:
         return torch.nn.functional.linear(torch.nn.functional.gelu(hidden), weight(4, 8))
 
     x = torch.randn(2, TOKENS, 4)
-    graph = make_fx(body, tracing_mode="fake", pre_dispatch=True)(x).graph
+    graph = traced(body, x)
     (read,) = dependence(graph, Place(1, TOKENS)).values()
     assert read == {Place(1, TOKENS)}
-    attention = make_fx(attend, tracing_mode="fake", pre_dispatch=True)(x).graph
+    attention = traced(attend, x)
     assert None in dependence(attention, Place(1, TOKENS)).values()

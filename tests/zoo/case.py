@@ -1,32 +1,37 @@
 """What an entry of the zoo is: a tiny denoising transformer, one call of it, and what there is to find in it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+Call = Callable[[float], dict[str, Any]]
+
 
 @dataclass(frozen=True)
 class Case:
     """`call(t)` gives the keyword arguments of a call at timestep `t`.
 
-    `branches`, `recomputed` and `blocks` are counted by hand from the architecture, over all graphs: residual
-    additions `x + gate * f(x)` of the repeated blocks, those of them whose body works token by token somewhere between
-    stream and feature (so that a conservative step recomputes tokens), and the blocks. `streams` is checked where given.
-    `graphs` is how many pieces Dynamo makes of the forward pass. `refusal` is part of the reason where the model
-    cannot be accelerated.
+    `branches`, `recomputed` and `blocks` are counted by hand from the architecture: residual additions
+    `x + gate * f(x)` of the repeated blocks, those of them whose body works token by token somewhere between stream and
+    feature (so that a conservative step recomputes tokens), and the blocks.
     """
 
     build: Callable[[], nn.Module]
-    call: Callable[[float], dict[str, Any]]
+    call: Call
     branches: int
     recomputed: int
     blocks: int
-    streams: int | None = None
-    graphs: int = 1
-    refusal: str | None = None
+    streams: int
+
+
+def calls(call: Call, timesteps: Sequence[float]) -> list[dict[str, Any]]:
+    """Calls that share every tensor but the timestep, as a sampling loop makes them."""
+    shared = call(timesteps[0])
+    clock = next(name for name in ("t", "timestep") if name in shared)
+    return [{**shared, clock: call(t)[clock]} for t in timesteps]
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:

@@ -109,12 +109,12 @@ def latte() -> nn.Module:
     )  # fmt: skip
 
 
-def _flux_call(t: float) -> dict[str, Any]:
+def flux_call(t: float, side: int = 4, text: int = 6, batch: int = 2) -> dict[str, Any]:
+    grid = torch.cartesian_prod(*[torch.arange(size) for size in (1, side, side)]).float()
     return {
-        "hidden_states": noise(2, 16, 8), "encoder_hidden_states": noise(2, 6, 24, seed=1),
-        "pooled_projections": noise(2, 20, seed=2), "timestep": torch.full((2,), t / 1000),
-        "guidance": torch.full((2,), 3.5), "img_ids": torch.cartesian_prod(*[torch.arange(n) for n in (1, 4, 4)]).float(),
-        "txt_ids": torch.zeros(6, 3), "return_dict": False,
+        "hidden_states": noise(batch, side * side, 8), "encoder_hidden_states": noise(batch, text, 24, seed=1),
+        "pooled_projections": noise(batch, 20, seed=2), "timestep": torch.full((batch,), t / 1000),
+        "guidance": torch.full((batch,), 3.5), "img_ids": grid, "txt_ids": torch.zeros(text, 3), "return_dict": False,
     }  # fmt: skip
 
 
@@ -156,7 +156,7 @@ CORE: dict[str, Case] = {
         branches=2 * 4 + 2, recomputed=2 * 2 + 1, blocks=3, streams=2,
     ),
     # double block: attention and MLP in both streams; single block: one branch for attention and MLP together
-    "FLUX": Case(flux, _flux_call, branches=2 * 4 + 3, recomputed=2 * 2 + 3, blocks=2 + 3, streams=3),
+    "FLUX": Case(flux, flux_call, branches=2 * 4 + 3, recomputed=2 * 2 + 3, blocks=2 + 3, streams=3),
     # per block: self-attention, cross-attention, MLP
     "Wan": Case(
         wan,
