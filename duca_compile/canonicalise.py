@@ -7,6 +7,7 @@ from torch import Tensor, fx
 
 from duca_compile import ir
 from duca_compile.refusal import located
+from duca_compile.torch_private import size
 
 aten = torch.ops.aten
 
@@ -25,7 +26,7 @@ def _simplify(node: fx.Node) -> None:
     if ir.packet(node) is aten._assert_tensor_metadata:
         node.graph.erase_node(node)
         return
-    if ir.packet(node) is aten._unsafe_view:
+    if node.target in (aten._unsafe_view.default, aten.view.default):
         node.target = aten.reshape.default
     if ir.packet(node) is aten.type_as:
         _name_dtype(node)
@@ -42,8 +43,9 @@ def _name_dtype(node: fx.Node) -> None:
 
 
 def _is_returned(node: fx.Node) -> bool:
-    """A returned copy must stay a copy: its caller may write to it."""
-    return any(user.op == "output" for user in node.users)
+    """A returned copy must stay a copy, seen through a view too: its caller may write to it."""
+    output = ir.output_node(node.graph)
+    return output in node.users or any(ir.owner(result) is node for result in output.all_input_nodes)
 
 
 def _same_value(node: fx.Node) -> fx.Node | None:
@@ -56,8 +58,13 @@ def _same_value(node: fx.Node) -> fx.Node | None:
     before, after = ir.value(source), ir.value(node)
     if not isinstance(before, Tensor) or not isinstance(after, Tensor):
         return None
-    same = ir.shape(source) == ir.shape(node) and before.dtype == after.dtype and before.device == after.device
+    same = _form(before) == _form(after) and before.dtype == after.dtype and before.device == after.device
     return source if same else None
+
+
+def _form(tensor: Tensor) -> tuple[Any, ...]:
+    """Sizes and strides: what follows a copy to another memory layout may need that layout."""
+    return ir.sizes(tensor), tuple(map(size, tensor.stride()))
 
 
 def _first(node: fx.Node) -> Any:
@@ -67,11 +74,6 @@ def _first(node: fx.Node) -> Any:
 def _dropout(node: fx.Node) -> Any:
     rate, train = ir.argument(node, 1, "p"), ir.argument(node, 2, "train")
     return node.args[0] if rate == 0 or not train else None
-
-
-def _copy(node: fx.Node) -> Any:
-    """A copy to another memory layout is kept only where a `view` needs that layout."""
-    return None if any(ir.packet(user) is aten.view for user in node.users) else node.args[0]
 
 
 def _times_one(node: fx.Node) -> Any:
@@ -122,7 +124,7 @@ def _piece(node: Any) -> tuple[fx.Node, int, int, int] | None:
 
 
 _RULES = {
-    aten._to_copy: _copy, aten.to: _copy, aten.clone: _copy, aten.contiguous: _copy, aten.alias: _first,
+    aten._to_copy: _first, aten.to: _first, aten.clone: _first, aten.contiguous: _first, aten.alias: _first,
     aten.detach: _first, aten.lift_fresh_copy: _first, aten.expand: _first, aten.view: _first, aten.reshape: _first,
     aten.slice: _first, aten.dropout: _dropout, aten.mul: _times_one, aten.div: _times_one, aten.add: _plus_zero,
     aten.sub: _plus_zero, aten.cat: _joined_slices,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, fx
 
 from duca_compile import ir, torch_private
@@ -44,6 +45,8 @@ def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
     for node, original in zip(placeholders[len(constants) :], ir.placeholders(gm.graph), strict=True):
         node.meta["argument"] = original.name.removeprefix("l_").removeprefix("kwargs_").removesuffix("_")
     state = names[: len(constants)] + [name for name, held in zip(own, is_state, strict=True) if held]
+    for node in exported.graph.find_nodes(op="call_function", target=torch.ops.aten.as_strided.default):
+        raise Refused(f"%{node.name} reads memory by its strides (as_strided), which a cached value need not share")
     canonicalise(exported)
     return Capture(exported, constants, frozenset(state), tuple(name for name in own if name not in state))
 

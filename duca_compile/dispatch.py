@@ -14,6 +14,7 @@ from duca_compile.compiled import CompiledMode, CompiledPlain
 from duca_compile.modes import Mode
 from duca_compile.plan import Plan
 from duca_compile.refusal import warn_fallback
+from duca_compile.results import delivered, layout
 from duca_compile.selection import RandomTokens
 from duca_compile.trajectory import Tracker, Trajectory
 
@@ -90,10 +91,12 @@ class Dispatcher:
         own = len(found) - len(self.plan.stored(mode))
         results, stored = tuple(found[:own]), found[own:]
         if mode is Mode.FULL:
-            trajectory.caches, trajectory.frontier = stored[: len(self.plan.caches)], stored[len(self.plan.caches) :]
-        elif mode is Mode.CONSERVATIVE:
-            trajectory.frontier = stored
-        return results
+            trajectory.keep(stored[: len(self.plan.caches)], stored[len(self.plan.caches) :])
+            trajectory.layout = layout(results)
+            return results
+        if mode is Mode.CONSERVATIVE:
+            trajectory.keep(trajectory.caches, stored)
+        return delivered(results, trajectory.layout, trajectory.memory)
 
     def reset(self) -> None:
         with self._lock:

@@ -52,6 +52,19 @@ def argument(node: fx.Node, position: int, name: str, default: Any = None) -> An
     return node.kwargs.get(name, default)
 
 
+def owner(node: fx.Node) -> fx.Node:
+    """The node that allocated the memory this one may view."""
+    while node.op == "call_function" and node.all_input_nodes and _is_view(node):
+        node = node.all_input_nodes[0]
+    return node
+
+
+def _is_view(node: fx.Node) -> bool:
+    if isinstance(node.target, OpOverload):
+        return any(result.alias_info is not None for result in node.target._schema.returns)
+    return getattr(node.target, "__name__", "") == "getitem"
+
+
 def ancestors(starts: Iterable[fx.Node], stop: Callable[[fx.Node], bool] = lambda node: False) -> set[fx.Node]:
     """All nodes the starts are computed from, the starts among them; nothing above a node where `stop` holds."""
     return _closure(starts, lambda node: [] if stop(node) else node.all_input_nodes)

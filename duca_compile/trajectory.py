@@ -16,6 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from duca_compile.results import Layout, memory
 from duca_compile.selection import RandomTokens
 
 KEPT = 4
@@ -41,6 +42,14 @@ class Trajectory:
     """How far the last step moved; 0 before the second step."""
     caches: list[Tensor] = field(default_factory=list)
     frontier: list[Tensor] = field(default_factory=list)
+    layout: Layout = ()
+    """How the last full step laid out its results."""
+    memory: frozenset[int] = frozenset()
+    """Where caches and frontier lie."""
+
+    def keep(self, caches: list[Tensor], frontier: list[Tensor]) -> None:
+        self.caches, self.frontier = caches, frontier
+        self.memory = memory([*caches, *frontier])
 
     @property
     def bytes(self) -> int:

@@ -9,7 +9,6 @@ from duca_compile import ir
 from duca_compile.modes import Mode
 from duca_compile.passes.base import PassResult, emit, named
 from duca_compile.plan import Plan
-from duca_compile.torch_private import OpOverload
 
 aten = torch.ops.aten
 
@@ -30,10 +29,10 @@ class StoreValues:
     def run(self, gm: fx.GraphModule, plan: Plan) -> PassResult:
         nodes, output = named(gm.graph), ir.output_node(gm.graph)
         values = [nodes[name] for name in plan.stored(self.mode)]
-        taken = {_owner(node) for node in output.all_input_nodes} | set(ir.placeholders(gm.graph))
+        taken = {ir.owner(node) for node in output.all_input_nodes} | set(ir.placeholders(gm.graph))
         stored = []
         for node in values:
-            owner = _owner(node)
+            owner = ir.owner(node)
             if owner in taken or not ir.value(node).is_contiguous():
                 with gm.graph.inserting_before(output):
                     node = emit(gm.graph, aten.clone.default, [node], {"memory_format": torch.contiguous_format})
@@ -43,16 +42,3 @@ class StoreValues:
         assert isinstance(results, (list, tuple))
         output.args = ((*results, *stored),)
         return PassResult(len(stored))
-
-
-def _owner(node: fx.Node) -> fx.Node:
-    """The node that allocated the memory this one may view."""
-    while node.op == "call_function" and node.all_input_nodes and _is_view(node):
-        node = node.all_input_nodes[0]
-    return node
-
-
-def _is_view(node: fx.Node) -> bool:
-    if isinstance(node.target, OpOverload):
-        return any(result.alias_info is not None for result in node.target._schema.returns)
-    return getattr(node.target, "__name__", "") == "getitem"

@@ -95,6 +95,16 @@ class NoTimestep(nn.Module):
         return self.b(x + self.a(x).relu())
 
 
+class ByStrides(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = example_dit()
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        result: Tensor = self.inside(x.as_strided(x.shape, x.stride()), t, y)
+        return result
+
+
 class CountsCalls(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -113,6 +123,7 @@ class CountsCalls(nn.Module):
         (NoBranch().eval(), (torch.randn(2, 4, 8), T), "no residual branch"),
         (NoTimestep().eval(), (torch.randn(2, 4, 8),), "timestep embedding"),
         (CountsCalls().eval(), (X, T, Y), "changes one of its inputs or buffers in place"),
+        (ByStrides().eval(), (X, T, Y), r"reads memory by its strides \(as_strided\)"),
         (example_dit().train(), (X, T, Y), r"training mode; call model.eval\(\)"),
     ],
 )

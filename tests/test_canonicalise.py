@@ -61,3 +61,10 @@ def test_a_cast_to_another_type_stays() -> None:
 
 def test_a_returned_copy_stays_a_copy() -> None:
     assert "aten.clone" in left(lambda x: (x.clone(), x.sin()), X)
+    assert "aten.clone" in left(lambda x: (x.clone().view(12, 4), x.sin()), X)
+
+
+def test_a_copy_to_another_layout_stays() -> None:
+    turned = X.transpose(1, 2)
+    ops = left(lambda x: torch.view_as_complex(x.clone(memory_format=torch.contiguous_format).view(2, 4, 3, 2)), turned)
+    assert ops == ["aten.clone", "aten.reshape", "aten.view_as_complex"]

@@ -34,6 +34,8 @@ STAGES = [
     "duca_compile.dispatch.Tracker.visit",
     "duca_compile.dispatch.registry.add",
     "duca_compile.dispatch.Dispatcher._run",
+    "duca_compile.dispatch.layout",
+    "duca_compile.dispatch.delivered",
     "duca_compile.selection.RandomTokens.draw",
 ]
 NAMES_ITS_NODE = {

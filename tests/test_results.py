@@ -1,0 +1,99 @@
+"""A caller may do with a result what it likes: no later step notices, and a cached step lays it out as a full one."""
+
+from collections.abc import Callable
+from itertools import chain
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from duca_compile.results import delivered, layout, memory
+from helpers import compiled
+from tiny import Tiny, tiny_call
+
+
+class Bare(Tiny):
+    """No op after the last block: `end` is given stream and feature, and gives the results."""
+
+    def __init__(self, end: Callable[[Tensor, Tensor], Any]) -> None:
+        super().__init__()
+        self.end = end
+
+    def forward(self, x: Tensor, t: Tensor) -> Any:
+        gate = self.clock(t[:, None].sin())[:, None]
+        x = x + gate * self.mix(x.transpose(1, 2)).transpose(1, 2)
+        feature = self.mlp(x).relu()
+        return self.end(x + gate * feature, feature)
+
+
+ENDS = {
+    "stream": lambda x, feature: (x,),
+    "view of the stream": lambda x, feature: (x.transpose(1, 2), x[:, :, None].expand(1, 10, 3, 2)),
+    "stream and feature": lambda x, feature: (x, feature.view(10, 2)),
+    "one of them twice": lambda x, feature: (feature, x, feature.unflatten(1, (5, 2))),
+}
+WAYS = [(end, "conservative") for end in ENDS]
+WAYS += [(end, order) for end in ("stream", "view of the stream") for order in ("conservative-first", "aggressive")]
+
+
+@pytest.mark.parametrize(("end", "order"), WAYS)
+def test_writing_to_a_result_changes_no_later_step(end: str, order: str) -> None:
+    torch.manual_seed(0)
+    model = Bare(ENDS[end]).eval()
+    x, _ = tiny_call()
+
+    def steps(spoil: bool) -> list[list[Tensor]]:
+        torch.compiler.reset()
+        fast = compiled(model, order=order, cache_ratio=0.5)
+        found = []
+        for t in (0.9, 0.8, 0.7, 0.6, 0.5, 0.4):
+            results = fast(x, torch.full((1,), t))
+            found.append([result.clone() for result in results])
+            if spoil:
+                for result in results:
+                    result.untyped_storage().fill_(255)
+        return found
+
+    with torch.no_grad():
+        want, have = steps(spoil=False), steps(spoil=True)
+    assert all(torch.equal(a, b) for a, b in zip(chain(*want), chain(*have), strict=True))
+
+
+@pytest.mark.parametrize(("end", "order"), WAYS)
+def test_a_later_step_changes_no_result(end: str, order: str) -> None:
+    fast = compiled(Bare(ENDS[end]).eval(), order=order, cache_ratio=0.5)
+    x, _ = tiny_call()
+    with torch.no_grad():
+        held = [fast(x, torch.full((1,), t)) for t in (0.9, 0.8)]
+        then = [[result.clone() for result in results] for results in held]
+        for t in (0.7, 0.6, 0.5, 0.4):
+            fast(x, torch.full((1,), t))
+    assert all(torch.equal(a, b) for a, b in zip(chain(*held), chain(*then), strict=True))
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_results_are_laid_out_as_those_of_the_model(end: str) -> None:
+    model = Bare(ENDS[end]).eval()
+    fast, (x, t) = compiled(model, order="conservative"), tiny_call()
+    with torch.no_grad():
+        want = layout(model(x, t))
+        assert [layout(fast(x, t - step / 10)) for step in range(5)] == [want] * 5
+
+
+def test_what_is_its_own_is_handed_on() -> None:
+    own, kept = torch.randn(3, 4), torch.randn(3, 4)
+    results = [own, kept.t(), own.t(), 7]
+    found = delivered(results, layout(results), memory([kept]))
+    assert found[0] is own
+    assert found[2] is results[2]
+    assert found[3] == 7
+    assert torch.equal(found[1], kept.t())
+    assert found[1].stride() == kept.t().stride()
+    assert not memory([found[1]]) & memory([kept])
+
+
+def test_another_layout_is_mended() -> None:
+    (found,) = delivered([torch.arange(6.0).view(2, 3)], ((1, 2),), frozenset())
+    assert found.stride() == (1, 2)
+    assert torch.equal(found, torch.arange(6.0).view(2, 3))
