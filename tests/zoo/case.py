@@ -16,7 +16,8 @@ class Case:
 
     `branches`, `recomputed` and `blocks` are counted by hand from the architecture: residual additions
     `x + gate * f(x)` of the repeated blocks, those of them whose body works token by token somewhere between stream and
-    feature (so that a conservative step recomputes tokens), and the blocks.
+    feature (so that a conservative step recomputes tokens), and the blocks. `graphs`: into how many Dynamo splits the
+    forward.
     """
 
     build: Callable[[], nn.Module]
@@ -24,7 +25,9 @@ class Case:
     branches: int
     recomputed: int
     blocks: int
-    streams: int
+    graphs: int = 1
+    refusal: str = ""
+    """Why it cannot be accelerated; empty where it can."""
 
 
 def calls(call: Call, timesteps: Sequence[float]) -> list[dict[str, Any]]:

@@ -123,10 +123,10 @@ CORE: dict[str, Case] = {
     "example DiT": Case(
         example_dit,
         lambda t: {"x": noise(2, 1, 8, 8), "t": torch.full((2,), t), "y": torch.tensor([1, 2])},
-        branches=3 * 2, recomputed=3, blocks=3, streams=1,
+        branches=3 * 2, recomputed=3, blocks=3,
     ),
     "hand-written": Case(
-        HandWritten, lambda t: {"latents": noise(2, 16, 8), "timestep": torch.full((2,), t)}, branches=2 * 2, recomputed=2, blocks=2, streams=1,
+        HandWritten, lambda t: {"latents": noise(2, 16, 8), "timestep": torch.full((2,), t)}, branches=2 * 2, recomputed=2, blocks=2,
     ),
     "DiT": Case(
         dit_transformer,
@@ -134,7 +134,7 @@ CORE: dict[str, Case] = {
             "hidden_states": noise(2, 4, 8, 8), "timestep": torch.full((2,), int(t)),
             "class_labels": torch.tensor([1, 2]), "return_dict": False,
         },
-        branches=3 * 2, recomputed=3, blocks=3, streams=1,
+        branches=3 * 2, recomputed=3, blocks=3,
     ),
     # per block: self-attention, cross-attention, MLP; the last two are token-wise in the image
     "PixArt": Case(
@@ -144,7 +144,7 @@ CORE: dict[str, Case] = {
             "timestep": torch.full((2,), int(t)), "added_cond_kwargs": {"resolution": None, "aspect_ratio": None},
             "return_dict": False,
         },
-        branches=3 * 3, recomputed=6, blocks=3, streams=1,
+        branches=3 * 3, recomputed=6, blocks=3,
     ),
     # per block: attention and MLP in both streams; the last block has no text MLP and no text attention output
     "SD3": Case(
@@ -153,10 +153,10 @@ CORE: dict[str, Case] = {
             "hidden_states": noise(2, 4, 8, 8), "encoder_hidden_states": noise(2, 6, 24, seed=1),
             "pooled_projections": noise(2, 20, seed=2), "timestep": torch.full((2,), t), "return_dict": False,
         },
-        branches=2 * 4 + 2, recomputed=2 * 2 + 1, blocks=3, streams=2,
+        branches=2 * 4 + 2, recomputed=2 * 2 + 1, blocks=3,
     ),
     # double block: attention and MLP in both streams; single block: one branch for attention and MLP together
-    "FLUX": Case(flux, flux_call, branches=2 * 4 + 3, recomputed=2 * 2 + 3, blocks=2 + 3, streams=3),
+    "FLUX": Case(flux, flux_call, branches=2 * 4 + 3, recomputed=2 * 2 + 3, blocks=2 + 3),
     # per block: self-attention, cross-attention, MLP
     "Wan": Case(
         wan,
@@ -164,7 +164,7 @@ CORE: dict[str, Case] = {
             "hidden_states": noise(2, 4, 3, 8, 8), "encoder_hidden_states": noise(2, 6, 24, seed=1),
             "timestep": torch.full((2,), t), "return_dict": False,
         },
-        branches=3 * 3, recomputed=6, blocks=3, streams=1,
+        branches=3 * 3, recomputed=6, blocks=3,
     ),
     # per layer: a spatial block (self-attention, cross-attention, MLP) and a temporal one (self-attention, MLP);
     # the stream changes its layout between them
@@ -174,6 +174,6 @@ CORE: dict[str, Case] = {
             "hidden_states": noise(2, 4, 3, 8, 8), "encoder_hidden_states": noise(2, 6, 24, seed=1),
             "timestep": torch.full((2,), int(t)), "return_dict": False,
         },
-        branches=2 * (3 + 2), recomputed=2 * (2 + 1), blocks=2, streams=4,
+        branches=2 * (3 + 2), recomputed=2 * (2 + 1), blocks=2,
     ),
 }  # fmt: skip
