@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, fx
 
 from duca_compile import ir
+from duca_compile.pieces import piece_of
 from duca_compile.refusal import located
 from duca_compile.torch_private import size
 
@@ -88,39 +89,16 @@ def _joined_slices(node: fx.Node) -> Any:
     """The one value whose adjacent pieces, all of them and in order, this `cat` joins."""
     pieces: Any = node.args[0]
     dim = ir.argument(node, 1, "dim", 0)
-    found = [_piece(piece) for piece in pieces] if isinstance(pieces, (list, tuple)) else []
+    found = [piece_of(piece) for piece in pieces] if isinstance(pieces, (list, tuple)) else []
     known = [piece for piece in found if piece is not None]
     if not known or len(known) < len(found):
         return None
-    origin, position = known[0][0], 0
-    rank = len(ir.shape(origin) or ())
-    for source, axis, start, stop in known:
-        if source is not origin or axis % rank != dim % rank or start != position:
+    origin, position = known[0].source, 0
+    for piece in known:
+        if piece.source is not origin or piece.dim != dim % len(ir.shape(origin) or ()) or piece.start != position:
             return None
-        position = stop
+        position = piece.stop
     return origin
-
-
-def _piece(node: Any) -> tuple[fx.Node, int, int, int] | None:
-    """(source, dim, start, stop) of a contiguous piece of `source`."""
-    size = ir.shape(node)
-    if ir.packet(node) is aten.slice:
-        source: fx.Node = node.args[0]
-        dim, start = ir.argument(node, 1, "dim", 0), ir.number(ir.argument(node, 2, "start", 0) or 0)
-        whole = ir.shape(source)
-        if ir.argument(node, 4, "step", 1) != 1 or whole is None or size is None:
-            return None
-        if isinstance(start, int) and start < 0:
-            start = max(0, start + whole[dim]) if isinstance(whole[dim], int) else start + whole[dim]
-        return source, dim, start, start + size[dim]
-    parent: Any = node.args[0] if node.args else None
-    if isinstance(parent, fx.Node) and ir.packet(parent) in (aten.split, aten.split_with_sizes, aten.chunk):
-        dim = ir.argument(parent, 2, "dim", 0)
-        sizes = [ir.sizes(piece)[dim] for piece in ir.value(parent)]
-        origin: Any = parent.args[0]
-        start = sum(sizes[: node.args[1]])
-        return origin, dim, start, start + sizes[node.args[1]]
-    return None
 
 
 _RULES = {

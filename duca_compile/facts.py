@@ -8,13 +8,13 @@ from duca_compile.token_rules import Place
 
 @dataclass(frozen=True)
 class Inputs:
-    """The call's own arguments by their part in denoising. `timestep` or `latents` is None where not recognised.
+    """The call's own arguments by their part in denoising. `latents` or `timesteps` is empty where not recognised.
 
     `spelled` gives the name that an argument has in the model's source.
     """
 
-    latents: str | None
-    timestep: str | None
+    latents: tuple[str, ...]
+    timesteps: tuple[str, ...]
     conditioning: tuple[str, ...]
     spelled: Mapping[str, str]
 
@@ -25,6 +25,7 @@ class TokenPath:
 
     `compute` are the token-wise ops to run on the selection, in order; `live` the values gathered as this step has
     them; `cached` the mixing values gathered from the last FULL step; `whole` the cached values read without gathering.
+    `same` names, for what only slices or joins along the tokens, the value whose tokens it hands on as they are.
     """
 
     place: Place
@@ -32,6 +33,7 @@ class TokenPath:
     live: tuple[tuple[str, Place], ...]
     cached: tuple[tuple[str, Place], ...]
     whole: tuple[str, ...]
+    same: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import torch
 from torch import fx
 
 from duca_compile import ir
+from duca_compile.pieces import piece_of
 from duca_compile.torch_private import OpOverload
 
 aten = torch.ops.aten
@@ -24,6 +25,7 @@ class Place:
     """Where tokens lie in a value: dimension `dim` is `outer * tokens * inner`, flattened in that order.
 
     Tokens on a grid span several dimensions from `dim` on; `grid` is then their sizes, `outer` and `inner` are 1.
+    Tokens that stand beside others in one sequence are those from `start` on of `span`; alone, `span` is 0.
     """
 
     dim: int
@@ -31,6 +33,8 @@ class Place:
     outer: int = 1
     inner: int = 1
     grid: tuple[int, ...] = ()
+    start: int = 0
+    span: int = 0
 
     @staticmethod
     def over(shape: tuple[int, ...], first: int, stop: int) -> "Place":
@@ -49,7 +53,13 @@ class Place:
     @property
     def sizes(self) -> tuple[int, ...]:
         """The sizes of `dims`."""
-        return self.grid or (self.outer * self.tokens * self.inner,)
+        return self.grid or (self.span or self.outer * self.tokens * self.inner,)
+
+    def among(self, start: int, span: int) -> "Place | None":
+        """The same tokens where they stand from `start` on among `span` tokens; None if they do not lie in a row."""
+        if self.grid or self.outer != 1 or self.inner != 1:
+            return None
+        return replace(self, start=self.start + start, span=span)
 
     def at(self, dim: int) -> "Place":
         return replace(self, dim=dim)
@@ -87,6 +97,24 @@ def rule(node: fx.Node, place: Place) -> Operands | None:
     if known is not None:
         return known(node, place)
     return _pointwise(node, place) if is_pointwise(node) else None
+
+
+def handed_on(node: fx.Node, place: Place) -> tuple[fx.Node, Place] | None:
+    """Where the very tokens stand that the node takes out of a longer sequence, or joins with others to one."""
+    rank = _rank(node)
+    piece = piece_of(node)
+    if piece is not None and piece.dim in place.dims:
+        at = place.among(piece.start, (ir.shape(piece.source) or ())[piece.dim])
+        return None if at is None else (piece.source, at)
+    if ir.packet(node) is not aten.cat or not place.span or ir.argument(node, 1, "dim", 0) % rank != place.dim:
+        return None
+    start = 0
+    for joined in _arg(node, 0):
+        size = (ir.shape(joined) or ())[place.dim]
+        if start == place.start and size == place.tokens:
+            return joined, replace(place, start=0, span=0)
+        start += size
+    return None
 
 
 def is_pointwise(node: fx.Node) -> bool:
@@ -186,15 +214,13 @@ def _reshape(node: fx.Node, place: Place) -> Operands | None:
     after = place.inner * math.prod(want[place.dims.stop :])
     for dim in range(len(have)):
         left, right = math.prod(have[:dim]), math.prod(have[dim + 1 :])
-        if (
-            before % left == 0
-            and after % right == 0
-            and (before // left) * place.tokens * (after // right) == have[dim]
-        ):
-            return {source: Place(dim, place.tokens, before // left, after // right)}
+        if before % left == 0 and after % right == 0:
+            at = replace(place, dim=dim, outer=before // left, inner=after // right, grid=())
+            if at.sizes == (have[dim],):
+                return {source: at} if not place.span or at.outer == at.inner == 1 else None
     first = next((dim for dim in range(len(have), -1, -1) if math.prod(have[:dim]) == before), None)
     stop = next((dim for dim in range(len(have) + 1) if math.prod(have[dim:]) == after), None)
-    if first is None or stop is None or stop <= first:
+    if first is None or stop is None or stop <= first or place.span:
         return None
     return {source: Place.over(have, first, stop)}
 

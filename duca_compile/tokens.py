@@ -8,7 +8,7 @@ from torch import fx
 from duca_compile import ir
 from duca_compile.facts import TokenPath
 from duca_compile.refusal import located
-from duca_compile.token_rules import Place, is_pointwise, rule
+from duca_compile.token_rules import Place, handed_on, is_pointwise, rule
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class _Search:
     gathered: dict[fx.Node, Place] = field(default_factory=dict)
     cached: dict[fx.Node, Place] = field(default_factory=dict)
     whole: set[fx.Node] = field(default_factory=set)
+    same: dict[fx.Node, fx.Node] = field(default_factory=dict)
     fresh: bool = False
     mixing: fx.Node | None = None
 
@@ -47,7 +48,11 @@ class _Search:
             self.fresh |= node in self.live.moving and node not in self.live.stale
             return True
         with located(node):
-            needed = rule(node, place)
+            handed = handed_on(node, place)
+            needed = rule(node, place) if handed is None else None
+        if handed is not None:
+            self.compute[node], self.same[node] = place, handed[0]
+            return self.visit(*handed)
         if needed is None or not self._whole_operands_fit(node, set(needed)):
             return self._cut(node, place)
         self.compute[node] = place
@@ -111,6 +116,7 @@ def token_path(feature: fx.Node, live: Liveness, channels_first: bool = False) -
         tuple((node.name, at) for node, at in search.gathered.items()),
         tuple((node.name, at) for node, at in search.cached.items()),
         tuple(sorted(node.name for node in search.whole)),
+        tuple((node.name, origin.name) for node, origin in search.same.items()),
     )
 
 

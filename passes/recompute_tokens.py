@@ -79,8 +79,9 @@ class _Body:
             made[name] = self._gather(self._at_hand(name), place)
         for name, place in self.path.cached:
             made[name] = self._gather(self.nodes[CACHE + name], place)
+        handed = dict(self.path.same)
         for name, place in self.path.compute:
-            made[name] = self._copy(self.nodes[name], place, made)
+            made[name] = made[handed[name]] if name in handed else self._copy(self.nodes[name], place, made)
         return made[feature]
 
     def _at_hand(self, name: str) -> fx.Node:
@@ -91,6 +92,8 @@ class _Body:
         return self.nodes[name]
 
     def _gather(self, node: fx.Node, place: Place) -> fx.Node:
+        if place.span:
+            node = emit(self.graph, aten.slice.Tensor, [node, place.dim, place.start, place.start + place.tokens])
         size = list(ir.shape(node) or ())
         if not place.grid and place.outer == place.inner == 1:
             return emit(self.graph, aten.index_select.default, [node, place.dim, self.tokens])

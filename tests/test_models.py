@@ -24,7 +24,7 @@ def test_every_branch_is_found(name: str) -> None:
     assert sum(branch.path is not None for branch in found.facts.branches) == case.recomputed
     assert len(found.facts.streams) == STREAMS.get(name, 1)
     assert len(found.facts.blocks) == case.blocks
-    assert found.facts.inputs.spelled[found.facts.inputs.timestep or ""] in ("t", "timestep")
+    assert [found.facts.inputs.spelled[name] for name in found.facts.inputs.timesteps] in (["t"], ["timestep"])
 
 
 @pytest.mark.parametrize("name", CORE)
@@ -77,6 +77,31 @@ def test_bodies_that_read_each_other(cache_ratio: float) -> None:
     flattened = found.facts.branches[3].path
     assert flattened is not None
     assert {at.outer for _, at in flattened.compute + flattened.live} == {1, 3}
+    check_fresh_caches(found)
+
+
+class Joined(Tiny):
+    """Two streams that go through one MLP as one sequence, and come back as two."""
+
+    def forward(self, x: Tensor, y: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        gate = self.clock(t[:, None].sin())[:, None]
+        y = self.leave(y + self.mlp(x).mean(1, keepdim=True))
+        for _ in range(2):
+            x = x + gate * self.mix(x.transpose(1, 2)).transpose(1, 2)
+            both = self.mlp(torch.cat([x, y], 1)).relu()
+            of_x, of_y = both.split([10, 6], 1)
+            x, y = x + gate * of_x, y + gate * of_y
+        return self.leave(x), self.leave(y)
+
+
+@pytest.mark.parametrize("cache_ratio", [0.0, 0.6])
+def test_streams_joined_and_parted_in_one_body(cache_ratio: float) -> None:
+    arguments = noise(3, 10, 2), noise(3, 6, 2, seed=1), torch.full((3,), 0.5)
+    found = captured(Joined().eval(), *arguments, options={"cache_ratio": cache_ratio})
+    chosen = [selection.count for selection in found.plan.selections]
+    assert [found.plan.action(index, Mode.CONSERVATIVE) for index in range(6)] == [
+        "reuse", f"{chosen[0]}/10 tokens", f"{chosen[1]}/6 tokens",
+    ] * 2  # fmt: skip
     check_fresh_caches(found)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from duca_compile import ir
-from duca_compile.token_rules import Place, rule
+from duca_compile.token_rules import Place, handed_on, rule
 
 Op = Callable[[Tensor], Tensor]
 TOKENS = 5
@@ -126,6 +126,10 @@ def dependence(graph: fx.Graph, place: Place) -> dict[fx.Node, set[Place] | None
             known = reads.setdefault(node, set())
             reads[node] = None if at is None or known is None else known | {at}
             continue
+        handed = handed_on(node, at) if at is not None else None
+        if handed is not None:
+            stack.append(handed)
+            continue
         needed = rule(node, at) if at is not None else None
         for operand in node.all_input_nodes:
             stack.append((operand, needed.get(operand) if needed is not None else None))
@@ -134,6 +138,8 @@ def dependence(graph: fx.Graph, place: Place) -> dict[fx.Node, set[Place] | None
 
 def tokens_first(value: Tensor, place: Place) -> Tensor:
     """`value` with its tokens as the first dimension."""
+    if place.span:
+        value = value.narrow(place.dim, place.start, place.tokens)
     size = value.shape
     apart = value.reshape(*size[: place.dim], place.outer, place.tokens, place.inner, *size[place.dims.stop :])
     return apart.movedim(place.dim + 1, 0)
