@@ -12,7 +12,16 @@ from duca_compile.capture import Capture
 from duca_compile.facts import Branch, Facts, Inputs, Stream
 from duca_compile.inputs import find_inputs
 from duca_compile.refusal import Refused, located
-from duca_compile.residuals import CONTRACTIONS, Chain, Order, Residual, chains, find_residuals, look_through
+from duca_compile.residuals import (
+    CONTRACTIONS,
+    Chain,
+    Order,
+    Residual,
+    chains,
+    find_residuals,
+    look_through,
+    without_nested,
+)
 from duca_compile.tokens import Liveness, is_channels_first, token_path
 
 aten = torch.ops.aten
@@ -25,7 +34,8 @@ def analyse(captured: Capture) -> Facts:
     inputs = find_inputs(graph, captured.arguments)
     order = Order(graph)
     residuals, refusals = find_residuals(graph, order)
-    kept = [chain for chain in chains(residuals) if _carries_tokens(chain, graph, inputs, order)]
+    kept, nested = without_nested(chains(residuals), order)
+    kept = [chain for chain in kept if _carries_tokens(chain, graph, inputs, order)]
     if not kept:
         raise Refused("no residual branch `x + gate * f(x)` on a stream of tokens was found in this graph")
     number = {residual.sum: index for index, chain in enumerate(kept) for residual in chain.residuals}
@@ -37,16 +47,16 @@ def analyse(captured: Capture) -> Facts:
         for index, chain in enumerate(kept)
     )
     blocks = find_blocks([branch.signature for branch in branches])
-    return Facts(inputs, streams, branches, blocks, tuple(refusals))
+    return Facts(inputs, streams, branches, blocks, (*refusals, *nested))
 
 
 def _carries_tokens(chain: Chain, graph: fx.Graph, inputs: Inputs, order: Order) -> bool:
     """A stream is `[batch, *tokens, features]` and depends on the latents; embeddings of time or text do not."""
     rank = len(ir.shape(chain.root) or ())
-    if inputs.latents is None:
+    if not inputs.latents:
         return rank >= 3
-    latents = next(node for node in ir.placeholders(graph) if node.name == inputs.latents)
-    return rank >= 2 and any(order.feeds(latents, residual.sum) for residual in chain.residuals)
+    latents = [node for node in ir.placeholders(graph) if node.name in inputs.latents]
+    return rank >= 2 and any(order.feeds(node, residual.sum) for node in latents for residual in chain.residuals)
 
 
 def _liveness(kept: list[Chain]) -> Liveness:

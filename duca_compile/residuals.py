@@ -23,10 +23,11 @@ CONTRACTIONS = (
 
 @dataclass(frozen=True)
 class Residual:
-    """`sum = skip + gates * feature`."""
+    """`sum = skip + gates * feature`, the feature computed from `source`: the skip, unless branches are parallel."""
 
     sum: fx.Node
     skip: fx.Node
+    source: fx.Node
     feature: fx.Node
     gates: tuple[fx.Node, ...]
 
@@ -77,9 +78,10 @@ def _find_at(node: fx.Node, found: dict[fx.Node, Residual], order: Order) -> lis
     """Adds the residual at `node`, if any, to `found`; gives the reasons why additions that look alike are none."""
     refusals = []
     for skip, body in _operand_pairs(node):
-        if not order.feeds(skip, body) or skip is body or _both_factors_move(node, skip, order):
+        source = _source(skip, body, found, order)
+        if source is None or skip is body or _both_factors_move(node, source, order):
             continue
-        residual = Residual(node, skip, *_peel(body, skip, order))
+        residual = Residual(node, skip, source, *_peel(body, source, order))
         if not _contracts(residual, order):
             continue
         reason = _why_not(residual, found, order)
@@ -88,6 +90,14 @@ def _find_at(node: fx.Node, found: dict[fx.Node, Residual], order: Order) -> lis
             break
         refusals.append((node.name, reason))
     return refusals
+
+
+def _source(skip: fx.Node, body: fx.Node, found: dict[fx.Node, Residual], order: Order) -> fx.Node | None:
+    """What the body reads of the stream: in `x + f(x) + g(x)`, the second branch reads the skip of the first."""
+    if order.feeds(skip, body):
+        return skip
+    before = found.get(skip)
+    return before.source if before is not None and order.feeds(before.source, body) else None
 
 
 def chains(residuals: list[Residual]) -> list[Chain]:
@@ -102,6 +112,30 @@ def chains(residuals: list[Residual]) -> list[Chain]:
         chain.residuals.append(residual)
         of_sum[residual.sum] = chain
     return list(of_root.values())
+
+
+def without_nested(found: list[Chain], order: Order) -> tuple[list[Chain], list[tuple[str, str]]]:
+    """Of a branch and a stream inside its body, the one that repeats less is dropped: a skip around all blocks, an
+    addition within an MLP. Also the additions dropped, each with the reason."""
+    dropped: dict[fx.Node, str] = {}
+    for outer in found:
+        for branch in outer.residuals:
+            for inner in found:
+                if inner is outer or not _holds(branch, inner, order):
+                    continue
+                if len(inner.residuals) > len(outer.residuals):
+                    dropped[branch.sum] = f"a skip around {len(inner.residuals)} branches, not a branch"
+                else:
+                    dropped |= {lost.sum: f"inside the branch {branch.sum.name}" for lost in inner.residuals}
+    kept = [Chain(chain.root, [each for each in chain.residuals if each.sum not in dropped]) for chain in found]
+    return [chain for chain in kept if chain.residuals], [(node.name, reason) for node, reason in dropped.items()]
+
+
+def _holds(branch: Residual, stream: Chain, order: Order) -> bool:
+    """Whether the whole stream lies between the branch's source and its feature."""
+    if branch.source is stream.root or not order.feeds(branch.source, stream.root):
+        return False
+    return all(order.feeds(inner.sum, branch.feature) for inner in stream.residuals)
 
 
 def _operand_pairs(node: fx.Node) -> Iterator[tuple[fx.Node, fx.Node]]:
@@ -152,8 +186,9 @@ def _factor(node: fx.Node, skip: fx.Node, order: Order, gates: list[fx.Node]) ->
 
 def _contracts(residual: Residual, order: Order) -> bool:
     """Whether a matrix product lies between skip and feature: without one, it is no body worth caching."""
-    for node in ir.ancestors([residual.feature], stop=lambda node: node is residual.skip):
-        if ir.packet(node) in CONTRACTIONS and node is not residual.skip and order.feeds(residual.skip, node):
+    source = residual.source
+    for node in ir.ancestors([residual.feature], stop=lambda node: node is source):
+        if ir.packet(node) in CONTRACTIONS and node is not source and order.feeds(source, node):
             return True
     return False
 

@@ -42,7 +42,8 @@ def gelu(x: Tensor) -> Tensor:
         pytest.param(lambda m, x, g: x + g * (0.5 * m.a(x)), 1, id="gate and scale"),
         pytest.param(lambda m, x, g: torch.addcmul(x, g, m.a(x)), 1, id="addcmul"),
         pytest.param(lambda m, x, g: (x.double() + (g * m.a(x)).double()).float(), 1, id="an island of higher precision"),
-        pytest.param(lambda m, x, g: (x + g * m.a(x)).clamp(-9, 9) + m.b(x), 1, id="clamp, then an addition of two bodies"),
+        pytest.param(lambda m, x, g: (x + g * m.a(x)).clamp(-9, 9) + m.b(x), 2, id="two bodies, a clamp between the sums"),
+        pytest.param(lambda m, x, g: x + g * m.a(x) + m.b(x) + m.c(x), 3, id="three bodies side by side"),
         pytest.param(lambda m, x, g: m.norm(x + m.a(x)) + m.b(m.norm(x + m.a(x))), 2, id="post-norm"),
         pytest.param(lambda m, x, g: x + g * m.b(m.norm(x + g * m.a(x))), 2, id="the inner sum never enters the stream"),
         pytest.param(lambda m, x, g: x + g * (m.a(x) + m.b(x)), 1, id="two parallel bodies under one gate"),
@@ -97,6 +98,30 @@ def test_a_projected_long_skip_is_refused_with_its_reason() -> None:
     found = facts(body)
     assert len(found.branches) == 3
     assert [reason for _, reason in found.refusals] == ["a long skip over 2 branches, not a branch"]
+
+
+def test_a_skip_around_all_blocks_is_no_branch() -> None:
+    def body(m: Shaped, x: Tensor, g: Tensor) -> Tensor:
+        inside = m.b(x)
+        for _ in range(3):
+            inside = inside + g * gelu(m.a(inside))
+        return x + m.c(inside)
+
+    found = facts(body)
+    assert [(branch.skip, branch.stream) for branch in found.branches[1:]] == [("add", 0), ("add_1", 0)]
+    assert [reason for _, reason in found.refusals] == ["a skip around 3 branches, not a branch"]
+
+
+def test_an_addition_within_a_body_is_no_branch() -> None:
+    def body(m: Shaped, x: Tensor, g: Tensor) -> Tensor:
+        for _ in range(3):
+            hidden = m.a(x)
+            x = x + g * m.c(hidden + gelu(m.b(hidden)))
+        return m.d(x)
+
+    found = facts(body)
+    assert len(found.branches) == 3
+    assert [reason for _, reason in found.refusals] == [f"inside the branch {each.sum}" for each in found.branches]
 
 
 def test_a_body_that_mixes_says_where() -> None:
