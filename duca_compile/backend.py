@@ -53,7 +53,7 @@ def prepare(gm: fx.GraphModule, inputs: Sequence[Any], options: Options) -> tupl
     """Capture, facts and plan of one Dynamo graph. Raises `Refused` where there is nothing to accelerate."""
     captured = capture(gm, inputs)
     facts = analyse(captured)
-    if facts.inputs.timestep is None:
+    if not facts.inputs.timesteps:
         raise Refused("no input that feeds a sinusoidal timestep embedding was found; steps cannot be told apart")
     return captured, make_plan(captured.gm.graph, facts, options)
 

@@ -34,9 +34,8 @@ class Dispatcher:
         offset = len(captured.constants)
         own = ir.placeholders(captured.gm.graph)[offset:]
         position = {node.name: at for at, node in enumerate(own)}
-        assert inputs.timestep is not None
-        self._timestep = position[inputs.timestep]
-        numbers = {node.name for node in own if _is_number(node)} - {inputs.timestep}
+        self._timesteps = [position[name] for name in inputs.timesteps]
+        numbers = {node.name for node in own if _is_number(node)} - {*inputs.timesteps}
         self._numbers = [position[name] for name in sorted(numbers)]
         self._symbols = {symbol: self._numbers.index(at) for symbol, at in captured.symbols.items()}
         self._conditioning = [position[name] for name in inputs.conditioning if name not in numbers]
@@ -65,7 +64,9 @@ class Dispatcher:
     def _step(self, args: Sequence[Any]) -> tuple[Any, ...]:
         weights = [args[at] for at in self._weights]
         numbers = tuple(_number(args[at]) for at in self._numbers)
-        visit = self.tracker.visit(args[self._timestep], [args[at] for at in self._conditioning], weights, numbers)
+        visit = self.tracker.visit(
+            [args[at] for at in self._timesteps], [args[at] for at in self._conditioning], weights, numbers
+        )
         if visit.trajectory.step == 0:
             registry.add(self, weights)
         mode = Mode.FULL if visit.repeated else self.plan.options.mode_at(visit.trajectory.step)

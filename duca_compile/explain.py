@@ -84,9 +84,14 @@ def _print(console: Console, graph: GraphReport) -> None:
         return
     facts = graph.plan.facts
     given = facts.inputs
-    latents = given.spelled.get(given.latents or "", "not recognised")
-    conditioning = ", ".join(given.spelled[name] for name in given.conditioning) or "none"
-    timestep = given.spelled.get(given.timestep or "", "not recognised")
+    latents, timestep, conditioning = (
+        ", ".join(given.spelled[name] for name in names) or otherwise
+        for names, otherwise in (
+            (given.latents, "not recognised"),
+            (given.timesteps, "not recognised"),
+            (given.conditioning, "none"),
+        )
+    )
     console.print(f"latents: {latents}; timestep: {timestep}; conditioning: {conditioning}", highlight=False)
     for stream in facts.streams:
         console.print(f"stream {stream.index}: {list(stream.shape)} from {stream.root}, {len(stream.sums)} branches")

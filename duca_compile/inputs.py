@@ -1,34 +1,73 @@
-"""Tells the call's arguments apart: latents, timestep, conditioning."""
+"""Tells the call's arguments apart: latents, timesteps, conditioning."""
 
 import torch
 from torch import Tensor, fx
 
 from duca_compile import ir, torch_private
 from duca_compile.facts import Inputs
+from duca_compile.residuals import CASTS
 
 aten = torch.ops.aten
 OSCILLATIONS = (aten.sin, aten.cos)
+FIXED = ("encoder", "cond", "context", "control", "prompt", "text", "caption", "embed", "ref", "image", "mask", "pose")
+"""Parts of the names of arguments that no sampler denoises, although a result may look like them."""
+DENOISED = ("hidden_states", "latent", "sample", "nois")
+"""Parts of the names of arguments that samplers do denoise."""
+USUAL = ("hidden_states", "latents", "sample", "x", "z", "x_t", "z_t")
 
 
 def find_inputs(graph: fx.Graph, arguments: tuple[str, ...]) -> Inputs:
     """`arguments` are the names of the inputs that are no parameter, buffer or constant."""
     nodes = [node for node in ir.placeholders(graph) if node.name in arguments and isinstance(ir.value(node), Tensor)]
     latents = _latents(graph, nodes)
-    timestep = _timestep(nodes, latents)
-    rest = tuple(node.name for node in nodes if node not in (latents, timestep))
+    timesteps = _timesteps(nodes, latents)
+    rest = tuple(node.name for node in nodes if node not in (*latents, *timesteps))
     spelled = {node.name: str(node.meta.get("argument", node.name)) for node in nodes}
-    return Inputs(latents.name if latents else None, timestep.name if timestep else None, rest, spelled)
+    return Inputs(tuple(node.name for node in latents), tuple(node.name for node in timesteps), rest, spelled)
 
 
-def _latents(graph: fx.Graph, nodes: list[fx.Node]) -> fx.Node | None:
-    """The argument that the result looks like: of equal shape, or equal in all dimensions but one (the channels)."""
-    results = [_shape_now(node) for node in ir.output_node(graph).all_input_nodes]
-    candidates = [node for node in nodes if len(_shape_now(node) or ()) >= 2 and ir.value(node).is_floating_point()]
-    for differing in (0, 1):
-        for node in candidates:
-            if any(_differing_dims(_shape_now(node), result) == differing for result in results):
-                return node
-    return None
+def _latents(graph: fx.Graph, nodes: list[fx.Node]) -> list[fx.Node]:
+    """The arguments that the results look like, one for each.
+
+    The first is taken by its shape; its name only chooses among several. The arguments of further results, such as
+    audio beside video, must also be named as such: models return the states of their text, too. What is not taken
+    counts as conditioning, which is safe: conditioning that changes starts a new trajectory.
+    """
+    found: list[fx.Node] = []
+    for result in ir.output_node(graph).all_input_nodes:
+        shape = _shape_now(result)
+        likenesses = _LIKENESSES if not found else _LIKENESSES[:2]
+        free = [node for node in nodes if node not in found and (not found or _is_denoised(node))]
+        alike = [node for likeness in likenesses for node in free if likeness(node, shape)]
+        found += sorted(alike, key=lambda node: (_is_named(node, FIXED), _name(node) not in USUAL))[:1]
+    return found
+
+
+def _is_denoised(node: fx.Node) -> bool:
+    return _is_named(node, DENOISED) and not _is_named(node, FIXED)
+
+
+def _is_noise(node: fx.Node) -> bool:
+    return len(_shape_now(node) or ()) >= 2 and ir.value(node).is_floating_point()
+
+
+def _of_equal_shape(node: fx.Node, result: tuple[int, ...] | None) -> bool:
+    return _is_noise(node) and _differing_dims(_shape_now(node), result) == 0
+
+
+def _of_other_channels(node: fx.Node, result: tuple[int, ...] | None) -> bool:
+    return _is_noise(node) and _differing_dims(_shape_now(node), result) == 1
+
+
+def _of_classes(node: fx.Node, result: tuple[int, ...] | None) -> bool:
+    """Discrete diffusion: a class per position in, a value per class and position out."""
+    have = _shape_now(node) or ()
+    if result is None or len(have) < 2 or len(result) != len(have) + 1 or ir.value(node).is_floating_point():
+        return False
+    return any(have == (*result[:dim], *result[dim + 1 :]) for dim in range(1, len(result)))
+
+
+_LIKENESSES = (_of_equal_shape, _of_other_channels, _of_classes)
 
 
 def _shape_now(node: fx.Node) -> tuple[int, ...] | None:
@@ -43,17 +82,18 @@ def _differing_dims(a: tuple[int, ...] | None, b: tuple[int, ...] | None) -> int
     return sum(x != y for x, y in zip(a, b, strict=True))
 
 
-def _timestep(nodes: list[fx.Node], latents: fx.Node | None) -> fx.Node | None:
-    """The one argument whose values, and nothing else's, become the phases of a sinusoidal embedding.
+def _timesteps(nodes: list[fx.Node], latents: list[fx.Node]) -> list[fx.Node]:
+    """The arguments whose values, and nothing else's, become the phases of a sinusoidal embedding.
 
-    Guidance strength is embedded the same way by guidance-distilled models (FLUX); of several candidates the one named
-    for time is taken, and without such a name there is no answer.
+    Several are told by their names: a model may embed two times (the ends of a step, one time for each of two latents),
+    and guidance-distilled ones embed the guidance strength in the same way (FLUX). Without such names, no answer.
     """
-    batch = (_shape_now(latents) or (1,))[0] if latents is not None else None
-    candidates = [node for node in nodes if node is not latents and _could_be_time(node, batch) and _oscillates(node)]
-    if len(candidates) > 1:
-        candidates = [node for node in candidates if _named_for_time(node)]
-    return candidates[0] if len(candidates) == 1 else None
+    batch = (_shape_now(latents[0]) or (1,))[0] if latents else None
+    embedded = [node for node in nodes if node not in latents and _oscillates(node)]
+    named = [node for node in nodes if node not in latents and _named_for_time(node)]
+    if len(embedded) == 1 and _could_be_time(embedded[0], batch):
+        return embedded
+    return [node for node in named if node in embedded or _is_looked_up(node)]
 
 
 def _could_be_time(node: fx.Node, batch: int | None) -> bool:
@@ -66,8 +106,23 @@ def _could_be_time(node: fx.Node, batch: int | None) -> bool:
 
 
 def _named_for_time(node: fx.Node) -> bool:
-    name = str(node.meta.get("argument", node.name)).strip("_").lower()
+    name = _name(node)
     return "time" in name or name.split("_")[-1] in ("t", "sigma", "noise")
+
+
+def _is_named(node: fx.Node, parts: tuple[str, ...]) -> bool:
+    return any(part in _name(node) for part in parts)
+
+
+def _name(node: fx.Node) -> str:
+    return str(node.meta.get("argument", node.name)).strip("_").lower()
+
+
+def _is_looked_up(node: fx.Node) -> bool:
+    """Whether the argument chooses rows of a table of embeddings, one for a sample."""
+    casts = [user for user in node.users if ir.packet(user) in CASTS]
+    tables = [user for each in (node, *casts) for user in each.users if ir.packet(user) is aten.embedding]
+    return bool(tables) and len(_shape_now(node) or ()) < 2
 
 
 def _oscillates(node: fx.Node) -> bool:
@@ -77,8 +132,16 @@ def _oscillates(node: fx.Node) -> bool:
         current = stack.pop()
         if ir.packet(current) in OSCILLATIONS:
             return True
-        if current in seen or ir.packet(current) in (aten.linear, aten.embedding, aten.matmul):
+        if current in seen or _is_learned(current):
             continue
         seen.add(current)
         stack.extend(current.users)
     return False
+
+
+def _is_learned(node: fx.Node) -> bool:
+    """A matrix product over one number is a scaling: Fourier features are written so."""
+    if ir.packet(node) not in (aten.linear, aten.embedding, aten.matmul):
+        return False
+    factor: fx.Node = node.args[0]  # type: ignore[assignment]
+    return ir.packet(node) is aten.embedding or (ir.shape(factor) or (0,))[-1] != 1

@@ -74,13 +74,13 @@ class Tracker:
 
     def visit(
         self,
-        timestep: Tensor,
+        timesteps: Sequence[Tensor],
         conditioning: Sequence[Tensor],
         weights: Sequence[Tensor],
         numbers: tuple[float, ...],
     ) -> Visit:
         """`numbers` are the call's sizes and scalars."""
-        now = tuple(float(value) for value in timestep.detach().flatten().tolist())
+        now = tuple(float(value) for given in timesteps for value in given.detach().flatten().tolist())
         key = _key(conditioning, weights, numbers)
         start = partial(self._start, key, now, conditioning, numbers)
         known = self.live.get(key) if key is not None else None
@@ -161,9 +161,10 @@ def _version(tensor: Tensor) -> int | None:
 
 
 def _common_gap(before: tuple[float, ...], after: tuple[float, ...]) -> float | None:
-    """How far all samples of the batch moved, in one direction; None if they did not."""
-    gaps = [b - a for a, b in zip(before, after, strict=True)]
-    return gaps[0] if all(gap * gaps[0] > 0 for gap in gaps) else None
+    """How far the furthest timestep moved; None if some moved apart. Those of frames that are given may stay."""
+    gaps = [b - a for a, b in zip(before, after, strict=True) if b != a]
+    furthest = max(gaps, key=abs)
+    return furthest if all(gap * furthest > 0 for gap in gaps) else None
 
 
 def _interruption(known: Trajectory, gap: float | None) -> str | None:

@@ -1,7 +1,7 @@
 """Caches are reused only within one trajectory."""
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -29,7 +29,7 @@ class Generation:
     def __init__(self, model: nn.Module, fast: Any, labels: Tensor) -> None:
         self.model, self.fast, self.labels = model, fast, labels
 
-    def modes(self, timesteps: list[float]) -> list[Mode]:
+    def modes(self, timesteps: Sequence[float | list[float]]) -> list[Mode]:
         return [self.mode(t) for t in timesteps]
 
     def mode(self, t: float | list[float]) -> Mode:
@@ -84,6 +84,11 @@ def test_samples_at_different_timesteps_must_move_together(generation: Generatio
     together = [[900.0, 700.0], [880.0, 690.0], [860.0, 680.0]]
     assert [generation.mode(t) for t in together] == [F, C, A]
     assert generation.mode([840.0, 690.0]) is F
+
+
+def test_samples_that_are_done_may_stay_while_the_others_move(generation: Generation) -> None:
+    """Frames that are given keep timestep 0 in video models with a timestep per frame."""
+    assert generation.modes([[900.0, 0.0], [800.0, 0.0], [700.0, 0.0]]) == [F, C, A]
 
 
 def test_other_conditioning_is_another_trajectory(model: nn.Module) -> None:
