@@ -1,6 +1,7 @@
 """All facts about one captured graph: inputs, streams, branches, blocks."""
 
 import zlib
+from dataclasses import replace
 from pathlib import PurePath
 
 import torch
@@ -28,10 +29,15 @@ aten = torch.ops.aten
 ATTENTION = (aten.scaled_dot_product_attention, aten.softmax, aten._softmax)
 
 
-def analyse(captured: Capture) -> Facts:
-    """Raises `Refused` where there is no residual branch at all."""
+def analyse(captured: Capture, whole: bool = True) -> Facts:
+    """Raises `Refused` where there is no residual branch at all.
+
+    Where the graph is not the `whole` forward pass, results that look like an argument do not tell the latents.
+    """
     graph = captured.gm.graph
     inputs = find_inputs(graph, captured.arguments)
+    if not whole:
+        inputs = replace(inputs, latents=())
     order = Order(graph)
     residuals, refusals = find_residuals(graph, order)
     kept, nested = without_nested(chains(residuals), order)

@@ -14,9 +14,12 @@ from duca_compile.compiled import CompiledMode, CompiledPlain
 from duca_compile.dispatch import Dispatcher
 from duca_compile.modes import Mode
 from duca_compile.options import Options
+from duca_compile.parts import Part, PlainPart
 from duca_compile.passes import rewrite
 from duca_compile.plan import Plan, make_plan
-from duca_compile.refusal import Refused, warn_fallback
+from duca_compile.refusal import Refused, reason, warn_fallback
+from duca_compile.split import SharedSteps
+from duca_compile.steps import OwnSteps, Steps
 
 log = logging.getLogger("duca_compile")
 Compiled = Callable[..., Any]
@@ -38,40 +41,51 @@ def duca(
     inner = torch_private.inner_compiler(chosen.inner, mode)
     if chosen.modes == {Mode.FULL}:
         return inner(gm, list(example_inputs))  # type: ignore[no-any-return]
+    whole = torch_private.is_whole(gm)
+    captured, plain = None, CompiledPlain(gm, inner)
     try:
         refuse_training(example_inputs)
-        captured, plan = prepare(gm, example_inputs, chosen)
-        return build(captured, plan, example_inputs, inner, CompiledPlain(gm, inner))
+        captured = capture(gm, example_inputs)
+        plan = plan_for(captured, chosen, whole)
+        steps = OwnSteps() if whole else SharedSteps(Part(gm, captured, plan), chosen)
+        return build(captured, plan, example_inputs, inner, plain, steps)
     except Exception as error:
-        if chosen.strict:
+        if chosen.strict and (whole or not isinstance(error, Refused)):
             raise
+        run: Compiled = inner(gm, list(example_inputs))
+        if not whole:
+            return PlainPart(run, SharedSteps(Part(gm, captured, None, reason(error)), chosen).pass_by)
         warn_fallback(error)
-        return inner(gm, list(example_inputs))  # type: ignore[no-any-return]
+        return run
 
 
-def prepare(gm: fx.GraphModule, inputs: Sequence[Any], options: Options) -> tuple[Capture, Plan]:
-    """Capture, facts and plan of one Dynamo graph. Raises `Refused` where there is nothing to accelerate."""
-    captured = capture(gm, inputs)
-    facts = analyse(captured)
-    if not facts.inputs.timesteps:
+def plan_for(captured: Capture, options: Options, whole: bool) -> Plan:
+    """Facts and plan of a graph that is the `whole` forward pass or a part of it.
+
+    Raises `Refused` where there is nothing to accelerate. A part may take its step from another one's timestep.
+    """
+    facts = analyse(captured, whole)
+    if whole and not facts.inputs.timesteps:
         raise Refused("no input that feeds a sinusoidal timestep embedding was found; steps cannot be told apart")
-    return captured, make_plan(captured.gm.graph, facts, options)
+    return make_plan(captured.gm.graph, facts, options)
 
 
-def build(captured: Capture, plan: Plan, inputs: Sequence[Any], inner: Compiled, plain: CompiledPlain) -> Dispatcher:
+def build(
+    captured: Capture, plan: Plan, inputs: Sequence[Any], inner: Compiled, plain: CompiledPlain, steps: Steps
+) -> Dispatcher:
     """The dispatcher over one graph per mode, and `plain` for when one of them fails.
 
     Each is compiled at its first use; where sizes are symbolic at once, while Dynamo still takes guards on them.
     """
-    graphs = {}
+    modes = {}
     for mode in Mode:
         if mode in plan.options.modes:
             rewritten, results = rewrite(captured.gm, plan, mode)
             log.debug("%s: %s", mode.value, {name: result.count for name, result in results.items()})
-            graphs[mode] = CompiledMode(mode.value, rewritten, inner)
+            modes[mode] = CompiledMode(mode.value, rewritten, inner)
             if captured.symbols:
-                graphs[mode].compile(_fake_inputs(captured, rewritten, inputs))
-    return Dispatcher(captured, plan, graphs, plain)
+                modes[mode].compile(_fake_inputs(captured, rewritten, inputs))
+    return Dispatcher(captured, plan, modes, plain, steps)
 
 
 def _fake_inputs(captured: Capture, rewritten: fx.GraphModule, inputs: Sequence[Any]) -> list[Any]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from duca_compile import ir
@@ -21,12 +21,24 @@ def _cpu_attention(query: Any, key: Any, value: Any, *args: Any, out_shape: Any 
 _MISSING_IN_TORCH = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention}
 
 
+class _Faking(fx.Interpreter):
+    """Over fake tensors; small constants stand in the graph as real ones."""
+
+    def __init__(self, gm: fx.GraphModule, fake_mode: Any) -> None:
+        super().__init__(gm)
+        self._fake_mode = fake_mode
+
+    def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
+        held = super().get_attr(target, args, kwargs)
+        return self._fake_mode.from_tensor(held) if isinstance(held, Tensor) else held
+
+
 def count_flops(gm: fx.GraphModule) -> int:
     """FLOPs of matrix products, convolutions and attention, counted by torch over fake tensors."""
     inputs = [ir.value(node) for node in ir.placeholders(gm.graph)]
     fake_mode = next(value.fake_mode for value in inputs if hasattr(value, "fake_mode"))
     with fake_mode, FlopCounterMode(display=False, custom_mapping=_MISSING_IN_TORCH) as counter:
-        fx.Interpreter(gm).run(*inputs)
+        _Faking(gm, fake_mode).run(*inputs)
     total: int = counter.get_total_flops()
     return total
 

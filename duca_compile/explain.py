@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import fx, nn
 
-from duca_compile import cost
-from duca_compile.backend import prepare, refuse_training
+from duca_compile import cost, torch_private
+from duca_compile.backend import plan_for, refuse_training
+from duca_compile.capture import capture
 from duca_compile.modes import Mode
 from duca_compile.options import Options
 from duca_compile.plan import Plan
@@ -70,7 +71,8 @@ def explain(model: nn.Module, *args: Any, duca_options: Mapping[str, Any] | None
 def _report(gm: fx.GraphModule, inputs: list[Any], options: Options) -> GraphReport:
     try:
         refuse_training(inputs)
-        captured, plan = prepare(gm, inputs, options)
+        captured = capture(gm, inputs)
+        plan = plan_for(captured, options, torch_private.is_whole(gm))
         flops = cost.flops_per_mode(captured, plan)
     except Refused as refused:
         return GraphReport(str(refused), None, {}, {}, 0)

@@ -1,5 +1,7 @@
 """Tells the call's arguments apart: latents, timesteps, conditioning."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, fx
 
@@ -39,12 +41,12 @@ def _latents(graph: fx.Graph, nodes: list[fx.Node]) -> list[fx.Node]:
         likenesses = _LIKENESSES if not found else _LIKENESSES[:2]
         free = [node for node in nodes if node not in found and (not found or _is_denoised(node))]
         alike = [node for likeness in likenesses for node in free if likeness(node, shape)]
-        found += sorted(alike, key=lambda node: (_is_named(node, FIXED), _name(node) not in USUAL))[:1]
+        found += sorted(alike, key=lambda node: _unlikeliness(_name(node)))[:1]
     return found
 
 
 def _is_denoised(node: fx.Node) -> bool:
-    return _is_named(node, DENOISED) and not _is_named(node, FIXED)
+    return _has_part(_name(node), DENOISED) and not _has_part(_name(node), FIXED)
 
 
 def _is_noise(node: fx.Node) -> bool:
@@ -90,7 +92,7 @@ def _timesteps(nodes: list[fx.Node], latents: list[fx.Node]) -> list[fx.Node]:
     """
     batch = (_shape_now(latents[0]) or (1,))[0] if latents else None
     embedded = [node for node in nodes if node not in latents and _oscillates(node)]
-    named = [node for node in nodes if node not in latents and _named_for_time(node)]
+    named = [node for node in nodes if node not in latents and is_named_for_time(_name(node))]
     if len(embedded) == 1 and _could_be_time(embedded[0], batch):
         return embedded
     return [node for node in named if node in embedded or _is_looked_up(node)]
@@ -105,13 +107,25 @@ def _could_be_time(node: fx.Node, batch: int | None) -> bool:
     )
 
 
-def _named_for_time(node: fx.Node) -> bool:
-    name = _name(node)
+def is_named_for_time(name: str) -> bool:
     return "time" in name or name.split("_")[-1] in ("t", "sigma", "noise")
 
 
-def _is_named(node: fx.Node, parts: tuple[str, ...]) -> bool:
-    return any(part in _name(node) for part in parts)
+def likeliest_latents(given: Mapping[str, Tensor]) -> str | None:
+    """The one name among a call's tensors that is most likely the latents'.
+
+    A wrong choice costs speed only: latents that count as conditioning start a new trajectory at every step.
+    """
+    wide = [name for name, tensor in given.items() if tensor.dim() >= 2]
+    return min(wide, key=_unlikeliness) if wide else None
+
+
+def _unlikeliness(name: str) -> tuple[bool, bool]:
+    return _has_part(name, FIXED), name not in USUAL
+
+
+def _has_part(name: str, parts: tuple[str, ...]) -> bool:
+    return any(part in name for part in parts)
 
 
 def _name(node: fx.Node) -> str:

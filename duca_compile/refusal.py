@@ -33,12 +33,14 @@ def located(node: fx.Node) -> Iterator[None]:
         raise InternalError(f"{type(error).__name__}: {error} (at %{node.name} = {node.target})") from error
 
 
+def reason(error: Exception) -> str:
+    if isinstance(error, Refused):
+        return str(error)
+    told = str(error) if isinstance(error, InternalError) else f"{type(error).__name__}: {error}"
+    return f"{told}; this is a fault of duca, please report it"
+
+
 def warn_fallback(error: Exception) -> None:
     """The one warning a user gets when a graph goes to the inner compiler alone."""
-    if isinstance(error, Refused):
-        reason = str(error)
-    else:
-        told = str(error) if isinstance(error, InternalError) else f"{type(error).__name__}: {error}"
-        reason = f"{told}; this is a fault of duca, please report it"
     log.debug("fallback", exc_info=error)
-    warnings.warn(f"duca does not accelerate this graph: {reason}", DucaWarning, stacklevel=3)
+    warnings.warn(f"duca does not accelerate this graph: {reason(error)}", DucaWarning, stacklevel=3)

@@ -1,4 +1,4 @@
-"""Finds the dispatchers of a model: Dynamo owns them, we only remember over which weights each has run."""
+"""Finds the graphs of a model: Dynamo owns them, we only remember over which weights each has run."""
 
 import weakref
 from collections.abc import Iterable
@@ -8,26 +8,39 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from duca_compile.dispatch import Dispatcher
-
-_Seen = dict[int, "weakref.ref[Any]"]
-_weights: "weakref.WeakKeyDictionary[Dispatcher, _Seen]" = weakref.WeakKeyDictionary()
+    from duca_compile.trajectory import Tracker
 
 
-def add(dispatcher: "Dispatcher", weights: Iterable[Tensor]) -> None:
-    """Remembers that the dispatcher ran over these weights. Dynamo runs all instances of a class through one graph."""
-    seen = _weights.setdefault(dispatcher, {})
+class _Runs:
+    """Over which weights a graph has run, and who told its steps apart."""
+
+    def __init__(self) -> None:
+        self.weights: dict[int, weakref.ref[Any]] = {}
+        self.trackers: weakref.WeakSet[Tracker] = weakref.WeakSet()
+
+    def over(self, weight: Tensor) -> bool:
+        known = self.weights.get(id(weight))
+        return known is not None and known() is weight
+
+
+_runs: "weakref.WeakKeyDictionary[Dispatcher, _Runs]" = weakref.WeakKeyDictionary()
+
+
+def add(graph: "Dispatcher", tracker: "Tracker", weights: Iterable[Tensor]) -> None:
+    """Remembers that the graph ran over these weights. Dynamo runs all instances of a class through one graph."""
+    runs = _runs.setdefault(graph, _Runs())
+    runs.trackers.add(tracker)
     for weight in weights:
-        known = seen.get(id(weight))
-        if known is None or known() is not weight:
-            seen[id(weight)] = weakref.ref(weight)
+        if not runs.over(weight):
+            runs.weights[id(weight)] = weakref.ref(weight)
 
 
-def dispatchers(model: nn.Module) -> list["Dispatcher"]:
-    """Every live dispatcher that has run over a parameter or buffer of `model`."""
+def graphs(model: nn.Module) -> list["Dispatcher"]:
+    """Every live graph that has run over a parameter or buffer of `model`."""
     own = [*model.parameters(), *model.buffers()]
-    return [found for found, seen in list(_weights.items()) if any(_is(seen, weight) for weight in own)]
+    return [graph for graph, runs in list(_runs.items()) if any(map(runs.over, own))]
 
 
-def _is(seen: _Seen, weight: Tensor) -> bool:
-    known = seen.get(id(weight))
-    return known is not None and known() is weight
+def trackers(model: nn.Module) -> set["Tracker"]:
+    """Who told the steps of those graphs apart."""
+    return {tracker for graph in graphs(model) for tracker in _runs[graph].trackers}

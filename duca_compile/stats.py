@@ -11,7 +11,8 @@ from duca_compile.modes import Mode
 
 @dataclass(frozen=True)
 class Stats:
-    """`steps` per mode; `resets` by reason; `bytes` held in caches now; `compile_seconds` per mode over all graphs."""
+    """`graphs` that are accelerated; `steps` per mode, each one forward pass; `resets` by reason; `bytes` held in
+    caches now; `compile_seconds` per mode over all graphs."""
 
     graphs: int
     steps: dict[Mode, int]
@@ -26,26 +27,27 @@ def stats(model: nn.Module) -> Stats:
 
     Models of one class can share a graph; its counts are then those of all of them.
     """
-    found = registry.dispatchers(model)
+    graphs, trackers = registry.graphs(model), registry.trackers(model)
     steps: Counter[Mode] = Counter()
     resets: Counter[str] = Counter()
     seconds = dict.fromkeys(Mode, 0.0)
-    for dispatcher in found:
-        steps.update(dispatcher.steps)
-        resets.update(dispatcher.tracker.resets)
-        for mode, graph in dispatcher.graphs.items():
-            seconds[mode] += graph.compile_seconds
+    for tracker in trackers:
+        steps.update(tracker.steps)
+        resets.update(tracker.resets)
+    for graph in graphs:
+        for mode, compiled in graph.modes.items():
+            seconds[mode] += compiled.compile_seconds
     return Stats(
-        graphs=len(found),
+        graphs=len(graphs),
         steps={mode: steps[mode] for mode in Mode},
         resets=dict(resets),
-        trajectories=sum(len(dispatcher.tracker.live) for dispatcher in found),
-        bytes=sum(dispatcher.tracker.bytes for dispatcher in found),
+        trajectories=sum(len(tracker.live) for tracker in trackers),
+        bytes=sum(tracker.bytes for tracker in trackers),
         compile_seconds=seconds,
     )
 
 
 def reset(model: nn.Module) -> None:
     """Drops all caches of `model`: the next call of each trajectory is FULL."""
-    for dispatcher in registry.dispatchers(model):
-        dispatcher.reset()
+    for tracker in registry.trackers(model):
+        tracker.clear()

@@ -4,12 +4,21 @@
 - `torch._dynamo.symbolic_convert.InstructionTranslator.current_tx`: the frame being compiled, for its `self`.
 - `grapharg` in a Dynamo placeholder's metadata: whether an input is the module's own parameter or buffer.
 - `torch._dynamo.lookup_backend`, `torch._inductor.compile_fx.compile_fx`, `torch._inductor.list_mode_options`.
+- `compile_wrapper` in `torch._dynamo.eval_frame`, the frame of every call of a compiled function, with its locals
+  `self`, `fn`, `args` and `kwargs`, and `GraphModule.compile_subgraph_reason`: whether a graph is all of a forward
+  pass, and the call of which it is a part.
 - `torch._ops.OpOverload`: what the target of an ATen call is, with its tags and schema.
 - `SymInt.node`, `guarding_hint_or_throw`, `ShapeEnv.create_symintnode` and `evaluate_expr`, `torch.utils._sympy`:
   symbolic sizes as sympy expressions, expressions as graph nodes, and guards on them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+import itertools
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import sympy
@@ -43,6 +52,69 @@ def frame_module() -> nn.Module | None:
         return None
     module = root.f_locals.get("self")
     return module if isinstance(module, nn.Module) else None
+
+
+@dataclass(frozen=True)
+class RootCall:
+    """A call of a compiled function, from outside. `owner` is the same for all calls of one `torch.compile`."""
+
+    owner: Any
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    """A dictionary of this call alone."""
+
+    def arguments(self) -> dict[str, Any]:
+        """By the names of the function's, or of the module's forward's, parameters."""
+        module = getattr(self.function, "__self__", self.function)
+        signature = inspect.signature(module.forward if isinstance(module, nn.Module) else self.function)
+        bound = signature.bind(*self.args, **self.kwargs)
+        return dict(bound.arguments)
+
+
+def root_call() -> RootCall | None:
+    """The innermost call of a compiled function that the caller is in."""
+    for frame in _frames():
+        if _is_root(frame):
+            held = frame.f_locals
+            return RootCall(held["self"], held["fn"], held["args"], held["kwargs"])
+    return None
+
+
+def is_whole(gm: fx.GraphModule) -> bool:
+    """Whether the Dynamo graph being compiled is all of the forward pass that was called.
+
+    No graph break ends it, and no Python of the model has run before it.
+    """
+    if gm.compile_subgraph_reason.graph_break:  # type: ignore[union-attr]
+        return False
+    compiling = itertools.dropwhile(lambda frame: not _is_torchs(frame), _frames())
+    outside = next((frame for frame in compiling if _is_root(frame) or not _is_torchs(frame)), None)
+    return outside is None or _is_root(outside)
+
+
+def break_reason(gm: fx.GraphModule) -> str:
+    """Why Dynamo ended the graph, in one line."""
+    return str(gm.compile_subgraph_reason.reason).strip().splitlines()[0]  # type: ignore[union-attr]
+
+
+_TORCH = str(Path(torch.__file__).parent)
+
+
+def _frames() -> Iterator[FrameType]:
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _is_torchs(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(_TORCH)
+
+
+def _is_root(frame: FrameType) -> bool:
+    code = frame.f_code
+    return code.co_name == "compile_wrapper" and code.co_filename.endswith("eval_frame.py")
 
 
 def is_module_state(placeholder: fx.Node) -> bool:

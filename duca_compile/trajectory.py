@@ -7,15 +7,14 @@ belongs to another trajectory. In doubt a new trajectory starts, and its first s
 """
 
 import threading
-import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
-import torch
 from torch import Tensor
 
+from duca_compile.identity import Identity, version
+from duca_compile.modes import Mode
 from duca_compile.results import Layout, memory
 from duca_compile.selection import RandomTokens
 
@@ -25,7 +24,28 @@ LEAP = 3.0
 """A step this many times longer than the one before it is taken for a jump, not for travel."""
 UPWARD = "timestep moved up"
 
-Key = tuple[object, ...]
+
+@dataclass
+class Cache:
+    """What one graph keeps between the steps of a trajectory."""
+
+    selector: RandomTokens
+    features: list[Tensor] = field(default_factory=list)
+    frontier: list[Tensor] = field(default_factory=list)
+    layout: Layout = ()
+    """How the last full step laid out its results."""
+    memory: frozenset[int] = frozenset()
+    """Where features and frontier lie."""
+    full_step: int = 0
+    """Of the graphs of a split forward pass: the full step that filled it."""
+
+    def keep(self, features: list[Tensor], frontier: list[Tensor]) -> None:
+        self.features, self.frontier = features, frontier
+        self.memory = memory([*features, *frontier])
+
+    @property
+    def bytes(self) -> int:
+        return sum(tensor.nbytes for tensor in (*self.features, *self.frontier))
 
 
 @dataclass
@@ -33,27 +53,23 @@ class Trajectory:
     """One generation under one conditioning."""
 
     timestep: tuple[float, ...]
-    conditioning: tuple["weakref.ref[Tensor]", ...]
-    selector: RandomTokens
+    fixed: Identity
+    """Conditioning and weights."""
     rising: bool = False
     """Whether this trajectory began because the timestep moved up: a second move up makes that its direction."""
     step: int = 0
     gap: float = 0.0
     """How far the last step moved; 0 before the second step."""
-    caches: list[Tensor] = field(default_factory=list)
-    frontier: list[Tensor] = field(default_factory=list)
-    layout: Layout = ()
-    """How the last full step laid out its results."""
-    memory: frozenset[int] = frozenset()
-    """Where caches and frontier lie."""
-
-    def keep(self, caches: list[Tensor], frontier: list[Tensor]) -> None:
-        self.caches, self.frontier = caches, frontier
-        self.memory = memory([*caches, *frontier])
+    caches: dict[Hashable, Cache] = field(default_factory=dict)
+    """By graph, and by what else tells its runs within one forward pass apart."""
+    parts: dict[Hashable, Identity] = field(default_factory=dict)
+    """Of a split forward pass: the weights of the graphs met so far."""
+    full_steps: int = 0
+    """Of a split forward pass: how often it was computed."""
 
     @property
     def bytes(self) -> int:
-        return sum(tensor.nbytes for tensor in (*self.caches, *self.frontier))
+        return sum(cache.bytes for cache in list(self.caches.values()))
 
 
 @dataclass(frozen=True)
@@ -65,47 +81,51 @@ class Visit:
 
 
 class Tracker:
-    """Places each call; `resets` counts why trajectories ended."""
+    """Places each call; `resets` counts why trajectories ended, `steps` in which modes the steps ran."""
 
-    def __init__(self, new_selector: Callable[[tuple[float, ...]], RandomTokens]) -> None:
-        self.live: OrderedDict[Key, Trajectory] = OrderedDict()
+    def __init__(self) -> None:
+        self.live: OrderedDict[Hashable, Trajectory] = OrderedDict()
         self.resets: Counter[str] = Counter()
-        self._new_selector = new_selector
+        self.steps: Counter[Mode] = Counter()
 
     def visit(
         self,
         timesteps: Sequence[Tensor],
         conditioning: Sequence[Tensor],
         weights: Sequence[Tensor],
-        numbers: tuple[float, ...],
+        values: tuple[Hashable, ...],
     ) -> Visit:
-        """`numbers` are the call's sizes and scalars."""
+        """`values` are the call's sizes, numbers and whatever else is known by its value.
+
+        Conditioning that keeps no version (inference mode) could have been written to: such calls share nothing.
+        """
         now = tuple(float(value) for given in timesteps for value in given.detach().flatten().tolist())
-        key = _key(conditioning, weights, numbers)
-        start = partial(self._start, key, now, conditioning, numbers)
-        known = self.live.get(key) if key is not None else None
-        if known is None or key is None:
-            return Visit(start("other conditioning or weights"), False)
+        fixed = Identity([*conditioning, *weights])
+        key = (threading.get_ident(), values, fixed.key)
+        known = self.live.get(key)
+        if any(version(tensor) is None for tensor in conditioning):
+            return Visit(Trajectory(now, fixed), False)
+        if known is None or not fixed.is_same(known.fixed):
+            return Visit(self._start(key, now, fixed, "other conditioning or weights"), False)
         self.live.move_to_end(key)
-        if any(ref() is not held for ref, held in zip(known.conditioning, conditioning, strict=True)):
-            return Visit(start("other conditioning or weights"), False)
         if known.timestep == now:
             return Visit(known, True)
         gap = _common_gap(known.timestep, now)
         reason = _interruption(known, gap)
         if reason is not None or gap is None:
-            started = start(reason or "timesteps of the batch move apart")
+            started = self._start(key, now, fixed, reason or "timesteps of the batch move apart")
             started.rising = reason == UPWARD
             return Visit(started, False)
         known.timestep, known.gap, known.step = now, gap, known.step + 1
         return Visit(known, False)
 
-    def forget(self, trajectory: Trajectory, reason: str) -> None:
-        """Drops a trajectory whose caches can no longer be trusted."""
+    def abandon(self, trajectory: Trajectory, mode: Mode) -> None:
+        """Drops a trajectory whose step in `mode` failed: its caches can no longer be trusted."""
         for key, held in list(self.live.items()):
             if held is trajectory:
                 del self.live[key]
-        self.resets[reason] += 1
+        self.resets["an exception left the step unfinished"] += 1
+        self.steps[mode] -= 1
 
     def clear(self) -> None:
         self.live.clear()
@@ -114,50 +134,19 @@ class Tracker:
     def bytes(self) -> int:
         return sum(trajectory.bytes for trajectory in list(self.live.values()))
 
-    def _start(
-        self,
-        key: Key | None,
-        now: tuple[float, ...],
-        conditioning: Sequence[Tensor],
-        numbers: tuple[float, ...],
-        reason: str,
-    ) -> Trajectory:
+    def _start(self, key: Hashable, now: tuple[float, ...], fixed: Identity, reason: str) -> Trajectory:
         if self.live:
             self.resets[reason] += 1
         live = self.live
 
-        def dropped(_: object) -> None:
-            if key is not None:
-                live.pop(key, None)
+        def died(_: object) -> None:
+            live.pop(key, None)
 
-        refs = tuple(weakref.ref(tensor, dropped) for tensor in conditioning)
-        started = Trajectory(now, refs, self._new_selector(numbers))
-        if key is not None:
-            self.live[key] = started
-            while len(self.live) > KEPT:
-                self.live.popitem(last=False)
+        fixed.watch(died)
+        started = self.live[key] = Trajectory(now, fixed)
+        while len(self.live) > KEPT:
+            self.live.popitem(last=False)
         return started
-
-
-def _key(conditioning: Sequence[Tensor], weights: Sequence[Tensor], numbers: tuple[float, ...]) -> Key | None:
-    """Thread, numbers, memory and version of the weights, object and version of every conditioning tensor.
-
-    None where a conditioning tensor keeps no version (inference mode): it could have been written to.
-    """
-    held = hash(tuple((weight.data_ptr(), _version(weight)) for weight in weights))
-    parts: list[object] = [threading.get_ident(), numbers, held]
-    for tensor in conditioning:
-        version = _version(tensor)
-        if version is None:
-            return None
-        parts += [id(tensor), version]
-    return tuple(parts)
-
-
-def _version(tensor: Tensor) -> int | None:
-    if isinstance(tensor, torch.Tensor) and tensor.is_inference():
-        return None
-    return tensor._version
 
 
 def _common_gap(before: tuple[float, ...], after: tuple[float, ...]) -> float | None:

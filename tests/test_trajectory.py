@@ -185,13 +185,13 @@ def test_an_exception_inside_a_step_forgets_the_trajectory(
     from duca_compile import registry
 
     generation.modes([900.0, 890.0, 888.0])
-    (dispatcher,) = registry.dispatchers(model)
+    (graph,) = registry.graphs(model)
 
     def interrupted(*inputs: Any) -> list[Any]:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(dispatcher.graphs[C], "_run", interrupted)
+        patch.setattr(graph.modes[C], "_run", interrupted)
         with pytest.raises(KeyboardInterrupt):
             generation.mode(886.0)
         assert duca_compile.stats(model).trajectories == 0

@@ -16,8 +16,8 @@ class Case:
 
     `branches`, `recomputed` and `blocks` are counted by hand from the architecture: residual additions
     `x + gate * f(x)` of the repeated blocks, those of them whose body works token by token somewhere between stream and
-    feature (so that a conservative step recomputes tokens), and the blocks. `graphs`: into how many Dynamo splits the
-    forward.
+    feature (so that a conservative step recomputes tokens), and the blocks: the units that repeat, which are two of the
+    source's blocks where only every second one has a certain branch. `graphs`: into how many Dynamo splits the forward.
     """
 
     build: Callable[[], nn.Module]

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 
-from duca_compile.backend import prepare
-from duca_compile.capture import Capture
+from duca_compile import torch_private
+from duca_compile.backend import plan_for
+from duca_compile.capture import Capture, capture
 from duca_compile.options import Options
 from duca_compile.plan import Plan
 from duca_compile.refusal import Refused
@@ -47,17 +48,26 @@ class Survey:
         return sum(len(plan.facts.streams) for plan in self.plans)
 
 
+def noted(gm: fx.GraphModule, notes: list[Any], note: Any) -> Callable[..., Any]:
+    def run(*args: Any) -> Any:
+        notes.append(note)
+        return gm(*args)
+
+    return run
+
+
 def survey(model: nn.Module, call: dict[str, Any], **options: Any) -> Survey:
-    """Runs `model(**call)` uncompiled and asks the backend about every graph on the way."""
+    """Runs `model(**call)` uncompiled and asks the backend about every graph on the way, as often as it runs."""
     accelerated: list[tuple[Capture, Plan]] = []
     refusals: list[str] = []
 
     def ask(gm: Any, inputs: Sequence[Any]) -> Callable[..., Any]:
         try:
-            accelerated.append(prepare(gm, inputs, Options.parse(options)))
+            captured = capture(gm, inputs)
+            plan = plan_for(captured, Options.parse(options), torch_private.is_whole(gm))
         except Refused as refused:
-            refusals.append(str(refused))
-        return gm.forward
+            return noted(gm, refusals, str(refused))
+        return noted(gm, accelerated, (captured, plan))
 
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")

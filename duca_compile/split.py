@@ -1,0 +1,217 @@
+"""One trajectory and one mode for all graphs of a forward pass that Dynamo split at graph breaks.
+
+The graphs of one call find each other through the call itself: its frame holds the arguments that the caller gave.
+Which of these are the timesteps, the first call of a model tells; from the second call on its graphs keep caches.
+
+Between its graphs the model runs Python that we do not see. So a trajectory expects the graphs it has met before,
+over the same weights and with the same of the caller's tensors: where a call meets another one, all that follows in
+it is computed, and so is the next call.
+"""
+
+import logging
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from duca_compile import registry, torch_private
+from duca_compile.identity import Identity
+from duca_compile.inputs import is_named_for_time, likeliest_latents
+from duca_compile.leaves import Leaf, leaves
+from duca_compile.modes import Mode
+from duca_compile.options import Options
+from duca_compile.parts import Part
+from duca_compile.refusal import Refused, warn_fallback
+from duca_compile.steps import Step, new_cache
+from duca_compile.trajectory import Tracker, Trajectory
+
+if TYPE_CHECKING:
+    from duca_compile.dispatch import Dispatcher
+
+log = logging.getLogger("duca_compile")
+_KEY = "the forward pass, to duca_compile"
+
+
+class SharedSteps:
+    """The graph is a part of the forward pass: all parts take the same step."""
+
+    def __init__(self, part: Part, options: Options) -> None:
+        self.part = part
+        self._options = options
+
+    def next(self, graph: "Dispatcher", args: Sequence[Any]) -> Step:
+        forward = _forward(self._options)
+        return Step(Mode.FULL, None, _nothing) if forward is None else forward.next(self.part, graph, args)
+
+    def pass_by(self, args: Sequence[Any]) -> None:
+        """The part runs as it is."""
+        forward = _forward(self._options)
+        if forward is not None:
+            forward.meet(self.part, args)
+
+    def clear(self) -> None:
+        """A part that fails gives exact results from then on: the caches of the others stay true."""
+
+
+class Split:
+    """All calls of one compiled function whose forward pass is split."""
+
+    def __init__(self, options: Options) -> None:
+        self.tracker = Tracker()
+        self._options = options
+        self._calls = 0
+        self._met: Counter[Part] = Counter()
+        self._times: set[str] = set()
+        self._refused = False
+        self._lock = threading.RLock()
+
+    def begin(self, call: torch_private.RootCall) -> "Forward":
+        """Places a call. Raises `Refused`, once, where there is nothing to accelerate."""
+        with self._lock:
+            if self._refused:
+                return Forward(self, [], None, Mode.FULL)
+            try:
+                return self._place(leaves(call.arguments()))
+            except Refused as refused:
+                self._refused = True
+                if self._options.strict:
+                    raise
+                warn_fallback(refused)
+                return Forward(self, [], None, Mode.FULL)
+
+    def learn(self, part: Part, args: Sequence[Any], given: list[Leaf]) -> None:
+        """During the first call: takes note of a graph, and of the caller's tensors that it embeds as timesteps."""
+        with self._lock:
+            if self._calls > 1:
+                return
+            self._met[part] += 1
+            memory = {tensor.untyped_storage().data_ptr() for tensor in part.timesteps(args)}
+            tensors = [leaf for leaf in given if leaf.is_tensor]
+            self._times |= {leaf.name for leaf in tensors if leaf.value.untyped_storage().data_ptr() in memory}
+
+    def _place(self, given: list[Leaf]) -> "Forward":
+        self._calls += 1
+        if self._calls == 1:
+            return Forward(self, given, None, Mode.FULL)
+        if self._calls == 2:
+            self._settle(given)
+        timesteps = [leaf for leaf in given if leaf.name in self._times and leaf.is_tensor]
+        rest = [leaf for leaf in given if leaf not in timesteps]
+        latents = likeliest_latents({leaf.name: leaf.value for leaf in rest if leaf.is_tensor})
+        fixed = [leaf for leaf in rest if not leaf.is_tensor or leaf.name != latents]
+        moving = [leaf.value for leaf in rest if leaf.is_tensor and leaf.name == latents]
+        visit = self.tracker.visit(
+            [leaf.value for leaf in timesteps],
+            [leaf.value for leaf in fixed if leaf.is_tensor],
+            [],
+            (
+                *((leaf.path, leaf.value) for leaf in fixed if not leaf.is_tensor),
+                *((tuple(tensor.shape), tensor.dtype, tensor.device) for tensor in moving),
+            ),
+        )
+        mode = Mode.FULL if visit.repeated else self._options.mode_at(visit.trajectory.step)
+        return Forward(self, given, visit.trajectory, mode)
+
+    def _settle(self, given: list[Leaf]) -> None:
+        """Draws the conclusions of the first call."""
+        log.info("%s", self._summary())
+        found = self._times or {leaf.name for leaf in given if leaf.is_tensor}
+        named = {name for name in found if is_named_for_time(name)}
+        self._times = named or (self._times if len(self._times) == 1 else set())
+        if not any(part.plan for part in self._met):
+            raise Refused(f"no graph of a split forward pass has a residual branch; {self._summary()}")
+        if not self._times:
+            raise Refused(f"no argument was found that is embedded as a timestep; {self._summary()}")
+
+    def _summary(self) -> str:
+        parts = [f"{count} x {part}" for part, count in self._met.items()]
+        told = [f"Dynamo split the forward pass into {self._met.total()} graphs", *parts]
+        if all(part.flops for part in self._met):
+            cost = {mode: sum(count * part.flops.get(mode, 0) for part, count in self._met.items()) for mode in Mode}
+            shares = [f"{mode.value} {cost[mode] / max(1, cost[Mode.FULL]):.1%}" for mode in self._options.modes]
+            told.append(f"FLOPs as a share of a full step: {', '.join(sorted(shares))}")
+        return "; ".join(told)
+
+
+class Forward:
+    """One call of a split forward pass. Without a `trajectory` its graphs compute all and keep nothing."""
+
+    def __init__(self, split: Split, given: list[Leaf], trajectory: Trajectory | None, mode: Mode) -> None:
+        self._split = split
+        self._given = given
+        self._paths = {id(leaf.value): leaf.path for leaf in given if leaf.is_tensor}
+        self._seen: Counter[Hashable] = Counter()
+        self._trajectory = trajectory
+        self._mode = mode
+        if trajectory is not None:
+            split.tracker.steps[mode] += 1
+            trajectory.full_steps += mode is Mode.FULL
+
+    def next(self, part: Part, graph: "Dispatcher", args: Sequence[Any]) -> Step:
+        key = self.meet(part, args)
+        trajectory, tracker = self._trajectory, self._split.tracker
+        if trajectory is None:
+            return Step(Mode.FULL, None, _nothing)
+        if key not in trajectory.caches:
+            registry.add(graph, tracker, part.weights(args))
+            trajectory.caches[key] = new_cache(graph, args, graph.plan.options.seed + len(trajectory.caches))
+        cache = trajectory.caches[key]
+        if self._mode is not Mode.FULL and cache.full_step != trajectory.full_steps:
+            self._start_over(trajectory)
+        if self._mode is Mode.FULL:
+            cache.full_step = trajectory.full_steps
+        return Step(self._mode, cache, self._abandon)
+
+    def meet(self, part: Part, args: Sequence[Any]) -> Hashable:
+        """What tells this run of the graph from others in a call. Starts over where the trajectory has not met it."""
+        self._split.learn(part, args, self._given)
+        trajectory = self._trajectory
+        if trajectory is None:
+            return None
+        weights = Identity(part.weights(args))
+        own = tuple(self._paths.get(id(tensor)) for tensor in part.tensors(args))
+        run = (part.serial, weights.key, own, part.sizes(args))
+        key = (*run, self._seen[run] if part.plan else 0)
+        self._seen[run] += 1
+        known = trajectory.parts.get(key)
+        if known is None or not weights.is_same(known):
+            trajectory.parts[key] = weights
+            trajectory.caches.pop(key, None)
+            if self._mode is not Mode.FULL:
+                self._start_over(trajectory)
+        return key
+
+    def _start_over(self, trajectory: Trajectory) -> None:
+        """Computes what is left of this call, and the next one."""
+        tracker = self._split.tracker
+        tracker.resets["the forward pass took another way"] += 1
+        tracker.steps[self._mode] -= 1
+        tracker.steps[Mode.FULL] += 1
+        self._mode = Mode.FULL
+        trajectory.full_steps += 1
+        trajectory.step = -1
+
+    def _abandon(self) -> None:
+        if self._trajectory is not None:
+            self._split.tracker.abandon(self._trajectory, self._mode)
+            self._trajectory = None
+
+
+_splits: "weakref.WeakKeyDictionary[Any, Split]" = weakref.WeakKeyDictionary()
+
+
+def _forward(options: Options) -> Forward | None:
+    """The call that runs just now, which it is found by: torch's dictionary of its keyword arguments is its own."""
+    call = torch_private.root_call()
+    if call is None:
+        return None
+    known: Forward | None = call.kwargs.get(_KEY)
+    if known is None:
+        split = _splits.setdefault(call.owner, Split(options))
+        known = call.kwargs[_KEY] = split.begin(call)
+    return known
+
+
+def _nothing() -> None:
+    """There is no trajectory to abandon."""
