@@ -82,7 +82,7 @@ def build(
         if mode in plan.options.modes:
             rewritten, results = rewrite(captured.gm, plan, mode)
             log.debug("%s: %s", mode.value, {name: result.count for name, result in results.items()})
-            modes[mode] = CompiledMode(mode.value, rewritten, inner)
+            modes[mode] = CompiledMode(mode.value, rewritten, inner, captured.autocast)
             if captured.symbols:
                 modes[mode].compile(_fake_inputs(captured, rewritten, inputs))
     return Dispatcher(captured, plan, modes, plain, steps)

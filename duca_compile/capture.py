@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from duca_compile import ir, torch_private
+from duca_compile import autocast, ir, torch_private
 from duca_compile.canonicalise import canonicalise
 from duca_compile.refusal import Refused
 
@@ -17,13 +17,15 @@ class Capture:
     """A captured forward pass.
 
     `constants` are tensors that the Dynamo graph held as attributes; they are the graph's leading inputs, before the
-    call's own. `state` names the inputs that are parameters, buffers or constants; `arguments` names the rest.
+    call's own. `autocast` names the devices on which it must be off when the graph runs: its casts are written out.
+    `state` names the inputs that are parameters, buffers or constants; `arguments` names the rest.
     """
 
     gm: fx.GraphModule
     constants: tuple[Tensor, ...]
     state: frozenset[str]
     arguments: tuple[str, ...]
+    autocast: tuple[str, ...] = ()
 
     @property
     def symbols(self) -> dict[Any, int]:
@@ -34,8 +36,11 @@ class Capture:
 
 def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
     """Raises `Refused` where the call changes its inputs: the rewrites could not keep that right."""
+    around = tuple(autocast.ambient())
+    gm = autocast.with_casts(gm)
     is_state = [torch_private.is_module_state(node) for node in ir.placeholders(gm.graph)]
-    exported, lifted, mutates = torch_private.export_functional(gm, inputs)
+    with autocast.off(around):
+        exported, lifted, mutates = torch_private.export_functional(gm, inputs)
     if mutates:
         raise Refused("the forward pass changes one of its inputs or buffers in place")
     constants = tuple(_attribute(gm, name) for name in lifted)
@@ -48,7 +53,7 @@ def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
     for node in exported.graph.find_nodes(op="call_function", target=torch.ops.aten.as_strided.default):
         raise Refused(f"%{node.name} reads memory by its strides (as_strided), which a cached value need not share")
     canonicalise(exported)
-    return Capture(exported, constants, frozenset(state), tuple(name for name in own if name not in state))
+    return Capture(exported, constants, frozenset(state), tuple(name for name in own if name not in state), around)
 
 
 def _attribute(gm: fx.GraphModule, name: str) -> Tensor:

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, fx
 
+from duca_compile import autocast
+
 log = logging.getLogger("duca_compile")
 
 
@@ -26,10 +28,13 @@ class CompiledPlain:
 
 
 class CompiledMode:
-    """Calls the rewritten graph. `compile_seconds` is 0 until the first call."""
+    """Calls the rewritten graph, with autocast off on the devices named. `compile_seconds` is 0 before the first."""
 
-    def __init__(self, name: str, gm: fx.GraphModule, inner: Callable[..., Any]) -> None:
+    def __init__(
+        self, name: str, gm: fx.GraphModule, inner: Callable[..., Any], autocast_off: tuple[str, ...] = ()
+    ) -> None:
         self.name = name
+        self._autocast_off = autocast_off
         self.compile_seconds = 0.0
         self.calls = 0
         self._gm: fx.GraphModule | None = gm
@@ -41,7 +46,8 @@ class CompiledMode:
             self.compile(inputs)
         assert self._run is not None
         self.calls += 1
-        return list(self._run(*inputs))
+        with autocast.off(self._autocast_off):
+            return list(self._run(*inputs))
 
     def compile(self, inputs: Sequence[Any]) -> None:
         """The graph's fake values belong to the capture; the inner compiler makes its own from the inputs."""
@@ -49,7 +55,8 @@ class CompiledMode:
         for node in self._gm.graph.nodes:
             node.meta.pop("val", None)
         started = time.perf_counter()
-        self._run = self._inner(self._gm, list(inputs))
+        with autocast.off(self._autocast_off):
+            self._run = self._inner(self._gm, list(inputs))
         self._gm = None
         self.compile_seconds = time.perf_counter() - started
         log.info("compiled the %s graph in %.1f s", self.name, self.compile_seconds)

@@ -7,6 +7,8 @@
 - `compile_wrapper` in `torch._dynamo.eval_frame`, the frame of every call of a compiled function, with its locals
   `self`, `fn`, `args` and `kwargs`, and `GraphModule.compile_subgraph_reason`: whether a graph is all of a forward
   pass, and the call of which it is a part.
+- `example_value` in a Dynamo node's metadata, `torch.amp.autocast_mode._enter_autocast` and `_exit_autocast`: the
+  regions of autocast in a Dynamo graph.
 - `torch._ops.OpOverload`: what the target of an ATen call is, with its tags and schema.
 - `SymInt.node`, `guarding_hint_or_throw`, `ShapeEnv.create_symintnode` and `evaluate_expr`, `torch.utils._sympy`:
   symbolic sizes as sympy expressions, expressions as graph nodes, and guards on them.
@@ -30,6 +32,14 @@ from torch.fx.experimental.symbolic_shapes import guarding_hint_or_throw
 from torch.utils._sympy.functions import FloorDiv
 from torch.utils._sympy.interp import sympy_interp
 from torch.utils._sympy.reference import PythonReferenceAnalysis
+
+enter_autocast = torch.amp.autocast_mode._enter_autocast
+exit_autocast = torch.amp.autocast_mode._exit_autocast
+
+
+def dynamo_value(node: fx.Node) -> Any:
+    """The fake value of a node in a Dynamo graph."""
+    return node.meta["example_value"]
 
 
 def export_functional(gm: fx.GraphModule, inputs: Sequence[Any]) -> tuple[fx.GraphModule, list[str], bool]:

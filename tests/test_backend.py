@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import duca_compile
-from duca_compile import DucaWarning, OptionError
-from helpers import compiled, lenient
+from duca_compile import DucaWarning, Mode, OptionError
+from helpers import captured, compiled, lenient, relative_error
 from zoo.case import noise
 from zoo.core import example_dit
 
@@ -175,6 +175,46 @@ def test_autocast_around_the_call() -> None:
         assert torch.equal(fast(X, T, Y), torch.compile(model, backend="eager")(X, T, Y))
         assert fast(X, T - 10, Y).isfinite().all()
         assert fast(X, T - 20, Y).isfinite().all()
+
+
+class Islands(nn.Module):
+    """Autocast around the attention, turned off around the sum; the MLP casts by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock, self.mix, self.mlp = nn.Linear(1, 2), nn.Linear(10, 10), nn.Linear(2, 2)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        gate = self.clock(t[:, None].sin())[:, None]
+        for _ in range(2):
+            with torch.autocast("cpu", torch.bfloat16):
+                mixed = self.mix(x.transpose(1, 2)).transpose(1, 2)
+                with torch.autocast("cpu", enabled=False):
+                    x = x + gate * torch.cat([mixed.float(), mixed.float()], 1)[:, :10]
+                inner = self.mlp(x).float().softmax(-1)
+            with torch.autocast("cuda", enabled=False):
+                x = x + gate * inner
+        return self.mlp(x)
+
+
+@pytest.mark.parametrize("around", [True, False])
+def test_autocast_inside_the_forward(around: bool) -> None:
+    model, x = Islands().eval(), noise(1, 10, 2)
+    with torch.autocast("cpu", torch.bfloat16, enabled=around):
+        fast = compiled(model, cycle=3)
+        for t, mode in zip(
+            (0.5, 0.49, 0.48, 0.47), (Mode.FULL, Mode.CONSERVATIVE, Mode.AGGRESSIVE, Mode.FULL), strict=True
+        ):
+            got, want = fast(x, torch.full((1,), t)), model(x, torch.full((1,), t))
+            assert got.dtype == want.dtype
+            assert relative_error(got.float(), want.float()) < 0.1
+            assert torch.equal(got, want) or mode is not Mode.FULL
+    assert duca_compile.stats(model).steps[Mode.FULL] == 2
+    found = captured(model, x, torch.full((1,), 0.5))
+    features = {found.facts.branches[at].feature for at in range(4)}
+    dtypes = [node.meta["val"].dtype for node in found.capture.gm.graph.nodes if node.name in features]
+    assert dtypes == [torch.float32] * 4
+    assert not any("autocast" in str(node.target) for node in found.capture.gm.graph.nodes)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

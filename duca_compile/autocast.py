@@ -1,0 +1,118 @@
+"""Writes out the casts that autocast would insert, so that every op of the graph computes what it says."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, cast
+
+import torch
+from torch import fx
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from duca_compile import torch_private
+from duca_compile.refusal import Refused
+
+Region = dict[str, torch.dtype]
+"""By device type, the type that autocast lowers to; devices on which it is off are missing."""
+
+
+def with_casts(gm: fx.GraphModule) -> fx.GraphModule:
+    """A copy of a Dynamo graph without autocast regions, and with the casts of these and of autocast around the call.
+
+    Raises `Refused` for ops that autocast reaches inside of, where no cast of an input says the same.
+    """
+    around = ambient()
+    if not around and not any(node.target is torch_private.enter_autocast for node in gm.graph.nodes):
+        return gm
+    copy = fx.GraphModule(gm, fx.Graph())
+    copy.graph.output(copy.graph.graph_copy(gm.graph, {}))
+    copy.meta.update(gm.meta)
+    regions = [around]
+    for node in list(copy.graph.nodes):
+        if node.target is torch_private.enter_autocast:
+            regions.append(_entered(regions[-1], node))
+        elif node.target is torch_private.exit_autocast:
+            regions.pop()
+        elif node.op in ("call_function", "call_method") and regions[-1]:
+            _cast_inputs(node, regions[-1])
+    for node in reversed(copy.graph.nodes):
+        if node.target in (torch_private.enter_autocast, torch_private.exit_autocast):
+            copy.graph.erase_node(node)
+    copy.recompile()
+    return copy
+
+
+def ambient() -> Region:
+    """Where autocast is on around the call."""
+    accelerator = torch.accelerator.current_accelerator()
+    devices = ["cpu"] if accelerator is None else ["cpu", accelerator.type]
+    return {device: torch.get_autocast_dtype(device) for device in devices if torch.is_autocast_enabled(device)}
+
+
+@contextmanager
+def off(devices: tuple[str, ...]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for device in devices:
+            stack.enter_context(torch.autocast(device, enabled=False))
+        yield
+
+
+def _entered(region: Region, node: fx.Node) -> Region:
+    device, dtype, enabled = cast(tuple[str, torch.dtype | None, bool], node.args[:3])
+    others = {name: lowered for name, lowered in region.items() if name != device}
+    if not enabled:
+        return others
+    return others | {device: dtype or torch.get_autocast_dtype(device)}
+
+
+def _cast_inputs(node: fx.Node, region: Region) -> None:
+    for operand, dtype in _casts(node, region).items():
+        with node.graph.inserting_before(node):
+            lowered = node.graph.call_method("to", (operand, dtype))
+        lowered.meta.update(operand.meta)
+        node.replace_input_with(operand, lowered)
+
+
+def _casts(node: fx.Node, region: Region) -> dict[fx.Node, torch.dtype]:
+    """What autocast turns which operand into, watched on fake tensors."""
+    watched = _watch(node, region)
+    if not watched:
+        return {}
+    own = _watch(node, {})
+    operands = {id(torch_private.dynamo_value(operand)): operand for operand in node.all_input_nodes}
+    added = [each for each in watched if each not in own]
+    if any(source not in operands for source, _ in added):
+        raise Refused(
+            f"autocast casts inside %{node.name} = {node.target}: cast its inputs, or turn autocast off there"
+        )
+    return {operands[source]: dtype for source, dtype in added}
+
+
+def _watch(node: fx.Node, region: Region) -> list[tuple[int, torch.dtype]]:
+    """The casts that running the node's op makes."""
+    args, kwargs = fx.map_arg((node.args, node.kwargs), torch_private.dynamo_value)
+    modes = {leaf.fake_mode for leaf in tree_leaves((args, kwargs)) if hasattr(leaf, "fake_mode")}
+    watcher = _Watcher()
+    with ExitStack() as stack:
+        for mode in modes:
+            stack.enter_context(mode)
+        stack.enter_context(watcher)
+        stack.enter_context(off(tuple(ambient())))
+        for device, dtype in region.items():
+            stack.enter_context(torch.autocast(device, dtype, cache_enabled=False))
+        if node.op == "call_method":
+            getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        elif callable(node.target):
+            node.target(*args, **kwargs)
+    return watcher.casts
+
+
+class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.casts: list[tuple[int, torch.dtype]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._to_copy.default and kwargs and isinstance(kwargs.get("dtype"), torch.dtype):
+            self.casts.append((id(args[0]), kwargs["dtype"]))
+        return func(*args, **(kwargs or {}))
