@@ -41,9 +41,9 @@ def duca(
     inner = torch_private.inner_compiler(chosen.inner, mode)
     if chosen.modes == {Mode.FULL}:
         return inner(gm, list(example_inputs))  # type: ignore[no-any-return]
-    whole = torch_private.is_whole(gm)
-    captured, plain = None, CompiledPlain(gm, inner)
+    whole, captured, plain = True, None, CompiledPlain(gm, inner)
     try:
+        whole = torch_private.is_whole(gm)
         refuse_training(example_inputs)
         captured = capture(gm, example_inputs)
         plan = plan_for(captured, chosen, whole)

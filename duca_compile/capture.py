@@ -49,6 +49,7 @@ def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
     own = names[len(constants) :]
     for node, original in zip(placeholders[len(constants) :], ir.placeholders(gm.graph), strict=True):
         node.meta["argument"] = original.name.removeprefix("l_").removeprefix("kwargs_").removesuffix("_")
+        node.meta["list"] = torch_private.list_of(original)
     state = names[: len(constants)] + [name for name, held in zip(own, is_state, strict=True) if held]
     for node in exported.graph.find_nodes(op="call_function", target=torch.ops.aten.as_strided.default):
         raise Refused(f"%{node.name} reads memory by its strides (as_strided), which a cached value need not share")

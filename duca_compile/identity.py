@@ -17,7 +17,9 @@ class Identity:
         self.key: Hashable = hash(tuple((id(tensor), _address(tensor), version(tensor)) for tensor in tensors))
         self._tensors = tuple(map(weakref.ref, tensors))
 
-    def is_same(self, other: "Identity") -> bool:
+    def is_same(self, other: "Identity | None") -> bool:
+        if other is None or self.key != other.key:
+            return False
         return all(mine() is its() for mine, its in zip(self._tensors, other._tensors, strict=True))
 
     def watch(self, died: Callable[[object], None]) -> None:

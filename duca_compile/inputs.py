@@ -32,17 +32,25 @@ def _latents(graph: fx.Graph, nodes: list[fx.Node]) -> list[fx.Node]:
     """The arguments that the results look like, one for each.
 
     The first is taken by its shape; its name only chooses among several. The arguments of further results, such as
-    audio beside video, must also be named as such: models return the states of their text, too. What is not taken
-    counts as conditioning, which is safe: conditioning that changes starts a new trajectory.
+    audio beside video, must also be named as such, or be items of the same list: models return the states of their
+    text, too. What is not taken counts as conditioning, which is safe: when that changes, a new trajectory starts.
     """
     found: list[fx.Node] = []
     for result in ir.output_node(graph).all_input_nodes:
         shape = _shape_now(result)
         likenesses = _LIKENESSES if not found else _LIKENESSES[:2]
-        free = [node for node in nodes if node not in found and (not found or _is_denoised(node))]
+        free = [node for node in nodes if node not in found and _may_join(node, found)]
         alike = [node for likeness in likenesses for node in free if likeness(node, shape)]
         found += sorted(alike, key=lambda node: _unlikeliness(_name(node)))[:1]
     return found
+
+
+def _may_join(node: fx.Node, found: list[fx.Node]) -> bool:
+    return (
+        not found
+        or _is_denoised(node)
+        or any(node.meta.get("list") == other.meta.get("list") is not None for other in found)
+    )
 
 
 def _is_denoised(node: fx.Node) -> bool:

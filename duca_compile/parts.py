@@ -51,7 +51,11 @@ class Part:
 
 
 def _timesteps(captured: Capture) -> list[int]:
-    names = find_inputs(captured.gm.graph, captured.arguments).timesteps
+    try:
+        names = find_inputs(captured.gm.graph, captured.arguments).timesteps
+    except Exception:
+        log.debug("no timestep is known of a part", exc_info=True)
+        return []
     own = ir.placeholders(captured.gm.graph)[len(captured.constants) :]
     return [at for at, node in enumerate(own) if node.name in names]
 

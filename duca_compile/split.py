@@ -45,10 +45,16 @@ class SharedSteps:
         return Step(Mode.FULL, None, _nothing) if forward is None else forward.next(self.part, graph, args)
 
     def pass_by(self, args: Sequence[Any]) -> None:
-        """The part runs as it is."""
-        forward = _forward(self._options)
-        if forward is not None:
-            forward.meet(self.part, args)
+        """The part runs as it is. Where nobody can be told so, nobody keeps a cache any longer."""
+        try:
+            forward = _forward(self._options)
+            if forward is not None:
+                forward.meet(self.part, args)
+        except Exception as error:
+            if self._options.strict:
+                raise
+            for split in list(_splits.values()):
+                split.give_up(error)
 
     def clear(self) -> None:
         """A part that fails gives exact results from then on: the caches of the others stay true."""
@@ -63,22 +69,30 @@ class Split:
         self._calls = 0
         self._met: Counter[Part] = Counter()
         self._times: set[str] = set()
-        self._refused = False
+        self._latents: dict[Hashable, Identity] = {}
+        self._given: set[Hashable] = set()
+        self.given_up = False
         self._lock = threading.RLock()
 
     def begin(self, call: torch_private.RootCall) -> "Forward":
-        """Places a call. Raises `Refused`, once, where there is nothing to accelerate."""
+        """Places a call."""
         with self._lock:
-            if self._refused:
+            if self.given_up:
                 return Forward(self, [], None, Mode.FULL)
             try:
                 return self._place(leaves(call.arguments()))
-            except Refused as refused:
-                self._refused = True
+            except Exception as error:
                 if self._options.strict:
                     raise
-                warn_fallback(refused)
+                self.give_up(error)
                 return Forward(self, [], None, Mode.FULL)
+
+    def give_up(self, error: Exception) -> None:
+        """All graphs compute all from now on."""
+        if not self.given_up:
+            warn_fallback(error)
+        self.given_up = True
+        self.tracker.clear()
 
     def learn(self, part: Part, args: Sequence[Any], given: list[Leaf]) -> None:
         """During the first call: takes note of a graph, and of the caller's tensors that it embeds as timesteps."""
@@ -93,28 +107,39 @@ class Split:
     def _place(self, given: list[Leaf]) -> "Forward":
         self._calls += 1
         if self._calls == 1:
+            self._moving(given)
             return Forward(self, given, None, Mode.FULL)
         if self._calls == 2:
             self._settle(given)
         timesteps = [leaf for leaf in given if leaf.name in self._times and leaf.is_tensor]
         rest = [leaf for leaf in given if leaf not in timesteps]
-        latents = likeliest_latents({leaf.name: leaf.value for leaf in rest if leaf.is_tensor})
-        fixed = [leaf for leaf in rest if not leaf.is_tensor or leaf.name != latents]
-        moving = [leaf.value for leaf in rest if leaf.is_tensor and leaf.name == latents]
+        moving = self._moving(rest)
+        fixed = [leaf for leaf in rest if leaf not in moving]
         visit = self.tracker.visit(
             [leaf.value for leaf in timesteps],
             [leaf.value for leaf in fixed if leaf.is_tensor],
             [],
             (
                 *((leaf.path, leaf.value) for leaf in fixed if not leaf.is_tensor),
-                *((tuple(tensor.shape), tensor.dtype, tensor.device) for tensor in moving),
+                *((tuple(leaf.value.shape), leaf.value.dtype, leaf.value.device) for leaf in moving),
             ),
         )
         mode = Mode.FULL if visit.repeated else self._options.mode_at(visit.trajectory.step)
         return Forward(self, given, visit.trajectory, mode)
 
+    def _moving(self, rest: list[Leaf]) -> list[Leaf]:
+        """The latents. An item of a list of them that stayed while others changed is given, as a reference image is."""
+        name = likeliest_latents({leaf.name: leaf.value for leaf in rest if leaf.is_tensor})
+        alike = [leaf for leaf in rest if leaf.is_tensor and leaf.name == name]
+        now: dict[Hashable, Identity] = {leaf.path: Identity([leaf.value]) for leaf in alike}
+        stayed = {path for path, held in now.items() if held.is_same(self._latents.get(path))}
+        if len(stayed) < len(alike):
+            self._given |= stayed
+        self._latents = now
+        return [leaf for leaf in alike if leaf.path not in self._given]
+
     def _settle(self, given: list[Leaf]) -> None:
-        """Draws the conclusions of the first call."""
+        """Draws the conclusions of the first call. Raises `Refused` where there is nothing to accelerate."""
         log.info("%s", self._summary())
         found = self._times or {leaf.name for leaf in given if leaf.is_tensor}
         named = {name for name in found if is_named_for_time(name)}
@@ -151,7 +176,7 @@ class Forward:
     def next(self, part: Part, graph: "Dispatcher", args: Sequence[Any]) -> Step:
         key = self.meet(part, args)
         trajectory, tracker = self._trajectory, self._split.tracker
-        if trajectory is None:
+        if trajectory is None or self._split.given_up:
             return Step(Mode.FULL, None, _nothing)
         if key not in trajectory.caches:
             registry.add(graph, tracker, part.weights(args))

@@ -2,7 +2,8 @@
 
 - `torch._functorch.aot_autograd.aot_export_module`: a Dynamo graph as functional, pre-dispatch ATen.
 - `torch._dynamo.symbolic_convert.InstructionTranslator.current_tx`: the frame being compiled, for its `self`.
-- `grapharg` in a Dynamo placeholder's metadata: whether an input is the module's own parameter or buffer.
+- `grapharg` in a Dynamo placeholder's metadata: whether an input is the module's own parameter or buffer, and, by
+  `torch._dynamo.source.GetItemSource`, of which list it is an item.
 - `torch._dynamo.lookup_backend`, `torch._inductor.compile_fx.compile_fx`, `torch._inductor.list_mode_options`.
 - `compile_wrapper` in `torch._dynamo.eval_frame`, the frame of every call of a compiled function, with its locals
   `self`, `fn`, `args` and `kwargs`, and `GraphModule.compile_subgraph_reason`: whether a graph is all of a forward
@@ -26,6 +27,7 @@ from typing import Any
 import sympy
 import torch
 from torch import Tensor, fx, nn
+from torch._dynamo.source import GetItemSource
 from torch._functorch.aot_autograd import aot_export_module
 from torch._ops import OpOverload as OpOverload
 from torch.fx.experimental.symbolic_shapes import guarding_hint_or_throw
@@ -134,6 +136,14 @@ def is_module_state(placeholder: fx.Node) -> bool:
         return False
     source = argument.source.guard_source
     return bool(source.is_unspecialized_nn_module() or source.is_specialized_nn_module())
+
+
+def list_of(placeholder: fx.Node) -> str | None:
+    """The list that a Dynamo placeholder is an item of, by its name in the source; None for an argument by itself."""
+    source = getattr(placeholder.meta.get("grapharg"), "source", None)
+    if isinstance(source, GetItemSource) and isinstance(source.index, int):
+        return str(source.base.name)
+    return None
 
 
 def inner_compiler(inner: str | Callable[..., Any], mode: str | None) -> Callable[..., Any]:
