@@ -36,6 +36,10 @@ class Capture:
 
 def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
     """Raises `Refused` where the call changes its inputs: the rewrites could not keep that right."""
+    if torch_private.inside_transform():
+        raise Refused("the graph runs inside a functorch transform (vmap)")
+    if torch_private.has_transform(gm):
+        raise Refused("the forward runs vmap, as for a flex-attention mask; make the mask once and pass it in")
     around = tuple(autocast.ambient())
     gm = autocast.with_casts(gm)
     is_state = [torch_private.is_module_state(node) for node in ir.placeholders(gm.graph)]

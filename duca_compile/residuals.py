@@ -1,6 +1,6 @@
 """Finds residual additions `x + gate * f(x)` and the streams they form, by structure alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,13 +105,22 @@ def chains(residuals: list[Residual]) -> list[Chain]:
     of_sum: dict[fx.Node, Chain] = {}
     of_root: dict[fx.Node, Chain] = {}
     for residual in residuals:
-        origin = look_through(residual.skip)
+        origin = _behind_masks(look_through(residual.skip), of_sum)
         chain = of_sum.get(origin) or of_root.get(origin)
         if chain is None:
             chain = of_root[origin] = Chain(origin, [])
         chain.residuals.append(residual)
         of_sum[residual.sum] = chain
     return list(of_root.values())
+
+
+def _behind_masks(node: fx.Node, sums: Mapping[fx.Node, object]) -> fx.Node:
+    """The sum of a stream that is multiplied by a mask between its branches."""
+    if ir.packet(node) is not aten.mul:
+        return node
+    factors = [look_through(factor) for factor in node.args if isinstance(factor, fx.Node)]
+    masked = [factor for factor in factors if factor in sums and ir.shape(factor) == ir.shape(node)]
+    return masked[0] if len(masked) == 1 else node
 
 
 def without_nested(found: list[Chain], order: Order) -> tuple[list[Chain], list[tuple[str, str]]]:

@@ -302,7 +302,10 @@ def _attention(node: fx.Node, place: Place) -> Operands | None:
 
 
 def _matmul(node: fx.Node, place: Place) -> Operands | None:
-    left, right = _arg(node, 0), _arg(node, 1)
+    return _product(_arg(node, 0), _arg(node, 1), node, place)
+
+
+def _product(left: fx.Node, right: fx.Node, node: fx.Node, place: Place) -> Operands | None:
     rank = _rank(node)
     ranks = {_rank(left), _rank(right)}
     found: Operands = {}
@@ -319,6 +322,12 @@ def _matmul(node: fx.Node, place: Place) -> Operands | None:
     elif not all(_aligned(operand, node, place, found) for operand in (left, right)):
         return None
     return found
+
+
+def _baddbmm(node: fx.Node, place: Place) -> Operands | None:
+    added, left, right = node.args[:3]
+    found = _product(left, right, node, place)  # type: ignore[arg-type]
+    return found if found is not None and _aligned(added, node, place, found) else None
 
 
 def _addmm(node: fx.Node, place: Place) -> Operands | None:
@@ -379,6 +388,7 @@ RULES: dict[Any, Rule] = {
     aten.matmul: _matmul,
     aten.mm: _matmul,
     aten.bmm: _matmul,
+    aten.baddbmm: _baddbmm,
     aten.addmm: _addmm,
     aten.conv1d: _convolution,
     aten.conv2d: _convolution,

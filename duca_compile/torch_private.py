@@ -8,6 +8,8 @@
 - `compile_wrapper` in `torch._dynamo.eval_frame`, the frame of every call of a compiled function, with its locals
   `self`, `fn`, `args` and `kwargs`, and `GraphModule.compile_subgraph_reason`: whether a graph is all of a forward
   pass, and the call of which it is a part.
+- `torch._C._functorch.peek_interpreter_stack`: whether a functorch transform is active; and
+  `pop_dynamic_layer_stack_and_undo_to_depth`: a capture that fails inside of one leaves it active.
 - `example_value` in a Dynamo node's metadata, `torch.amp.autocast_mode._enter_autocast` and `_exit_autocast`: the
   regions of autocast in a Dynamo graph.
 - `torch._ops.OpOverload`: what the target of an ATen call is, with its tags and schema.
@@ -47,8 +49,12 @@ def dynamo_value(node: fx.Node) -> Any:
 def export_functional(gm: fx.GraphModule, inputs: Sequence[Any]) -> tuple[fx.GraphModule, list[str], bool]:
     """Functional pre-dispatch ATen, the names of the attributes lifted to leading inputs, and whether inputs mutate."""
     exported: Any
-    with torch.no_grad():
-        exported, signature = aot_export_module(gm, inputs, trace_joint=False, pre_dispatch=True, decompositions={})
+    depth = torch._C._functorch.get_dynamic_layer_stack_depth()
+    try:
+        with torch.no_grad():
+            exported, signature = aot_export_module(gm, inputs, trace_joint=False, pre_dispatch=True, decompositions={})
+    finally:
+        torch._C._functorch.pop_dynamic_layer_stack_and_undo_to_depth(depth)
     lifted = [*signature.parameters, *signature.buffers]
     mutates = bool(signature.buffers_to_mutate or signature.user_inputs_to_mutate)
     return exported, [str(name) for name in lifted], mutates
@@ -136,6 +142,16 @@ def is_module_state(placeholder: fx.Node) -> bool:
         return False
     source = argument.source.guard_source
     return bool(source.is_unspecialized_nn_module() or source.is_specialized_nn_module())
+
+
+def inside_transform() -> bool:
+    """Whether a functorch transform, such as vmap, is active."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def has_transform(gm: fx.GraphModule) -> bool:
+    """Whether vmap is entered within the graph: it cannot be captured before dispatch."""
+    return any("_vmap_increment_nesting" in str(node.target) for node in gm.graph.nodes)
 
 
 def list_of(placeholder: fx.Node) -> str | None:

@@ -112,6 +112,16 @@ def test_a_skip_around_all_blocks_is_no_branch() -> None:
     assert [reason for _, reason in found.refusals] == ["a skip around 3 branches, not a branch"]
 
 
+def test_a_mask_between_branches_leaves_one_stream() -> None:
+    def body(m: Shaped, x: Tensor, g: Tensor) -> Tensor:
+        mask = (g > 0).float()
+        for _ in range(3):
+            x = (x + g * gelu(m.a(x))) * mask
+        return m.d(x)
+
+    assert [branch.stream for branch in facts(body).branches] == [0, 0, 0]
+
+
 def test_an_addition_within_a_body_is_no_branch() -> None:
     def body(m: Shaped, x: Tensor, g: Tensor) -> Tensor:
         for _ in range(3):

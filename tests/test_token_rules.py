@@ -90,6 +90,11 @@ OPS: dict[str, Op] = {
     "gram": lambda x: x @ x.transpose(-1, -2),
     "matmul left": lambda x: weight(4, x.shape[-2]) @ x,
     "matmul right": lambda x: x @ weight(x.shape[-1], 4),
+    "baddbmm": lambda x: torch.baddbmm(
+        weight(x.flatten(0, -3).shape[-2], 4),
+        x.flatten(0, -3),
+        weight(1, x.shape[-1], 4).expand(x.flatten(0, -3).shape[0], -1, -1),
+    ),
     "self-attention": attend,
     "cross-attention": cross,
     "masked cross-attention": masked,
