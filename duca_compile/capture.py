@@ -38,13 +38,11 @@ def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
     """Raises `Refused` where the call changes its inputs: the rewrites could not keep that right."""
     if torch_private.inside_transform():
         raise Refused("the graph runs inside a functorch transform (vmap)")
-    if torch_private.has_transform(gm):
-        raise Refused("the forward runs vmap, as for a flex-attention mask; make the mask once and pass it in")
     around = tuple(autocast.ambient())
     gm = autocast.with_casts(gm)
     is_state = [torch_private.is_module_state(node) for node in ir.placeholders(gm.graph)]
     with autocast.off(around):
-        exported, lifted, mutates = torch_private.export_functional(gm, inputs)
+        exported, lifted, mutates = _export(gm, inputs)
     if mutates:
         raise Refused("the forward pass changes one of its inputs or buffers in place")
     constants = tuple(_attribute(gm, name) for name in lifted)
@@ -59,6 +57,16 @@ def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
         raise Refused(f"%{node.name} reads memory by its strides (as_strided), which a cached value need not share")
     canonicalise(exported)
     return Capture(exported, constants, frozenset(state), tuple(name for name in own if name not in state), around)
+
+
+def _export(gm: fx.GraphModule, inputs: Sequence[Any]) -> tuple[fx.GraphModule, list[str], bool]:
+    try:
+        return torch_private.export_functional(gm, inputs)
+    except Exception as error:
+        if not torch_private.has_transform(gm):
+            raise
+        reason = "the forward runs vmap, as for a flex-attention mask; make the mask once and pass it in"
+        raise Refused(reason) from error
 
 
 def _attribute(gm: fx.GraphModule, name: str) -> Tensor:

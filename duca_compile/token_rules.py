@@ -330,6 +330,25 @@ def _baddbmm(node: fx.Node, place: Place) -> Operands | None:
     return found if found is not None and _aligned(added, node, place, found) else None
 
 
+def _einsum(node: fx.Node, place: Place) -> Operands | None:
+    """Every operand that has the tokens' labels, at these. Without ellipsis, and without diagonals."""
+    equation, operands = str(_arg(node, 0)).replace(" ", ""), _arg(node, 1)
+    if "->" not in equation or "." in equation:
+        return None
+    terms, result = equation.split("->")
+    labels = [result[dim] for dim in place.dims]
+    found: Operands = {}
+    for operand, term in zip(operands, terms.split(","), strict=True):
+        if len(set(term)) < len(term):
+            return None
+        if not set(labels) & set(term):
+            continue
+        origin = place.moved([term.find(label) for label in labels])
+        if origin is None or not origin.fits(ir.shape(operand) or ()) or not _put(found, operand, origin):
+            return None
+    return found
+
+
 def _addmm(node: fx.Node, place: Place) -> Operands | None:
     bias, left = _arg(node, 0), _arg(node, 1)
     found: Operands = {}
@@ -389,6 +408,7 @@ RULES: dict[Any, Rule] = {
     aten.mm: _matmul,
     aten.bmm: _matmul,
     aten.baddbmm: _baddbmm,
+    aten.einsum: _einsum,
     aten.addmm: _addmm,
     aten.conv1d: _convolution,
     aten.conv2d: _convolution,

@@ -150,7 +150,7 @@ def inside_transform() -> bool:
 
 
 def has_transform(gm: fx.GraphModule) -> bool:
-    """Whether vmap is entered within the graph: it cannot be captured before dispatch."""
+    """Whether vmap is entered within the graph, which not every capture before dispatch survives."""
     return any("_vmap_increment_nesting" in str(node.target) for node in gm.graph.nodes)
 
 

@@ -16,6 +16,11 @@ Op = Callable[[Tensor], Tensor]
 TOKENS = 5
 
 
+def stacked(x: Tensor) -> Tensor:
+    """As one batch of matrices."""
+    return x.reshape(-1, *x.shape[-2:])
+
+
 def weight(*size: int) -> Tensor:
     return torch.randn(size, generator=torch.Generator().manual_seed(math.prod(size)))
 
@@ -89,11 +94,13 @@ OPS: dict[str, Op] = {
     "sum": lambda x: x.sum(1) if x.dim() > 2 else x,
     "gram": lambda x: x @ x.transpose(-1, -2),
     "matmul left": lambda x: weight(4, x.shape[-2]) @ x,
+    "einsum": lambda x: torch.einsum("abc,cd->adb", stacked(x), weight(x.shape[-1], 4)),
+    "einsum of two": lambda x: torch.einsum("abc,adc->abd", stacked(x), stacked(x).sin()),
     "matmul right": lambda x: x @ weight(x.shape[-1], 4),
     "baddbmm": lambda x: torch.baddbmm(
-        weight(x.flatten(0, -3).shape[-2], 4),
-        x.flatten(0, -3),
-        weight(1, x.shape[-1], 4).expand(x.flatten(0, -3).shape[0], -1, -1),
+        weight(stacked(x).shape[-2], 4),
+        stacked(x),
+        weight(1, x.shape[-1], 4).expand(stacked(x).shape[0], -1, -1),
     ),
     "self-attention": attend,
     "cross-attention": cross,

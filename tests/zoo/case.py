@@ -28,6 +28,15 @@ class Case:
     graphs: int = 1
     refusal: str = ""
     """Why it cannot be accelerated; empty where it can."""
+    partly: str = ""
+    """Why less is found than there is; empty where all is."""
+
+    def model(self) -> nn.Module:
+        """With random weights, after a first call: some models make tables of positions then."""
+        found = randomise(self.build())
+        with torch.no_grad():
+            found(**self.call(500.0))
+        return found
 
 
 def calls(call: Call, timesteps: Sequence[float]) -> list[dict[str, Any]]:

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from duca_compile import torch_private
+from duca_compile import cost, torch_private
 from duca_compile.backend import plan_for
 from duca_compile.capture import Capture, capture
+from duca_compile.modes import Mode
 from duca_compile.options import Options
 from duca_compile.plan import Plan
 from duca_compile.refusal import Refused
@@ -18,18 +19,27 @@ from duca_compile.refusal import Refused
 
 @dataclass(frozen=True)
 class Survey:
-    """`accelerated` graphs, and the reasons why the others are not."""
+    """`accelerated` graphs with the inputs they ran on, and the reasons why the others are not."""
 
-    accelerated: tuple[tuple[Capture, Plan], ...]
-    refusals: tuple[str, ...]
+    accelerated: tuple[tuple[Capture, Plan, tuple[Any, ...]], ...]
+    refused: tuple[tuple[Capture | None, str], ...]
 
     @property
     def graphs(self) -> int:
-        return len(self.accelerated) + len(self.refusals)
+        return len(self.accelerated) + len(self.refused)
+
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        return tuple(reason for _, reason in self.refused)
+
+    def flops(self, mode: Mode) -> int:
+        """Of one call, over all graphs: what is not accelerated costs the same in every mode."""
+        ours = sum(cost.flops_per_mode(captured, plan)[mode] for captured, plan, _ in self.accelerated)
+        return ours + sum(cost.count_flops(captured.gm) for captured, _ in self.refused if captured is not None)
 
     @property
     def plans(self) -> tuple[Plan, ...]:
-        return tuple(plan for _, plan in self.accelerated)
+        return tuple(plan for _, plan, _ in self.accelerated)
 
     @property
     def branches(self) -> int:
@@ -43,14 +53,10 @@ class Survey:
     def blocks(self) -> int:
         return sum(len(plan.facts.blocks) for plan in self.plans)
 
-    @property
-    def streams(self) -> int:
-        return sum(len(plan.facts.streams) for plan in self.plans)
 
-
-def noted(gm: fx.GraphModule, notes: list[Any], note: Any) -> Callable[..., Any]:
+def noted(gm: fx.GraphModule, note: Callable[[tuple[Any, ...]], None]) -> Callable[..., Any]:
     def run(*args: Any) -> Any:
-        notes.append(note)
+        note(args)
         return gm(*args)
 
     return run
@@ -58,18 +64,20 @@ def noted(gm: fx.GraphModule, notes: list[Any], note: Any) -> Callable[..., Any]
 
 def survey(model: nn.Module, call: dict[str, Any], **options: Any) -> Survey:
     """Runs `model(**call)` uncompiled and asks the backend about every graph on the way, as often as it runs."""
-    accelerated: list[tuple[Capture, Plan]] = []
-    refusals: list[str] = []
+    accelerated: list[tuple[Capture, Plan, tuple[Any, ...]]] = []
+    refused: list[tuple[Capture | None, str]] = []
 
     def ask(gm: Any, inputs: Sequence[Any]) -> Callable[..., Any]:
+        captured = None
         try:
             captured = capture(gm, inputs)
             plan = plan_for(captured, Options.parse(options), torch_private.is_whole(gm))
-        except Refused as refused:
-            return noted(gm, refusals, str(refused))
-        return noted(gm, accelerated, (captured, plan))
+        except Refused as reason:
+            told = str(reason)
+            return noted(gm, lambda args: refused.append((captured, told)))
+        return noted(gm, lambda args: accelerated.append((captured, plan, args)))
 
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.compile(model, backend=ask, dynamic=False)(**call)
-    return Survey(tuple(accelerated), tuple(refusals))
+    return Survey(tuple(accelerated), tuple(refused))

@@ -1,0 +1,78 @@
+"""What the backend finds in every model of the zoo, a line each.
+
+Tiny configurations with random weights, one call each, nothing is compiled: FLOPs are counted, not timed, and at this
+size the ends of a model weigh more than they do at full size. `--markdown` prints the table of the README.
+"""
+
+import argparse
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("tests", "examples")]
+
+from duca_compile import Mode
+from zoo.case import Case
+from zoo.every import ZOO
+from zoo.survey import survey
+
+COLUMNS = ("model", "blocks", "branches", "recomputed", "graphs", "conservative", "aggressive", "verdict")
+
+
+@dataclass(frozen=True)
+class Line:
+    """Shares are of a FULL step's FLOPs."""
+
+    name: str
+    blocks: int
+    branches: int
+    recomputed: int
+    graphs: int
+    shares: tuple[float, float] | None
+    verdict: str
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        shares = ("", "") if self.shares is None else tuple(f"{share:.1%}" for share in self.shares)
+        counts = (self.blocks, self.branches, self.recomputed, self.graphs)
+        return (self.name, *map(str, counts), *shares, self.verdict)
+
+
+def look_at(name: str, case: Case) -> Line:
+    torch._dynamo.reset()
+    found = survey(case.model(), case.call(500.0))
+    if not found.accelerated:
+        return Line(name, 0, 0, 0, found.graphs, None, f"not accelerated: {found.refusals[-1]}")
+    full = found.flops(Mode.FULL)
+    shares = found.flops(Mode.CONSERVATIVE) / full, found.flops(Mode.AGGRESSIVE) / full
+    verdict = f"partly: {case.partly}" if case.partly else "accelerated"
+    return Line(name, found.blocks, found.branches, found.recomputed, found.graphs, shares, verdict)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="entries of the zoo; all without")
+    parser.add_argument("--markdown", action="store_true", help="the table as the README has it")
+    args = parser.parse_args()
+    console = Console(stderr=True)
+    warnings.simplefilter("ignore")
+    names = args.names or sorted(ZOO, key=str.lower)
+    lines = [look_at(name, ZOO[name]) for name in track(names, "looking", console=console)]
+    if args.markdown:
+        print("| " + " | ".join(COLUMNS) + " |\n|" + "|".join([" --- "] + [" ---: "] * 6 + [" --- "]) + "|")
+        print("\n".join("| " + " | ".join(line.cells) + " |" for line in lines))
+        return
+    table = Table(*COLUMNS, title=f"{len(lines)} models")
+    for line in lines:
+        table.add_row(*line.cells)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

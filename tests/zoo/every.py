@@ -1,0 +1,11 @@
+"""All entries of the zoo by name."""
+
+from zoo.case import Case
+from zoo.core import CORE
+from zoo.images_a import CASES as IMAGES_A
+from zoo.images_c import CASES as IMAGES_C
+from zoo.own import CASES as OWN
+from zoo.own_more import CASES as OWN_MORE
+from zoo.videos_b import CASES as VIDEOS_B
+
+ZOO: dict[str, Case] = {**CORE, **IMAGES_A, **IMAGES_C, **VIDEOS_B, **OWN, **OWN_MORE}
