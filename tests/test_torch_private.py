@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -96,3 +97,102 @@ def test_symbolic_sizes_become_expressions_and_nodes_again() -> None:
     compiled(torch.randn(5, 4))
     compiled(torch.randn(9, 4))
     assert len(seen) == 1, "asking about sizes must not make Dynamo compile anew"
+
+
+def test_a_split_forward_is_told_from_a_whole_one() -> None:
+    class Inner(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            torch._dynamo.graph_break()
+            return x.sin()
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Inner()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x * 2).cos()
+
+    found: list[tuple[bool, str]] = []
+
+    def collect(gm: Any, inputs: Any) -> Any:
+        found.append((torch_private.is_whole(gm), torch_private.break_reason(gm)))
+        return gm.forward
+
+    torch.compile(Outer(), backend=collect)(torch.randn(3))
+    assert [whole for whole, _ in found] == [False, False, False]
+    assert "graph_break" in found[0][1]
+    found.clear()
+    torch.compile(Small().eval(), backend=collect)(torch.randn(2, 3, 4))
+    assert found == [(True, "return_value")]
+
+
+def test_a_graph_finds_the_call_that_it_runs_in() -> None:
+    model, x = Small().eval(), torch.randn(2, 3, 4)
+    calls: list[torch_private.RootCall | None] = []
+
+    def collect(gm: Any, inputs: Any) -> Any:
+        def run(*args: Any) -> Any:
+            calls.append(torch_private.root_call())
+            return gm.forward(*args)
+
+        return run
+
+    fast = torch.compile(model, backend=collect)
+    fast(x)
+    fast(x=x)
+    first, second = calls
+    assert first is not None
+    assert second is not None
+    assert first.owner is second.owner
+    assert first.kwargs is not second.kwargs
+    assert first.arguments()["x"] is second.arguments()["x"] is x
+    assert torch_private.root_call() is None
+
+
+def test_items_of_a_list_know_their_list() -> None:
+    lists: list[str | None] = []
+
+    def collect(gm: Any, inputs: Any) -> Any:
+        lists.extend(torch_private.list_of(node) for node in ir.placeholders(gm.graph))
+        return gm.forward
+
+    torch.compile(lambda x, y: x[0] + x[1] + y, backend=collect)([torch.ones(2), torch.ones(2)], torch.ones(2))
+    assert sorted(lists, key=str) == ["L['x']", "L['x']", None]
+
+
+def test_autocast_and_vmap_are_seen_in_the_graph() -> None:
+    def forward(x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            y = x @ x
+        return torch.vmap(torch.sin)(y.float())
+
+    gm, _, _ = seen_by_backend(forward, torch.randn(4, 4))
+    targets = {node.target for node in gm.graph.nodes}
+    assert {torch_private.enter_autocast, torch_private.exit_autocast} <= targets
+    assert torch_private.has_transform(gm)
+    (product,) = [node for node in gm.graph.nodes if "matmul" in str(node.target)]
+    assert torch_private.dynamo_value(product).dtype is torch.bfloat16
+
+
+def test_a_failed_capture_leaves_no_transform_active() -> None:
+    def fails(x: Tensor) -> Tensor:
+        raise RuntimeError("inside")
+
+    def forward(x: Tensor) -> Tensor:
+        return torch.vmap(fails)(x)
+
+    depth = torch._C._functorch.get_dynamic_layer_stack_depth()
+    with pytest.raises(RuntimeError, match="inside"):
+        torch_private.export_functional(Wrapped(forward), [torch.randn(2, 3)])
+    assert torch._C._functorch.get_dynamic_layer_stack_depth() == depth
+    assert not torch_private.inside_transform()
+
+
+class Wrapped(nn.Module):
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args: Any) -> Any:
+        return self.function(*args)
