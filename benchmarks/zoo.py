@@ -20,7 +20,7 @@ sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("tests", 
 from duca_compile import Mode
 from zoo.case import Case
 from zoo.every import ZOO
-from zoo.survey import survey
+from zoo.survey import Survey, survey
 
 COLUMNS = ("model", "blocks", "branches", "recomputed", "graphs", "conservative", "aggressive", "verdict")
 
@@ -39,7 +39,7 @@ class Line:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        shares = ("", "") if self.shares is None else tuple(f"{share:.1%}" for share in self.shares)
+        shares = ("not counted",) * 2 if self.shares is None else tuple(f"{share:.1%}" for share in self.shares)
         counts = (self.blocks, self.branches, self.recomputed, self.graphs)
         return (self.name, *map(str, counts), *shares, self.verdict)
 
@@ -48,11 +48,19 @@ def look_at(name: str, case: Case) -> Line:
     torch._dynamo.reset()
     found = survey(case.model(), case.call(500.0))
     if not found.accelerated:
-        return Line(name, 0, 0, 0, found.graphs, None, f"not accelerated: {found.refusals[-1]}")
-    full = found.flops(Mode.FULL)
-    shares = found.flops(Mode.CONSERVATIVE) / full, found.flops(Mode.AGGRESSIVE) / full
+        return Line(name, 0, 0, 0, found.graphs, (1.0, 1.0), f"not accelerated: {found.refusals[-1]}")
+    shares = shares_of(found)
     verdict = f"partly: {case.partly}" if case.partly else "accelerated"
     return Line(name, found.blocks, found.branches, found.recomputed, found.graphs, shares, verdict)
+
+
+def shares_of(found: Survey) -> tuple[float, float] | None:
+    """None where torch cannot count what runs outside of our graphs."""
+    try:
+        full = found.flops(Mode.FULL)
+        return found.flops(Mode.CONSERVATIVE) / full, found.flops(Mode.AGGRESSIVE) / full
+    except TypeError:
+        return None
 
 
 def main() -> None:
