@@ -10,7 +10,8 @@ from torch._dynamo.utils import counters
 
 import duca_compile
 from duca_compile import Mode, Options
-from duca_compile.backend import prepare
+from duca_compile.backend import plan_for
+from duca_compile.capture import capture
 from duca_compile.plan import Plan
 from helpers import compiled, first, relative_error
 from zoo.case import Call, calls, noise, randomise
@@ -86,7 +87,7 @@ def plans(model: nn.Module, sizes: list[Call], **options: Any) -> list[Plan]:
     found = []
 
     def ask(gm: Any, inputs: Any) -> Any:
-        found.append(prepare(gm, inputs, Options.parse(options))[1])
+        found.append(plan_for(capture(gm, inputs), Options.parse(options), whole=True))
         return gm.forward
 
     plain = torch.compile(model, backend=ask, fullgraph=True, dynamic=True)

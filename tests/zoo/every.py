@@ -1,5 +1,6 @@
 """All entries of the zoo by name."""
 
+from zoo.broken import CASES as BROKEN
 from zoo.case import Case
 from zoo.core import CORE
 from zoo.images_a import CASES as IMAGES_A
@@ -8,4 +9,4 @@ from zoo.own import CASES as OWN
 from zoo.own_more import CASES as OWN_MORE
 from zoo.videos_b import CASES as VIDEOS_B
 
-ZOO: dict[str, Case] = {**CORE, **IMAGES_A, **IMAGES_C, **VIDEOS_B, **OWN, **OWN_MORE}
+ZOO: dict[str, Case] = {**CORE, **IMAGES_A, **IMAGES_C, **VIDEOS_B, **BROKEN, **OWN, **OWN_MORE}
