@@ -28,7 +28,7 @@ class Part:
         own = ir.placeholders(gm.graph)
         self._weights = [at for at, node in enumerate(own) if torch_private.is_module_state(node)]
         self._others = [at for at in range(len(own)) if at not in set(self._weights)]
-        self._timesteps = [] if captured is None else _timesteps(captured)
+        self._timesteps = [] if captured is None else _timesteps(captured, plan)
         self.flops = _flops(captured, plan) if log.isEnabledFor(logging.INFO) else {}
 
     def weights(self, args: Sequence[Any]) -> list[Tensor]:
@@ -50,9 +50,11 @@ class Part:
         return f"{found} (ended by: {self._ended_by})"
 
 
-def _timesteps(captured: Capture) -> list[int]:
+def _timesteps(captured: Capture, plan: Plan | None) -> list[int]:
+    """The plan knows them already; where there is none, the graph may still be the one that embeds them."""
     try:
-        names = find_inputs(captured.gm.graph, captured.arguments).timesteps
+        inputs = plan.facts.inputs if plan else find_inputs(captured.gm.graph, captured.arguments)
+        names = inputs.timesteps
     except Exception:
         log.debug("no timestep is known of a part", exc_info=True)
         return []

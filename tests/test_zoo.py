@@ -9,6 +9,7 @@ import duca_compile
 from duca_compile import Mode
 from helpers import Captured, lenient
 from test_models import check_fresh_caches
+from zoo.case import calls
 from zoo.core import CORE
 from zoo.every import ZOO
 from zoo.survey import survey
@@ -41,11 +42,8 @@ def test_full_steps_are_exact_and_every_mode_runs(name: str) -> None:
     case = ZOO[name]
     model = case.model()
     fast = lenient(model, cycle=3)
-    shared = case.call(TIMES[0])
     exact = []
-    for t in TIMES:
-        moved = {key: given for key, given in case.call(t).items() if is_moved(given, shared[key])}
-        call = {**shared, **moved}
+    for call in calls(case.call, TIMES):
         got, want = tensors(fast(**call)), tensors(model(**call))
         exact.append(all(map(torch.equal, got, want)))
         assert [(each.shape, each.isfinite().all().item()) for each in got] == [(each.shape, True) for each in want]
@@ -56,11 +54,6 @@ def test_full_steps_are_exact_and_every_mode_runs(name: str) -> None:
         assert steps[Mode.FULL] >= 1
         assert steps[Mode.CONSERVATIVE] >= 1
         assert sum(exact) >= steps[Mode.FULL]
-
-
-def is_moved(given: object, before: object) -> bool:
-    """Only timesteps differ between the calls."""
-    return isinstance(given, Tensor) and isinstance(before, Tensor) and not torch.equal(given, before)
 
 
 def tensors(results: object) -> list[Tensor]:

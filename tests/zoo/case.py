@@ -42,8 +42,13 @@ class Case:
 def calls(call: Call, timesteps: Sequence[float]) -> list[dict[str, Any]]:
     """Calls that share every tensor but the timestep, as a sampling loop makes them."""
     shared = call(timesteps[0])
-    clock = next(name for name in ("t", "timestep") if name in shared)
-    return [{**shared, clock: call(t)[clock]} for t in timesteps]
+    moved = [{name: given for name, given in call(t).items() if _is_moved(given, shared[name])} for t in timesteps]
+    return [{**shared, **each} for each in moved]
+
+
+def _is_moved(given: object, before: object) -> bool:
+    """Only timesteps differ between two calls of an entry."""
+    return isinstance(given, Tensor) and isinstance(before, Tensor) and not torch.equal(given, before)
 
 
 def randomise(model: nn.Module, seed: int = 0) -> nn.Module:

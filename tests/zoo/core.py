@@ -109,6 +109,20 @@ def latte() -> nn.Module:
     )  # fmt: skip
 
 
+def dit_call(t: float) -> dict[str, Any]:
+    return {
+        "hidden_states": noise(2, 4, 8, 8), "timestep": torch.full((2,), int(t)),
+        "class_labels": torch.tensor([1, 2]), "return_dict": False,
+    }  # fmt: skip
+
+
+def sd3_call(t: float) -> dict[str, Any]:
+    return {
+        "hidden_states": noise(2, 4, 8, 8), "encoder_hidden_states": noise(2, 6, 24, seed=1),
+        "pooled_projections": noise(2, 20, seed=2), "timestep": torch.full((2,), t), "return_dict": False,
+    }  # fmt: skip
+
+
 def flux_call(t: float, side: int = 4, text: int = 6, batch: int = 2) -> dict[str, Any]:
     grid = torch.cartesian_prod(*[torch.arange(size) for size in (1, side, side)]).float()
     return {
@@ -130,10 +144,7 @@ CORE: dict[str, Case] = {
     ),
     "DiT": Case(
         dit_transformer,
-        lambda t: {
-            "hidden_states": noise(2, 4, 8, 8), "timestep": torch.full((2,), int(t)),
-            "class_labels": torch.tensor([1, 2]), "return_dict": False,
-        },
+        dit_call,
         branches=3 * 2, recomputed=3, blocks=3,
     ),
     # per block: self-attention, cross-attention, MLP; the last two are token-wise in the image
@@ -149,10 +160,7 @@ CORE: dict[str, Case] = {
     # per block: attention and MLP in both streams; the last block has no text MLP and no text attention output
     "SD3": Case(
         sd3,
-        lambda t: {
-            "hidden_states": noise(2, 4, 8, 8), "encoder_hidden_states": noise(2, 6, 24, seed=1),
-            "pooled_projections": noise(2, 20, seed=2), "timestep": torch.full((2,), t), "return_dict": False,
-        },
+        sd3_call,
         branches=2 * 4 + 2, recomputed=2 * 2 + 1, blocks=3,
     ),
     # double block: attention and MLP in both streams; single block: one branch for attention and MLP together

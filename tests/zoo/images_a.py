@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.case import Case, noise
+from zoo.core import dit_call
 
 
 class Hosted(nn.Module):
@@ -334,10 +335,7 @@ CASES: dict[str, Case] = {
     # per block: attention, MLP; each block embeds the time itself
     "Transformer2D ada_norm_zero": Case(
         transformer_2d_zero,
-        lambda t: {
-            "hidden_states": noise(2, 4, 8, 8), "timestep": torch.full((2,), int(t)),
-            "class_labels": torch.tensor([1, 2]), "return_dict": False,
-        },
+        dit_call,
         branches=3 * 2, recomputed=3, blocks=3,
     ),
     # per block: self-attention, cross-attention, MLP; latents are classes, and the time is looked up in a table

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from zoo.case import Case, noise
+from zoo.core import sd3_call
 
 
 def omnigen() -> nn.Module:
@@ -316,10 +317,7 @@ CASES: dict[str, Case] = {
     # the last block has no text MLP and no text attention output
     "SD3.5": Case(
         sd35,
-        lambda t: {
-            "hidden_states": noise(2, 4, 8, 8), "encoder_hidden_states": noise(2, 6, 24, seed=1),
-            "pooled_projections": noise(2, 20, seed=2), "timestep": torch.full((2,), t), "return_dict": False,
-        },
+        sd3_call,
         branches=2 * 5 + 2, recomputed=2 * 2 + 1, blocks=3,
     ),
     # per block: attention, MLP; two blocks refine the image alone, three see image and text in one stream
