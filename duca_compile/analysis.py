@@ -26,7 +26,9 @@ from duca_compile.residuals import (
 from duca_compile.tokens import Liveness, is_channels_first, token_path
 
 aten = torch.ops.aten
-ATTENTION = (aten.scaled_dot_product_attention, aten.softmax, aten._softmax)
+ATTENTION = (
+    aten.scaled_dot_product_attention, aten.softmax, aten._softmax, torch.ops.higher_order.flex_attention,
+)  # fmt: skip
 
 
 def analyse(captured: Capture, whole: bool = True) -> Facts:

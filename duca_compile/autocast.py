@@ -9,7 +9,7 @@ from torch import fx
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from duca_compile import torch_private
+from duca_compile import ir, torch_private
 from duca_compile.refusal import Refused
 
 Region = dict[str, torch.dtype]
@@ -24,8 +24,7 @@ def with_casts(gm: fx.GraphModule) -> fx.GraphModule:
     around = ambient()
     if not around and not any(node.target is torch_private.enter_autocast for node in gm.graph.nodes):
         return gm
-    copy = fx.GraphModule(gm, fx.Graph())
-    copy.graph.output(copy.graph.graph_copy(gm.graph, {}))
+    copy = fx.GraphModule(gm, ir.copied(gm.graph))
     copy.meta.update(gm.meta)
     regions = [around]
     for node in list(copy.graph.nodes):

@@ -10,6 +10,7 @@ from torch import Tensor, fx
 from duca_compile import autocast, ir, torch_private
 from duca_compile.canonicalise import canonicalise
 from duca_compile.refusal import Refused
+from duca_compile.vmaps import without_vmap
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,10 @@ def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
     if torch_private.inside_transform():
         raise Refused("the graph runs inside a functorch transform (vmap)")
     around = tuple(autocast.ambient())
-    gm = autocast.with_casts(gm)
+    gm = autocast.with_casts(without_vmap(gm))
     is_state = [torch_private.is_module_state(node) for node in ir.placeholders(gm.graph)]
     with autocast.off(around):
-        exported, lifted, mutates = _export(gm, inputs)
+        exported, lifted, mutates = torch_private.export_functional(gm, inputs)
     if mutates:
         raise Refused("the forward pass changes one of its inputs or buffers in place")
     constants = tuple(_attribute(gm, name) for name in lifted)
@@ -57,16 +58,6 @@ def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
         raise Refused(f"%{node.name} reads memory by its strides (as_strided), which a cached value need not share")
     canonicalise(exported)
     return Capture(exported, constants, frozenset(state), tuple(name for name in own if name not in state), around)
-
-
-def _export(gm: fx.GraphModule, inputs: Sequence[Any]) -> tuple[fx.GraphModule, list[str], bool]:
-    try:
-        return torch_private.export_functional(gm, inputs)
-    except Exception as error:
-        if not torch_private.has_transform(gm):
-            raise
-        reason = "the forward runs vmap, as for a flex-attention mask; make the mask once and pass it in"
-        raise Refused(reason) from error
 
 
 def _attribute(gm: fx.GraphModule, name: str) -> Tensor:

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_flop_count
 
 from duca_compile import ir
 from duca_compile.capture import Capture
@@ -22,11 +22,22 @@ _MISSING_IN_TORCH = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:
 
 
 class _Faking(fx.Interpreter):
-    """Over fake tensors; small constants stand in the graph as real ones."""
+    """Over fake tensors; small constants stand in the graph as real ones.
+
+    `flex_flops`: of flex attention as if it were dense, which torch's counter has a formula for but does not look into.
+    """
 
     def __init__(self, gm: fx.GraphModule, fake_mode: Any) -> None:
         super().__init__(gm)
         self._fake_mode = fake_mode
+        self.flex_flops = 0
+
+    def run_node(self, node: fx.Node) -> Any:
+        if ir.packet(node) is not torch.ops.higher_order.flex_attention:
+            return super().run_node(node)
+        args, kwargs = self.fetch_args_kwargs_from_env(node)
+        self.flex_flops += flop_registry[node.target](*args, **kwargs)
+        return ir.value(node)
 
     def get_attr(self, target: Any, args: Any, kwargs: Any) -> Any:
         held = super().get_attr(target, args, kwargs)
@@ -38,9 +49,9 @@ def count_flops(gm: fx.GraphModule) -> int:
     inputs = [ir.value(node) for node in ir.placeholders(gm.graph)]
     fake_mode = next(value.fake_mode for value in inputs if hasattr(value, "fake_mode"))
     with fake_mode, FlopCounterMode(display=False, custom_mapping=_MISSING_IN_TORCH) as counter:
-        _Faking(gm, fake_mode).run(*inputs)
-    total: int = counter.get_total_flops()
-    return total
+        run = _Faking(gm, fake_mode)
+        run.run(*inputs)
+    return int(counter.get_total_flops()) + run.flex_flops
 
 
 def flops_per_mode(captured: Capture, plan: Plan) -> dict[Mode, int]:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from duca_compile.torch_private import OpOverload, size
+from duca_compile.torch_private import HigherOrderOperator, OpOverload, size
 
 _DTYPES = {
     torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16", torch.float64: "f64",
@@ -41,8 +41,16 @@ def symbols(graph: fx.Graph) -> dict[Any, fx.Node]:
 
 
 def packet(node: fx.Node) -> Any:
-    """The overload packet of an ATen call, such as `torch.ops.aten.add`; None for anything else."""
+    """The overload packet of an ATen call, such as `torch.ops.aten.add`, or a higher-order op; None for all else."""
+    if isinstance(node.target, HigherOrderOperator):
+        return node.target
     return node.target.overloadpacket if isinstance(node.target, OpOverload) else None
+
+
+def copied(graph: fx.Graph) -> fx.Graph:
+    copy = fx.Graph()
+    copy.output(copy.graph_copy(graph, {}))
+    return copy
 
 
 def argument(node: fx.Node, position: int, name: str, default: Any = None) -> Any:

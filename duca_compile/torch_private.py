@@ -12,7 +12,10 @@
   `pop_dynamic_layer_stack_and_undo_to_depth`: a capture that fails inside of one leaves it active.
 - `example_value` in a Dynamo node's metadata, `torch.amp.autocast_mode._enter_autocast` and `_exit_autocast`: the
   regions of autocast in a Dynamo graph.
-- `torch._ops.OpOverload`: what the target of an ATen call is, with its tags and schema.
+- `_vmap_increment_nesting` and `_vmap_decrement_nesting` of `torch._functorch.predispatch`: the extent of a vmap in a
+  Dynamo graph.
+- `torch._ops.OpOverload`: what the target of an ATen call is, with its tags and schema; `HigherOrderOperator`: that of
+  a call that takes functions, such as a flex attention's.
 - `SymInt.node`, `guarding_hint_or_throw`, `ShapeEnv.create_symintnode` and `evaluate_expr`, `torch.utils._sympy`:
   symbolic sizes as sympy expressions, expressions as graph nodes, and guards on them.
 """
@@ -30,7 +33,9 @@ import sympy
 import torch
 from torch import Tensor, fx, nn
 from torch._dynamo.source import GetItemSource
+from torch._functorch import predispatch
 from torch._functorch.aot_autograd import aot_export_module
+from torch._ops import HigherOrderOperator as HigherOrderOperator
 from torch._ops import OpOverload as OpOverload
 from torch.fx.experimental.symbolic_shapes import guarding_hint_or_throw
 from torch.utils._sympy.functions import FloorDiv
@@ -44,6 +49,10 @@ exit_autocast = torch.amp.autocast_mode._exit_autocast
 def dynamo_value(node: fx.Node) -> Any:
     """The fake value of a node in a Dynamo graph."""
     return node.meta["example_value"]
+
+
+def set_dynamo_value(node: fx.Node, value: Any) -> None:
+    node.meta["example_value"] = value
 
 
 def export_functional(gm: fx.GraphModule, inputs: Sequence[Any]) -> tuple[fx.GraphModule, list[str], bool]:
@@ -149,9 +158,20 @@ def inside_transform() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None
 
 
-def has_transform(gm: fx.GraphModule) -> bool:
-    """Whether vmap is entered within the graph, which not every capture before dispatch survives."""
-    return any("_vmap_increment_nesting" in str(node.target) for node in gm.graph.nodes)
+def vmaps(graph: fx.Graph) -> list[list[fx.Node]]:
+    """The outermost vmaps of a Dynamo graph: all nodes from where it enters one to where it leaves it."""
+    found: list[list[fx.Node]] = []
+    depth = 0
+    for node in graph.nodes:
+        if node.target is predispatch._vmap_increment_nesting:
+            if depth == 0:
+                found.append([])
+            depth += 1
+        if depth:
+            found[-1].append(node)
+        if node.target is predispatch._vmap_decrement_nesting:
+            depth -= 1
+    return found
 
 
 def list_of(placeholder: fx.Node) -> str | None:

@@ -2,6 +2,7 @@
 
 from torch import fx
 
+from duca_compile import ir
 from duca_compile.modes import Mode
 from duca_compile.passes.base import Pass, PassResult
 from duca_compile.passes.cut_stream import CutStream
@@ -31,7 +32,7 @@ PIPELINES: dict[Mode, tuple[Pass, ...]] = {
 
 def rewrite(gm: fx.GraphModule, plan: Plan, mode: Mode) -> tuple[fx.GraphModule, dict[str, PassResult]]:
     """A copy of the captured graph rewritten for `mode`, and what each pass did. The capture stays as it is."""
-    copy = fx.GraphModule(gm, _copied(gm.graph))
+    copy = fx.GraphModule(gm, ir.copied(gm.graph))
     results = {}
     for step in PIPELINES[mode]:
         name = type(step).__name__
@@ -40,9 +41,3 @@ def rewrite(gm: fx.GraphModule, plan: Plan, mode: Mode) -> tuple[fx.GraphModule,
     check_signature(copy, plan, mode)
     copy.recompile()
     return copy, results
-
-
-def _copied(graph: fx.Graph) -> fx.Graph:
-    copy = fx.Graph()
-    copy.output(copy.graph_copy(graph, {}))
-    return copy

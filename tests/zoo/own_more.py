@@ -545,11 +545,11 @@ CASES: dict[str, Case] = {
     ),
     "flex_attention": Case(
         lambda: Denoiser(lambda: OtherAttention(FlexAttention)), tokens,
-        branches=3 * 2, recomputed=3, blocks=3, refusal="the forward runs vmap",
+        branches=3 * 2, recomputed=3, blocks=3,
     ),
     "flex_attention, block mask": Case(
         lambda: Denoiser(lambda: OtherAttention(BlockMaskAttention)), tokens,
-        branches=3 * 2, recomputed=3, blocks=3, refusal="the forward runs vmap",
+        branches=3 * 2, recomputed=3, blocks=3,
     ),
     "FiLM, scaled sums": Case(lambda: Denoiser(FilmBlock), tokens, branches=3 * 2, recomputed=3, blocks=3),
     "mean flow": Case(

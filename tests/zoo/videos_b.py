@@ -280,7 +280,7 @@ CASES: dict[str, Case] = {
     "Kandinsky 6 SR": Case(
         kandinsky6_sr,
         lambda t: {"hidden_states": noise(2, 2, 8, 8, 9), "timestep": torch.full((2,), t), "return_dict": False},
-        branches=3 * 2, recomputed=3, blocks=3, refusal="the forward runs vmap",
+        branches=3 * 2, recomputed=3, blocks=3,
     ),
     # per block: self-attention, cross-attention, MLP
     "LTX": Case(
