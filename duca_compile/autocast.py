@@ -24,6 +24,10 @@ def with_casts(gm: fx.GraphModule) -> fx.GraphModule:
     around = ambient()
     if not around and not any(node.target is torch_private.enter_autocast for node in gm.graph.nodes):
         return gm
+    return _with_casts(gm, around)
+
+
+def _with_casts(gm: fx.GraphModule, around: Region) -> fx.GraphModule:
     copy = fx.GraphModule(gm, ir.copied(gm.graph))
     copy.meta.update(gm.meta)
     regions = [around]
@@ -32,6 +36,8 @@ def with_casts(gm: fx.GraphModule) -> fx.GraphModule:
             regions.append(_entered(regions[-1], node))
         elif node.target is torch_private.exit_autocast:
             regions.pop()
+        elif isinstance(node.target, torch_private.HigherOrderOperator):
+            _cast_bodies(copy, node, regions[-1])
         elif node.op in ("call_function", "call_method") and regions[-1]:
             _cast_inputs(node, regions[-1])
     for node in reversed(copy.graph.nodes):
@@ -62,6 +68,18 @@ def _entered(region: Region, node: fx.Node) -> Region:
     if not enabled:
         return others
     return others | {device: dtype or torch.get_autocast_dtype(device)}
+
+
+def _cast_bodies(gm: fx.GraphModule, node: fx.Node, region: Region) -> None:
+    """A higher-order op passes autocast by: it is the graphs it takes that run under it."""
+    for operand in node.all_input_nodes:
+        body = getattr(gm, str(operand.target), None) if operand.op == "get_attr" else None
+        if not isinstance(body, fx.GraphModule):
+            continue
+        name = f"{operand.target}_in_{node.name}"
+        gm.add_module(name, _with_casts(body, region))
+        with gm.graph.inserting_before(node):
+            node.replace_input_with(operand, gm.graph.get_attr(name))
 
 
 def _cast_inputs(node: fx.Node, region: Region) -> None:

@@ -84,3 +84,13 @@ def test_flex_attention_is_cached(name: str, dynamic: bool) -> None:
     steps = [900.0, 880.0, 860.0, 840.0]
     same = [torch.equal(fast(**call), model(**call)) for call in calls(CASES[name].call, steps)]
     assert same == [True, False, False, True]
+
+
+def test_flex_attention_under_autocast_is_cached() -> None:
+    case = CASES["flex_attention"]
+    model = case.model()
+    fast = compiled(model, cycle=3)
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = torch.compile(model, backend="eager")
+        same = [torch.equal(fast(**call), plain(**call)) for call in calls(case.call, [900.0, 880.0, 860.0, 840.0])]
+    assert same == [True, False, False, True]
