@@ -23,7 +23,7 @@ from duca_compile.residuals import (
     look_through,
     without_nested,
 )
-from duca_compile.tokens import Liveness, is_channels_first, token_path
+from duca_compile.tokens import Layout, Liveness, layout_of, token_path
 
 aten = torch.ops.aten
 ATTENTION = (
@@ -84,24 +84,24 @@ def _describe_all(residuals: list[Residual], number: dict[fx.Node, int], live: L
     features: dict[int, list[fx.Node]] = {}
     for residual in residuals:
         features.setdefault(number[residual.sum], []).append(residual.feature)
-    channels_first = {stream for stream, own in features.items() if is_channels_first(own, live)}
+    layouts = {stream: layout_of(own, live) for stream, own in features.items()}
     stale: set[fx.Node] = set()
     branches = []
     for residual in residuals:
         known = Liveness(live.streams, live.prelude, live.moving, frozenset(stale))
         stream = number[residual.sum]
         with located(residual.sum):
-            branch = _describe(residual, stream, known, stream in channels_first)
+            branch = _describe(residual, stream, known, layouts[stream])
         if branch.path is None:
             stale.add(residual.feature)
         branches.append(branch)
     return tuple(branches)
 
 
-def _describe(residual: Residual, stream: int, live: Liveness, channels_first: bool) -> Branch:
+def _describe(residual: Residual, stream: int, live: Liveness, layout: Layout) -> Branch:
     feature, size = residual.feature, ir.shape(residual.feature) or ()
     body = _body(feature, live)
-    found = token_path(feature, live, channels_first)
+    found = token_path(feature, live, layout)
     path, refusal = (None, found) if isinstance(found, str) else (found, None)
     return Branch(
         sum=residual.sum.name,

@@ -82,7 +82,7 @@ def _find_at(node: fx.Node, found: dict[fx.Node, Residual], order: Order) -> lis
         if source is None or skip is body or _both_factors_move(node, source, order):
             continue
         residual = Residual(node, skip, source, *_peel(body, source, order))
-        if not _contracts(residual, order):
+        if not _contracts(residual, order) or not _reads_directly(residual, found, order):
             continue
         reason = _why_not(residual, found, order)
         if reason is None:
@@ -200,6 +200,27 @@ def _contracts(residual: Residual, order: Order) -> bool:
         if ir.packet(node) in CONTRACTIONS and node is not source and order.feeds(source, node):
             return True
     return False
+
+
+def _reads_directly(residual: Residual, found: dict[fx.Node, Residual], order: Order) -> bool:
+    """Whether a branch that would begin a stream reads it other than by way of streams that do not come from it.
+
+    A shift that several blocks share is added again and again to what it changed before, and is no stream.
+    """
+    if residual.source in found:
+        return True
+
+    def stops(node: fx.Node) -> bool:
+        return node is residual.source or (node in found and not order.feeds(residual.source, _root(node, found)))
+
+    return residual.source in ir.ancestors([residual.feature], stop=stops)
+
+
+def _root(total: fx.Node, found: dict[fx.Node, Residual]) -> fx.Node:
+    """Where the stream began that the sum belongs to."""
+    while total in found:
+        total = look_through(found[total].skip)
+    return total
 
 
 def _why_not(residual: Residual, found: dict[fx.Node, Residual], order: Order) -> str | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 
 from torch import fx
 
@@ -82,24 +83,51 @@ class _Search:
         return True
 
 
-def is_channels_first(features: Sequence[fx.Node], live: Liveness) -> bool:
-    """Whether a stream is `[batch, features, *tokens]`: some branch is token-wise so, and none is in the usual layout.
+class Layout(Enum):
+    """In which dimensions a stream holds its tokens."""
 
-    A branch alone cannot tell: one that mixes tokens channel by channel is "token-wise" over channels.
+    CHANNELS_LAST = "[batch, *tokens, features]"
+    CHANNELS_FIRST = "[batch, features, *tokens]"
+    TOKENS_FIRST = "[tokens, batch, features]"
+
+    def place(self, size: tuple[int, ...]) -> Place:
+        rank = len(size)
+        if self is Layout.CHANNELS_FIRST:
+            return Place.over(size, 2, rank)
+        if self is Layout.TOKENS_FIRST:
+            return Place.over(size, 0, 1)
+        return Place.over(size, min(1, rank - 2), rank - 1)
+
+
+def layout_of(features: Sequence[fx.Node], live: Liveness) -> Layout:
+    """A branch alone cannot tell: one that mixes tokens channel by channel is "token-wise" over channels.
+
+    Channels come first where no branch is token-wise unless they do. Along the dimension of samples no branch mixes:
+    where none does along the one that usually has the tokens, but some do along the first, that one has them.
     """
+    ranks = {len(ir.shape(feature) or ()) for feature in features}
 
-    def token_wise(channels_first: bool) -> bool:
-        return any(not isinstance(token_path(feature, live, channels_first), str) for feature in features)
+    def paths(layout: Layout) -> list[TokenPath]:
+        found = [token_path(feature, live, layout) for feature in features]
+        return [path for path in found if isinstance(path, TokenPath)]
 
-    return all(len(ir.shape(feature) or ()) > 2 for feature in features) and not token_wise(False) and token_wise(True)
+    usual = paths(Layout.CHANNELS_LAST)
+    if not usual and min(ranks) > 2 and paths(Layout.CHANNELS_FIRST):
+        return Layout.CHANNELS_FIRST
+    apart = len(usual) == len(features) and not any(path.cached for path in usual)
+    single = all((ir.shape(feature) or ())[1] == 1 for feature in features)
+    if ranks == {3} and (apart or single):
+        turned = paths(Layout.TOKENS_FIRST)
+        if turned and (len(turned) < len(features) or any(path.cached for path in turned)):
+            return Layout.TOKENS_FIRST
+    return Layout.CHANNELS_LAST
 
 
-def token_path(feature: fx.Node, live: Liveness, channels_first: bool = False) -> TokenPath | str:
-    """How to recompute `feature`, `[batch, *tokens, features]`, at selected tokens, or why it must be reused whole."""
+def token_path(feature: fx.Node, live: Liveness, layout: Layout = Layout.CHANNELS_LAST) -> TokenPath | str:
+    """How to recompute `feature` at selected tokens, or why it must be reused whole."""
     size = ir.shape(feature)
     assert size is not None
-    rank = len(size)
-    place = Place.over(size, 2, rank) if channels_first else Place.over(size, min(1, rank - 2), rank - 1)
+    place = layout.place(size)
     if place.tokens in (0, 1):
         return "the stream has a single token"
     search = _Search(live, feature)
