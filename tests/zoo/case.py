@@ -55,7 +55,8 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
     """Weights that let every branch matter: adaLN-Zero starts with gates and output at zero."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():
-        parameter.data = torch.randn(parameter.shape, generator=generator) * (0.3 if parameter.ndim < 2 else 0.15)
+        weights = torch.randn(parameter.shape, generator=generator) * (0.3 if parameter.ndim < 2 else 0.15)
+        parameter.data = weights.to(parameter.dtype)
     return model.eval()
 
 

@@ -81,6 +81,53 @@ def joyimage() -> nn.Module:
     )
 
 
+def joyimage_plus() -> nn.Module:
+    from diffusers.models.transformers.transformer_joyimage_edit_plus import JoyImageEditPlusTransformer3DModel
+
+    return JoyImageEditPlusTransformer3DModel(
+        in_channels=4, hidden_size=32, num_attention_heads=2, text_dim=24, num_layers=3, rope_dim_list=[4, 6, 6]
+    )
+
+
+def krea2() -> nn.Module:
+    from diffusers.models.transformers.transformer_krea2 import Krea2Transformer2DModel
+
+    return Krea2Transformer2DModel(
+        in_channels=8, num_layers=3, attention_head_dim=16, num_attention_heads=2, num_key_value_heads=1,
+        intermediate_size=64, timestep_embed_dim=32, text_hidden_dim=24, num_text_layers=3, text_num_attention_heads=2,
+        text_num_key_value_heads=2, text_intermediate_size=32, axes_dims_rope=(4, 6, 6),
+    )  # fmt: skip
+
+
+def longcat_image() -> nn.Module:
+    from diffusers.models.transformers.transformer_longcat_image import LongCatImageTransformer2DModel
+
+    return LongCatImageTransformer2DModel(
+        in_channels=8, num_layers=2, num_single_layers=3, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=24, pooled_projection_dim=24, axes_dims_rope=[4, 6, 6],
+    )  # fmt: skip
+
+
+def lumina2() -> nn.Module:
+    from diffusers import Lumina2Transformer2DModel
+
+    return Lumina2Transformer2DModel(
+        in_channels=4, hidden_size=32, num_layers=3, num_refiner_layers=2, num_attention_heads=2, num_kv_heads=1,
+        multiple_of=16, axes_dim_rope=(4, 6, 6), axes_lens=(32, 16, 16), cap_feat_dim=24,
+    )  # fmt: skip
+
+
+def nucleus_moe() -> nn.Module:
+    from diffusers.models.transformers.transformer_nucleusmoe_image import NucleusMoEImageTransformer2DModel
+
+    model = NucleusMoEImageTransformer2DModel(
+        in_channels=8, out_channels=2, num_layers=6, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=24, axes_dims_rope=(4, 6, 6), num_experts=4, moe_intermediate_dim=16, capacity_factors=2.0,
+        use_grouped_mm=True,
+    )  # fmt: skip
+    return model.to(torch.bfloat16)
+
+
 def _ids(*columns: Tensor) -> Tensor:
     return torch.stack([column.float() for column in torch.broadcast_tensors(*columns)], -1)
 
@@ -141,24 +188,25 @@ CASES: dict[str, Case] = {
         branches=2 * 4 + 3, recomputed=2 * 2 + 3, blocks=2 + 3,
     ),
     # per image block: parallel attention and MLP; per single block: the same for image and for text, which the last
-    # one's result is not made of. The text's own blocks see neither latents nor timestep
-    "FLUX.3": Case(flux3, _flux3_call, branches=2 + 3 * 2 - 1, recomputed=2 + 3 * 2 - 1, blocks=2 + 3),
+    # one's result is not made of. The text's own blocks, of the same kind, stand on the stream of the single ones
+    "FLUX.3": Case(flux3, _flux3_call, branches=2 * 2 + 3 * 2 - 1, recomputed=2 * 2 + 3 * 2 - 1, blocks=2 * 2 + 3),
     "FLUX.3, editing": Case(
-        flux3_flow_map, _flux3_edit_call, branches=2 + 3 * 2 - 1, recomputed=2 + 3 * 2 - 1, blocks=2 + 3
+        flux3_flow_map, _flux3_edit_call, branches=2 * 2 + 3 * 2 - 1, recomputed=2 * 2 + 3 * 2 - 1, blocks=2 * 2 + 3
     ),
     # per block: attention and MLP for image and for text; of the last block's text nothing is used
     "GLM-Image": Case(
         glm_image,
         lambda t: {
             "hidden_states": noise(2, 4, 8, 8), "encoder_hidden_states": noise(2, 6, 24, seed=1),
-            "prior_token_id": torch.arange(32).view(2, 16) % 16, "prior_token_drop": torch.tensor([[True], [False]]).expand(2, 16),
+            "prior_token_id": torch.arange(32).view(2, 16) % 16,
+            "prior_token_drop": torch.tensor([[True], [False]]).expand(2, 16),
             "timestep": torch.full((2,), t), "target_size": torch.full((2, 2), 64.0),
             "crop_coords": torch.zeros(2, 2), "return_dict": False,
         },
         branches=3 * 4 - 2, recomputed=3 * 2 - 1, blocks=3,
     ),
-    # per double block: attention and MLP for image and for text; per single block: parallel attention and MLP. The
-    # text's refiner does not see the latents
+    # per double block: attention and MLP for image and for text; per single block: parallel attention and MLP; per
+    # block of the text's refiner, on the stream of the text: attention, MLP
     "HunyuanImage": Case(
         hunyuan_image,
         lambda t: {
@@ -167,7 +215,7 @@ CASES: dict[str, Case] = {
             "encoder_attention_mask": torch.tensor([[1] * 6, [1] * 4 + [0] * 2]),
             "timestep_r": torch.full((2,), t - 20), "guidance": torch.full((2,), 3500.0), "return_dict": False,
         },
-        branches=2 * 4 + 3, recomputed=2 * 2 + 3, blocks=2 + 3,
+        branches=2 * 4 + 3 + 2 * 2, recomputed=2 * 2 + 3 + 2, blocks=2 + 3 + 2,
     ),
     # per block: attention, MLP, both with a norm behind and a tanh gate
     "Ideogram 4": Case(ideogram4, _ideogram4_call, branches=3 * 2, recomputed=3, blocks=3),
@@ -179,5 +227,55 @@ CASES: dict[str, Case] = {
             "encoder_hidden_states": noise(2, 6, 24, seed=1), "return_dict": False,
         },
         branches=3 * 4 - 2, recomputed=3 * 2 - 1, blocks=3,
+    ),
+    # per block: attention and MLP for image and for text; of the last block's text nothing is used
+    "JoyImage Edit Plus": Case(
+        joyimage_plus,
+        lambda t: {
+            "hidden_states": noise(2, 20, 4, 1, 2, 2), "timestep": torch.full((2,), t),
+            "encoder_hidden_states": noise(2, 6, 24, seed=1), "encoder_hidden_states_mask": torch.ones(2, 6),
+            "shape_list": [[(1, 4, 4), (1, 2, 2)], [(1, 4, 4)]], "return_dict": False,
+        },
+        branches=3 * 4 - 2, recomputed=3 * 2 - 1, blocks=3,
+    ),
+    # per block: attention, whose output is gated token by token, MLP. The blocks that fuse the text do not see latents
+    "Krea 2": Case(
+        krea2,
+        lambda t: {
+            "hidden_states": noise(2, 16, 8), "encoder_hidden_states": noise(2, 6, 3, 24, seed=1),
+            "timestep": torch.full((2,), t / 1000), "position_ids": torch.cat([_text_ids(6), _grid_ids(4)])[:, :3],
+            "encoder_attention_mask": torch.tensor([[True] * 6, [True] * 4 + [False] * 2]), "return_dict": False,
+        },
+        branches=3 * 2, recomputed=3 * 2, blocks=3,
+    ),
+    # per double block: attention and MLP for image and for text; per single block: parallel attention and MLP
+    "LongCat-Image": Case(
+        longcat_image,
+        lambda t: {
+            "hidden_states": noise(2, 16, 8), "encoder_hidden_states": noise(2, 6, 24, seed=1),
+            "timestep": torch.full((2,), t / 1000), "img_ids": _grid_ids(4)[:, :3], "txt_ids": _text_ids(6)[:, :3],
+            "return_dict": False,
+        },
+        branches=2 * 4 + 3, recomputed=2 * 2 + 3, blocks=2 + 3,
+    ),
+    # per block, the latents' and the text's refiners' too: attention, MLP. Breaks: it reads the lengths of the texts
+    "Lumina 2": Case(
+        lumina2,
+        lambda t: {
+            "hidden_states": noise(2, 4, 8, 8), "timestep": torch.full((2,), t / 1000),
+            "encoder_hidden_states": noise(2, 6, 24, seed=1),
+            "encoder_attention_mask": torch.tensor([[True] * 6, [True] * 4 + [False] * 2]), "return_dict": False,
+        },
+        branches=7 * 2, recomputed=7, blocks=7, graphs=4,
+    ),
+    # per block: attention, MLP or, in two of them, experts, which choose among all tokens
+    "NucleusMoE-Image": Case(
+        nucleus_moe,
+        lambda t: {
+            "hidden_states": noise(2, 16, 8).bfloat16(), "img_shapes": [(1, 4, 4)],
+            "encoder_hidden_states": noise(2, 6, 24, seed=1).bfloat16(), "timestep": torch.full((2,), t / 1000),
+            "encoder_hidden_states_mask": torch.ones(2, 6, dtype=torch.bool), "return_dict": False,
+        },
+        branches=6 * 2, recomputed=4, blocks=6,
     ),
 }  # fmt: skip
