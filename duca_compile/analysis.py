@@ -49,6 +49,9 @@ def analyse(captured: Capture, whole: bool = True) -> Facts:
     number = {residual.sum: index for index, chain in enumerate(kept) for residual in chain.residuals}
     in_order = [residual for residual in residuals if residual.sum in number]
     live = _liveness(kept)
+    for written in graph.find_nodes(op="call_function", target=aten.copy_.default):
+        if written.args[1] in live.moving:
+            raise Refused(f"%{written.name} changes %{written.args[0]} in place to what the blocks compute")
     branches = _describe_all(in_order, number, live)
     streams = tuple(
         Stream(index, chain.root.name, tuple(r.sum.name for r in chain.residuals), ir.shape(chain.root) or ())

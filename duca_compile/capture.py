@@ -45,7 +45,7 @@ def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
     with autocast.off(around):
         exported, lifted, mutates = torch_private.export_functional(gm, inputs)
     if mutates:
-        raise Refused("the forward pass changes one of its inputs or buffers in place")
+        raise Refused("the forward pass changes one of its buffers in place")
     constants = tuple(_attribute(gm, name) for name in lifted)
     placeholders = ir.placeholders(exported.graph)
     names = [node.name for node in placeholders]

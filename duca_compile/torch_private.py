@@ -56,7 +56,10 @@ def set_dynamo_value(node: fx.Node, value: Any) -> None:
 
 
 def export_functional(gm: fx.GraphModule, inputs: Sequence[Any]) -> tuple[fx.GraphModule, list[str], bool]:
-    """Functional pre-dispatch ATen, the names of the attributes lifted to leading inputs, and whether inputs mutate."""
+    """Functional pre-dispatch ATen, the names of the attributes lifted to leading inputs, and whether these mutate.
+
+    What the graph changes in place of its other inputs is copied to them at its end.
+    """
     exported: Any
     depth = torch._C._functorch.get_dynamic_layer_stack_depth()
     try:
@@ -65,8 +68,20 @@ def export_functional(gm: fx.GraphModule, inputs: Sequence[Any]) -> tuple[fx.Gra
     finally:
         torch._C._functorch.pop_dynamic_layer_stack_and_undo_to_depth(depth)
     lifted = [*signature.parameters, *signature.buffers]
-    mutates = bool(signature.buffers_to_mutate or signature.user_inputs_to_mutate)
-    return exported, [str(name) for name in lifted], mutates
+    _write_back(exported.graph, {str(result): str(given) for result, given in signature.user_inputs_to_mutate.items()})
+    return exported, [str(name) for name in lifted], bool(signature.buffers_to_mutate)
+
+
+def _write_back(graph: fx.Graph, changed: Mapping[str, str]) -> None:
+    """Turns the leading results that are changed inputs into copies to these inputs."""
+    nodes = {node.name: node for node in graph.nodes}
+    output = graph.output_node()
+    with graph.inserting_before(output):
+        for result, given in changed.items():
+            copy = graph.call_function(torch.ops.aten.copy_.default, (nodes[given], nodes[result]))
+            copy.meta["val"] = nodes[given].meta["val"]
+    results: Any = output.args[0]
+    output.args = (results[len(changed) :],)
 
 
 def frame_module() -> nn.Module | None:

@@ -11,7 +11,7 @@ from duca_compile.plan import Plan
 
 @dataclass(frozen=True)
 class DropDeadCode:
-    """Writes to caches stay, inputs stay; all else without a reader goes.
+    """Writes to caches and inputs stay, inputs stay; all else without a reader goes.
 
     before:  %linear_4 = linear(%attention, ...)
              %mul = mul(%gate, %cache_linear_4)
@@ -27,4 +27,4 @@ class DropDeadCode:
 
 
 def _writes(node: fx.Node) -> bool:
-    return node.target is torch.ops.aten.index_copy_.default
+    return node.target in (torch.ops.aten.index_copy_.default, torch.ops.aten.copy_.default)

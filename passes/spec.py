@@ -15,7 +15,7 @@ class SpecError(AssertionError):
 
 
 def check(gm: fx.GraphModule, after: str) -> None:
-    """Well-formed, every tensor has a known shape, and nothing is written to but caches."""
+    """Well-formed, every tensor has a known shape, nothing is written to but caches and what the forward writes to."""
     try:
         gm.graph.lint()
     except RuntimeError as error:
@@ -23,8 +23,8 @@ def check(gm: fx.GraphModule, after: str) -> None:
     for node in gm.graph.nodes:
         if node.op == "call_function" and ir.value(node) is None:
             raise SpecError(f"after {after}: no shape is known for\n{_excerpt(node)}")
-        if _is_mutable(node) and not _writes_a_cache(node):
-            raise SpecError(f"after {after}: only a cache may be written to\n{_excerpt(node)}")
+        if _is_mutable(node) and not _may_write(node):
+            raise SpecError(f"after {after}: only caches and inputs may be written to\n{_excerpt(node)}")
 
 
 def check_signature(gm: fx.GraphModule, plan: Plan, mode: Mode) -> None:
@@ -40,10 +40,12 @@ def _is_mutable(node: fx.Node) -> bool:
     return isinstance(node.target, OpOverload) and node.target._schema.is_mutable
 
 
-def _writes_a_cache(node: fx.Node) -> bool:
+def _may_write(node: fx.Node) -> bool:
     target = node.args[0]
     if isinstance(target, fx.Node) and ir.packet(target) is torch.ops.aten.view:
         target = target.args[0]
+    if ir.packet(node) is torch.ops.aten.copy_:
+        return isinstance(target, fx.Node) and target.op == "placeholder"
     return isinstance(target, fx.Node) and target.op == "placeholder" and target.name.startswith(CACHE)
 
 

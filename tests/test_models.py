@@ -113,7 +113,11 @@ def check_fresh_caches(found: Captured, args: Sequence[Any] | None = None) -> No
     cache holds already, and AGGRESSIVE feeds the final layer what FULL fed it."""
     values = concrete_inputs(found) if args is None else [*found.capture.constants, *args]
     plan = found.plan
-    full = rewrite(found.capture.gm, plan, Mode.FULL)[0](*values)
+
+    def fresh() -> list[Any]:
+        return [value.clone() if isinstance(value, Tensor) else value for value in values]
+
+    full = rewrite(found.capture.gm, plan, Mode.FULL)[0](*fresh())
     own = len(full) - len(plan.stored(Mode.FULL))
     stored = full[own:]
     caches, frontier = stored[: len(plan.caches)], stored[len(plan.caches) :]
@@ -122,9 +126,9 @@ def check_fresh_caches(found: Captured, args: Sequence[Any] | None = None) -> No
         for chosen in plan.selections
     ]
     again = rewrite(found.capture.gm, plan, Mode.CONSERVATIVE)[0](
-        *values, *[cache.clone() for cache in caches], *indices
+        *fresh(), *[cache.clone() for cache in caches], *indices
     )
-    skipped = rewrite(found.capture.gm, plan, Mode.AGGRESSIVE)[0](*values, *frontier)
+    skipped = rewrite(found.capture.gm, plan, Mode.AGGRESSIVE)[0](*fresh(), *frontier)
     for result, recomputed, reused in zip(full[:own], again, skipped, strict=False):
         if result.is_floating_point():
             assert relative_error(recomputed, result) < 1e-5

@@ -193,7 +193,8 @@ CASES: dict[str, Case] = {
     "FLUX.3, editing": Case(
         flux3_flow_map, _flux3_edit_call, branches=2 * 2 + 3 * 2 - 1, recomputed=2 * 2 + 3 * 2 - 1, blocks=2 * 2 + 3
     ),
-    # per block: attention and MLP for image and for text; of the last block's text nothing is used
+    # per block: attention and MLP for image and for text; of the last block's text nothing is used. Breaks where it
+    # picks the samples without a prior, then writes to them in place
     "GLM-Image": Case(
         glm_image,
         lambda t: {
@@ -203,7 +204,7 @@ CASES: dict[str, Case] = {
             "timestep": torch.full((2,), t), "target_size": torch.full((2, 2), 64.0),
             "crop_coords": torch.zeros(2, 2), "return_dict": False,
         },
-        branches=3 * 4 - 2, recomputed=3 * 2 - 1, blocks=3,
+        branches=3 * 4 - 2, recomputed=3 * 2 - 1, blocks=3, graphs=2,
     ),
     # per double block: attention and MLP for image and for text; per single block: parallel attention and MLP; per
     # block of the text's refiner, on the stream of the text: attention, MLP

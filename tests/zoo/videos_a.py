@@ -305,7 +305,7 @@ CASES: dict[str, Case] = {
     ),
     # as HunyuanVideo. Breaks: it reads the lengths of the texts
     "FramePack": Case(
-        framepack, _framepack_call, branches=2 * 4 + 3 + 2 * 2, recomputed=2 * 2 + 3 + 2, blocks=2 + 3 + 2, graphs=3
+        framepack, _framepack_call, branches=2 * 4 + 3 + 2 * 2, recomputed=2 * 2 + 3 + 2, blocks=2 + 3 + 2, graphs=7
     ),
     # per block, for video and for audio: self-attention, cross-attention to text and to the other one, MLP. The text's
     # own blocks do not see the latents
