@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, fx
 
 from duca_compile import ir
-from duca_compile.pieces import piece_of
+from duca_compile.joined import join, joined_slices
 from duca_compile.refusal import located
 from duca_compile.torch_private import size
 
@@ -14,7 +14,8 @@ aten = torch.ops.aten
 
 
 def canonicalise(gm: fx.GraphModule) -> None:
-    """Drops assertions, no-op casts, copies, slices and scalings; a `cat` of all slices of one value is that value."""
+    """Drops assertions, no-op casts, copies, slices and scalings; a `cat` of all slices of one value is that value, and
+    one of slices treated alike is the value treated so."""
     for node in list(gm.graph.nodes):
         if node.op == "call_function":
             with located(node):
@@ -32,6 +33,8 @@ def _simplify(node: fx.Node) -> None:
     if ir.packet(node) is aten.type_as:
         _name_dtype(node)
     same = _same_value(node)
+    if same is None and ir.packet(node) is aten.cat:
+        same = join(node)
     if same is not None and not _is_returned(node):
         node.replace_all_uses_with(same)
         node.graph.erase_node(node)
@@ -85,25 +88,14 @@ def _plus_zero(node: fx.Node) -> Any:
     return node.args[0] if node.args[1] == 0 and not isinstance(node.args[1], bool) else None
 
 
-def _joined_slices(node: fx.Node) -> Any:
-    """The one value whose adjacent pieces, all of them and in order, this `cat` joins."""
+def _joined(node: fx.Node) -> Any:
     pieces: Any = node.args[0]
-    dim = ir.argument(node, 1, "dim", 0)
-    found = [piece_of(piece) for piece in pieces] if isinstance(pieces, (list, tuple)) else []
-    known = [piece for piece in found if piece is not None]
-    if not known or len(known) < len(found):
-        return None
-    origin, position = known[0].source, 0
-    for piece in known:
-        if piece.source is not origin or piece.dim != dim % len(ir.shape(origin) or ()) or piece.start != position:
-            return None
-        position = piece.stop
-    return origin
+    return joined_slices(pieces, ir.argument(node, 1, "dim", 0)) if isinstance(pieces, (list, tuple)) else None
 
 
 _RULES = {
     aten._to_copy: _first, aten.to: _first, aten.clone: _first, aten.contiguous: _first, aten.alias: _first,
     aten.detach: _first, aten.lift_fresh_copy: _first, aten.expand: _first, aten.view: _first, aten.reshape: _first,
     aten.slice: _first, aten.dropout: _dropout, aten.mul: _times_one, aten.div: _times_one, aten.add: _plus_zero,
-    aten.sub: _plus_zero, aten.cat: _joined_slices,
+    aten.sub: _plus_zero, aten.cat: _joined,
 }  # fmt: skip
