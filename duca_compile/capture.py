@@ -39,6 +39,12 @@ def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
     """Raises `Refused` where the call changes its inputs: the rewrites could not keep that right."""
     if torch_private.inside_transform():
         raise Refused("the graph runs inside a functorch transform (vmap)")
+    for node, value in zip(ir.placeholders(gm.graph), inputs, strict=True):
+        if torch_private.is_wrapper(value):
+            kind = type(value).__name__
+            raise Refused(
+                f"%{node.name} is a {kind}; torchao.utils.unwrap_tensor_subclass(model) makes it plain tensors"
+            )
     around = tuple(autocast.ambient())
     gm = autocast.with_casts(without_vmap(gm))
     is_state = [torch_private.is_module_state(node) for node in ir.placeholders(gm.graph)]

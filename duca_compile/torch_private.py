@@ -16,6 +16,7 @@
   Dynamo graph.
 - `torch._ops.OpOverload`: what the target of an ATen call is, with its tags and schema; `HigherOrderOperator`: that of
   a call that takes functions, such as a flex attention's.
+- `torch.utils._python_dispatch.is_traceable_wrapper_subclass`: what a capture cannot take as an input.
 - `SymInt.node`, `guarding_hint_or_throw`, `ShapeEnv.create_symintnode` and `evaluate_expr`, `torch.utils._sympy`:
   symbolic sizes as sympy expressions, expressions as graph nodes, and guards on them.
 """
@@ -38,6 +39,7 @@ from torch._functorch.aot_autograd import aot_export_module
 from torch._ops import HigherOrderOperator as HigherOrderOperator
 from torch._ops import OpOverload as OpOverload
 from torch.fx.experimental.symbolic_shapes import guarding_hint_or_throw
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils._sympy.functions import FloorDiv
 from torch.utils._sympy.interp import sympy_interp
 from torch.utils._sympy.reference import PythonReferenceAnalysis
@@ -166,6 +168,11 @@ def is_module_state(placeholder: fx.Node) -> bool:
         return False
     source = argument.source.guard_source
     return bool(source.is_unspecialized_nn_module() or source.is_specialized_nn_module())
+
+
+def is_wrapper(value: Any) -> bool:
+    """Whether it is a tensor made of others, such as a quantised weight."""
+    return isinstance(value, Tensor) and is_traceable_wrapper_subclass(value)
 
 
 def inside_transform() -> bool:

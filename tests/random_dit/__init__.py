@@ -1,0 +1,1 @@
+"""Random tiny diffusion transformers, and what it takes to check them."""
