@@ -50,8 +50,6 @@ def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
     is_state = [torch_private.is_module_state(node) for node in ir.placeholders(gm.graph)]
     with autocast.off(around):
         exported, lifted, mutates = torch_private.export_functional(gm, inputs)
-    if mutates:
-        raise Refused("the forward pass changes one of its buffers in place")
     constants = tuple(_attribute(gm, name) for name in lifted)
     placeholders = ir.placeholders(exported.graph)
     names = [node.name for node in placeholders]
@@ -60,6 +58,9 @@ def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
         node.meta["argument"] = original.name.removeprefix("l_").removeprefix("kwargs_").removesuffix("_")
         node.meta["list"] = torch_private.list_of(original)
     state = names[: len(constants)] + [name for name, held in zip(own, is_state, strict=True) if held]
+    written = exported.graph.find_nodes(op="call_function", target=torch.ops.aten.copy_.default)
+    if mutates or any(node.args[0].name in state for node in written):
+        raise Refused("the forward pass changes one of its buffers in place")
     for node in exported.graph.find_nodes(op="call_function", target=torch.ops.aten.as_strided.default):
         raise Refused(f"%{node.name} reads memory by its strides (as_strided), which a cached value need not share")
     canonicalise(exported)

@@ -123,7 +123,7 @@ class CountsCalls(nn.Module):
     [
         (NoBranch().eval(), (torch.randn(2, 4, 8), T), "no residual branch"),
         (NoTimestep().eval(), (torch.randn(2, 4, 8),), "timestep embedding"),
-        (CountsCalls().eval(), (X, T, Y), "changes one of its inputs or buffers in place"),
+        (CountsCalls().eval(), (X, T, Y), "changes one of its buffers in place"),
         (ByStrides().eval(), (X, T, Y), r"reads memory by its strides \(as_strided\)"),
         (example_dit().train(), (X, T, Y), r"training mode; call model.eval\(\)"),
     ],
