@@ -77,7 +77,10 @@ def _vary(column: list[Any], pieces: list[fx.Node], dim: int) -> bool:
 
 
 def _beside(column: list[Any], pieces: list[fx.Node], dim: int) -> Build | None:
-    """Operands that say the same for all positions of a piece, or are as long as it, side by side."""
+    """Operands that say the same for all positions of a piece, side by side.
+
+    Not those that differ among positions: these may be two streams, whose additions are branches apart.
+    """
     first = column[0]
     if not isinstance(first, fx.Node):
         return (lambda: first) if all(operand == first for operand in column) else None
@@ -86,7 +89,7 @@ def _beside(column: list[Any], pieces: list[fx.Node], dim: int) -> Build | None:
     same_form = {(len(ir.shape(node) or ()), ir.value(node).dtype) for node in column if isinstance(node, fx.Node)}
     if same_form != {(rank, ir.value(first).dtype)} or not all(isinstance(length, int) for length in lengths):
         return None
-    if any(_size(operand, dim) not in (1, length) for operand, length in zip(column, lengths, strict=True)):
+    if any(_size(operand, dim) != 1 for operand in column):
         return None
 
     def build() -> fx.Node:
