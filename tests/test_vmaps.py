@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, fx
+from torch.nn.attention.flex_attention import flex_attention
 
-from duca_compile import torch_private
+from duca_compile import cost, torch_private
+from duca_compile.capture import capture
 from duca_compile.refusal import Refused
 from duca_compile.vmaps import without_vmap
 from helpers import compiled
@@ -94,3 +96,16 @@ def test_flex_attention_under_autocast_is_cached() -> None:
         plain = torch.compile(model, backend="eager")
         same = [torch.equal(fast(**call), plain(**call)) for call in calls(case.call, [900.0, 880.0, 860.0, 840.0])]
     assert same == [True, False, False, True]
+
+
+def test_flops_of_flex_attention_are_those_of_dense_attention() -> None:
+    size = (2, 2, 16, 8)
+    q, k, v = torch.randn(size), torch.randn(size), torch.randn(size)
+
+    def flops(attend: Any) -> int:
+        gm, inputs, _ = seen_by_backend(lambda q, k, v: attend(q, k, v).sin(), q, k, v)
+        return cost.count_flops(capture(gm, inputs).gm)
+
+    assert (
+        flops(flex_attention) == flops(torch.nn.functional.scaled_dot_product_attention) == 2 * 2 * 2 * 2 * 16 * 16 * 8
+    )

@@ -383,7 +383,7 @@ CASES: dict[str, Case] = {
     # per block: self-attention (flex attention to a cache, too), cross-attention to text and image, MLP
     "Wan Animate 2": Case(
         wan_animate_2, _wan_animate_2_call, branches=3 * 3, recomputed=6, blocks=3, graphs=46,
-        partly="self-attention makes its mask outside of the graphs, so they hold its sum alone",
+        partly="self-attention reads its sizes from tensors, outside of the graphs, so these hold its sum alone",
     ),
     # per block, the two control blocks as well: self-attention, cross-attention, MLP; the control adds are no branches
     "Wan VACE": Case(
