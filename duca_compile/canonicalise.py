@@ -32,6 +32,8 @@ def _simplify(node: fx.Node) -> None:
         node.target = aten.reshape.default
     if ir.packet(node) is aten.type_as:
         _name_dtype(node)
+    if ir.packet(node) in _FILLED:
+        _name_size(node)
     same = _same_value(node)
     if same is None and ir.packet(node) is aten.cat:
         same = join(node)
@@ -44,6 +46,20 @@ def _name_dtype(node: fx.Node) -> None:
     """`x.type_as(y)` reads nothing of `y` but its type."""
     node.target = aten._to_copy.default
     node.args, node.kwargs = (node.args[0],), {"dtype": ir.value(node).dtype}
+
+
+_FILLED = {aten.zeros_like: 0, aten.ones_like: 1, aten.new_zeros: 0, aten.new_ones: 1}
+
+
+def _name_size(node: fx.Node) -> None:
+    """What is filled with a constant reads nothing of the tensor that it is like."""
+    made = ir.value(node)
+    if not all(isinstance(size, int) for size in ir.sizes(made)) or not made.is_contiguous():
+        return
+    fill = _FILLED[ir.packet(node)]
+    node.target = aten.full.default
+    node.args = (list(ir.sizes(made)), fill)
+    node.kwargs = {"dtype": made.dtype, "device": made.device}
 
 
 def _is_returned(node: fx.Node) -> bool:

@@ -115,11 +115,12 @@ def chains(residuals: list[Residual]) -> list[Chain]:
 
 
 def _behind_masks(node: fx.Node, sums: Mapping[fx.Node, object]) -> fx.Node:
-    """The sum of a stream that is multiplied by a mask between its branches."""
-    if ir.packet(node) is not aten.mul:
+    """The sum of a stream that is multiplied by a mask between its branches, or by several."""
+    if node in sums or ir.packet(node) is not aten.mul:
         return node
     factors = [look_through(factor) for factor in node.args if isinstance(factor, fx.Node)]
-    masked = [factor for factor in factors if factor in sums and ir.shape(factor) == ir.shape(node)]
+    behind = [_behind_masks(factor, sums) for factor in factors if ir.shape(factor) == ir.shape(node)]
+    masked = [factor for factor in behind if factor in sums]
     return masked[0] if len(masked) == 1 else node
 
 
@@ -205,9 +206,10 @@ def _contracts(residual: Residual, order: Order) -> bool:
 def _reads_directly(residual: Residual, found: dict[fx.Node, Residual], order: Order) -> bool:
     """Whether a branch that would begin a stream reads it other than by way of streams that do not come from it.
 
-    A shift that several blocks share is added again and again to what it changed before, and is no stream.
+    A shift spread over the tokens, which several blocks share, is added again and again to what it changed before, and
+    is no stream.
     """
-    if residual.source in found:
+    if ir.packet(residual.source) is not aten.expand:
         return True
 
     def stops(node: fx.Node) -> bool:

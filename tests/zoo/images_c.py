@@ -363,18 +363,16 @@ CASES: dict[str, Case] = {
         lambda: longcat_audio(adaln_type="local", cross_attn_norm=True), _longcat_audio_call,
         branches=3 * 3, recomputed=6, blocks=3,
     ),
-    # trunk layer: attention, MLP; pair update (after every other layer): outer product of the tokens, two triangle
-    # multiplications, MLP. All are token-wise somewhere: an attention and a triangle multiplication end in the product
-    # with a sigmoid gate that each token (pair) computes for itself.
+    # two trunk layers, each: attention, MLP; then a pair update: outer product of the tokens, two triangle
+    # multiplications, MLP. An attention and a triangle multiplication are token-wise at their end, the product with a
+    # sigmoid gate that each token (pair) computes for itself; the outer product reads two tokens for each pair.
     "RFD4-Proteina": Case(
         rfd4_proteina, lambda t: _rfd4_proteina_call(t, chirality=False),
-        branches=4 * 2 + 2 * 4, recomputed=4 * 2 + 2 * 4, blocks=4 + 2,
-        partly="the outer product of tokens that updates pairs is reused whole",
+        branches=4 * 2 + 2 * 4, recomputed=4 * 2 + 2 * 3, blocks=2,
     ),
     # the same
     "RFD4-Proteina chirality": Case(
         rfd4_proteina, lambda t: _rfd4_proteina_call(t, chirality=True),
-        branches=4 * 2 + 2 * 4, recomputed=4 * 2 + 2 * 4, blocks=4 + 2, graphs=4,
-        partly="the outer product of tokens that updates pairs is reused whole",
+        branches=4 * 2 + 2 * 4, recomputed=4 * 2 + 2 * 3, blocks=2, graphs=4,
     ),
 }  # fmt: skip
