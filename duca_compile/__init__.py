@@ -8,6 +8,7 @@ from duca_compile.options import OptionError as OptionError
 from duca_compile.options import Options as Options
 from duca_compile.refusal import DucaWarning as DucaWarning
 from duca_compile.refusal import Refused as Refused
+from duca_compile.sessions import session as session
 from duca_compile.stats import Stats as Stats
 from duca_compile.stats import reset as reset
 from duca_compile.stats import stats as stats

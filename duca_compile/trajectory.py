@@ -2,8 +2,8 @@
 
 The step is read from the timestep input: the same value again is another call in the same step; a move on in the
 direction of travel is the next step; anything else starts a new trajectory. A call under other conditioning (another
-tensor object, or the same one written to), other weights (written to, swapped, another model's) or in another thread
-belongs to another trajectory. In doubt a new trajectory starts, and its first step is FULL.
+tensor object, or the same one written to), other weights (written to, swapped, another model's), in another session or
+thread belongs to another trajectory. In doubt a new trajectory starts, and its first step is FULL.
 """
 
 import threading
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from duca_compile import sessions
 from duca_compile.identity import Identity, version
 from duca_compile.modes import Mode
 from duca_compile.results import Layout, memory
@@ -101,7 +102,7 @@ class Tracker:
         """
         now = tuple(float(value) for given in timesteps for value in given.detach().flatten().tolist())
         fixed = Identity([*conditioning, *weights])
-        key = (threading.get_ident(), values, fixed.key)
+        key = (threading.get_ident(), sessions.current(), values, fixed.key)
         known = self.live.get(key)
         if any(version(tensor) is None for tensor in conditioning):
             return Visit(Trajectory(now, fixed), False)

@@ -33,13 +33,12 @@ def on_sequence(body: Callable[[Weights, Tensor, Heard], Tensor]) -> Body:
 
 
 def rotary(w: Weights, y: Tensor, heard: Heard) -> Tensor:
-    """Queries turned by their position, as complex numbers where the dtype has any."""
+    """Queries turned and stretched by their position, as complex numbers where the dtype has any."""
     q, angles = FLAT.linear(w.q, y), w.places[: y.shape[1], : y.shape[2] // 2].to(y.dtype)
     if y.dtype == torch.bfloat16:
         left, right = q.unflatten(-1, (-1, 2)).unbind(-1)
-        turned = torch.stack(
-            [left * angles.cos() - right * angles.sin(), left * angles.sin() + right * angles.cos()], -1
-        )
+        cos, sin = angles.exp() * angles.cos(), angles.exp() * angles.sin()
+        turned = torch.stack([left * cos - right * sin, left * sin + right * cos], -1)
     else:
         turned = torch.view_as_real(torch.view_as_complex(q.unflatten(-1, (-1, 2))) * torch.polar(angles.exp(), angles))
     return FLAT.linear(w.o, turned.flatten(-2))
