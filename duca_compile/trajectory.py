@@ -1,7 +1,8 @@
 """Which call belongs to which generation, and which step of it: caches may be reused only within one trajectory.
 
-The step is read from the timestep input: the same value again is another call in the same step; a move on in the
-direction of travel is the next step; anything else starts a new trajectory. A call under other conditioning (another
+The step is read from the timestep input: a move on in the direction of travel is the next step; the same value again is
+another call in the same step, and as nothing tells which of the two the next step goes on from, that one computes all;
+anything else starts a new trajectory. A call under other conditioning (another
 tensor object, or the same one written to), other weights (written to, swapped, another model's), in another session or
 thread belongs to another trajectory. In doubt a new trajectory starts, and its first step is FULL.
 """
@@ -24,6 +25,7 @@ KEPT = 4
 LEAP = 3.0
 """A step this many times longer than the one before it is taken for a jump, not for travel."""
 UPWARD = "timestep moved up"
+AGAIN = "called again at the same timestep"
 
 
 @dataclass
@@ -59,6 +61,7 @@ class Trajectory:
     rising: bool = False
     """Whether this trajectory began because the timestep moved up: a second move up makes that its direction."""
     step: int = 0
+    """-1 where the next step has to start over, on the caches of none of its calls."""
     gap: float = 0.0
     """How far the last step moved; 0 before the second step."""
     caches: dict[Hashable, Cache] = field(default_factory=dict)
@@ -110,6 +113,9 @@ class Tracker:
             return Visit(self._start(key, now, fixed, "other conditioning or weights"), False)
         self.live.move_to_end(key)
         if known.timestep == now:
+            if known.step >= 0:
+                self.resets[AGAIN] += 1
+            known.step = -1
             return Visit(known, True)
         gap = _common_gap(known.timestep, now)
         reason = _interruption(known, gap)
@@ -165,7 +171,7 @@ def _interruption(known: Trajectory, gap: float | None) -> str | None:
     """
     if gap is None:
         return None
-    if known.step == 0:
+    if known.gap == 0:
         return None if gap < 0 or known.rising else UPWARD
     if gap * known.gap < 0:
         return "timestep jumped back"

@@ -58,8 +58,19 @@ def test_a_second_generation_starts_full(generation: Generation, model: nn.Modul
     assert duca_compile.stats(model).resets == {"timestep jumped back": 1}
 
 
-def test_the_same_timestep_again_is_no_new_step(generation: Generation) -> None:
-    assert generation.modes([900.0, 900.0, 900.0, 800.0, 800.0, 700.0]) == [F, F, F, C, F, A]
+def test_after_the_same_timestep_again_a_step_is_full(generation: Generation, model: nn.Module) -> None:
+    """Two calls of one step may differ in their latents alone: whose caches would the next one take?"""
+    assert generation.modes([900.0, 900.0, 900.0, 800.0, 700.0, 700.0, 600.0, 500.0]) == [F, F, F, F, C, F, F, C]
+    assert duca_compile.stats(model).resets == {"called again at the same timestep": 2}
+
+
+def test_calls_that_share_their_timesteps_are_told_apart_by_sessions(generation: Generation) -> None:
+    modes = []
+    for t in (900.0, 800.0, 700.0):
+        for guided in (True, False):
+            with duca_compile.session(guided):
+                modes.append(generation.mode(t))
+    assert modes == [F, F, C, C, A, A]
 
 
 def test_an_aborted_generation_leaves_nothing_behind(generation: Generation) -> None:
