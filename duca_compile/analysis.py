@@ -24,6 +24,7 @@ from duca_compile.residuals import (
     without_nested,
 )
 from duca_compile.tokens import Layout, Liveness, layout_of, token_path
+from duca_compile.torch_private import is_data_dependent
 
 aten = torch.ops.aten
 ATTENTION = (
@@ -62,8 +63,13 @@ def analyse(captured: Capture, whole: bool = True) -> Facts:
 
 
 def _carries_tokens(chain: Chain, graph: fx.Graph, inputs: Inputs, order: Order) -> bool:
-    """A stream is `[batch, *tokens, features]` and depends on the latents; embeddings of time or text do not."""
+    """A stream is `[batch, *tokens, features]` and depends on the latents; embeddings of time or text do not.
+
+    One whose size the data decides has another at the next step, for which no cache of it would be of use.
+    """
     rank = len(ir.shape(chain.root) or ())
+    if is_data_dependent(ir.shape(chain.root) or ()):
+        return False
     if not inputs.latents:
         return rank >= 3
     latents = [node for node in ir.placeholders(graph) if node.name in inputs.latents]

@@ -25,7 +25,7 @@ def canonicalise(gm: fx.GraphModule) -> None:
 
 
 def _simplify(node: fx.Node) -> None:
-    if ir.packet(node) is aten._assert_tensor_metadata:
+    if ir.packet(node) in (aten._assert_tensor_metadata, aten._assert_scalar, aten.sym_constrain_range_for_size):
         node.graph.erase_node(node)
         return
     if node.target in (aten._unsafe_view.default, aten.view.default):

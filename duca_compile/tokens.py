@@ -10,6 +10,7 @@ from duca_compile import ir
 from duca_compile.facts import TokenPath
 from duca_compile.refusal import located
 from duca_compile.token_rules import Place, handed_on, is_pointwise, rule
+from duca_compile.torch_private import is_data_dependent
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,9 @@ def token_path(feature: fx.Node, live: Liveness, layout: Layout = Layout.CHANNEL
     if not search.fresh:
         assert search.mixing is not None
         return f"{_op(search.mixing)} mixes tokens on every path"
+    kept = [node for node in (*search.cached, *search.whole) if is_data_dependent(ir.shape(node) or ())]
+    if kept:
+        return f"{_op(kept[0])} has a size that the data decides, which no cache can hold"
     in_order = [node for node in feature.graph.nodes if node in search.compute]
     return TokenPath(
         place,

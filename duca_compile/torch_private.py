@@ -17,8 +17,9 @@
 - `torch._ops.OpOverload`: what the target of an ATen call is, with its tags and schema; `HigherOrderOperator`: that of
   a call that takes functions, such as a flex attention's.
 - `torch.utils._python_dispatch.is_traceable_wrapper_subclass`: what a capture cannot take as an input.
-- `SymInt.node`, `guarding_hint_or_throw`, `ShapeEnv.create_symintnode` and `evaluate_expr`, `torch.utils._sympy`:
-  symbolic sizes as sympy expressions, expressions as graph nodes, and guards on them.
+- `SymInt.node`, `optimization_hint`, `free_unbacked_symbols`, `ShapeEnv.create_symintnode`, `evaluate_expr` and
+  `guarding_hint_or_throw`, `torch.utils._sympy`: symbolic sizes as sympy expressions, expressions as graph nodes, and
+  guards on them.
 """
 
 import inspect
@@ -38,7 +39,7 @@ from torch._functorch import predispatch
 from torch._functorch.aot_autograd import aot_export_module
 from torch._ops import HigherOrderOperator as HigherOrderOperator
 from torch._ops import OpOverload as OpOverload
-from torch.fx.experimental.symbolic_shapes import guarding_hint_or_throw
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols, optimization_hint
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils._sympy.functions import FloorDiv
 from torch.utils._sympy.interp import sympy_interp
@@ -228,7 +229,12 @@ def size(held: int | torch.SymInt) -> Any:
 
 def size_now(held: int | torch.SymInt) -> int:
     """The size that this call has, without a guard: only for guesses that may be wrong for another call."""
-    return held if isinstance(held, int) else int(guarding_hint_or_throw(held))
+    return int(optimization_hint(held, fallback=1))
+
+
+def is_data_dependent(sizes: Sequence[Any]) -> bool:
+    """Whether one of the sizes is known only when the graph runs, as the number of tokens that an expert gets."""
+    return bool(free_unbacked_symbols([size for size in sizes if isinstance(size, sympy.Expr)]))
 
 
 def floor_divide(dividend: Any, divisor: int) -> Any:

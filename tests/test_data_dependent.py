@@ -1,0 +1,73 @@
+"""Sizes that only the data decides, where Dynamo is told to capture them instead of breaking the graph."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import duca_compile
+from duca_compile import Mode
+from helpers import Captured, captured, compiled, first
+from test_models import check_fresh_caches
+from tiny import Tiny, tiny_call
+from zoo import own, videos_b
+from zoo.case import Case, calls
+from zoo.survey import survey
+
+
+@pytest.fixture(autouse=True)
+def capture_all() -> Iterator[None]:
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(capture_scalar_outputs=True, capture_dynamic_output_shape_ops=True):
+        yield
+
+
+CASES = {"routed experts": own.CASES["routed experts"], "Mochi": videos_b.CASES["Mochi"]}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_models_that_break_by_default_are_one_graph(case: Case) -> None:
+    model = case.model()
+    ((capture, plan, args),) = survey(model, case.call(500.0)).accelerated
+    assert len(plan.branches) == case.branches
+    check_fresh_caches(Captured(capture, plan.facts, plan), args)
+    fast = compiled(model, cycle=3)
+    with torch.no_grad():
+        exact = [
+            torch.equal(first(fast(**call)), first(model(**call)))
+            for call in calls(case.call, [900.0, 880.0, 860.0, 840.0])
+        ]
+    assert exact == [True, False, False, True]
+    assert duca_compile.stats(model).steps == {Mode.FULL: 2, Mode.CONSERVATIVE: 1, Mode.AGGRESSIVE: 1}
+
+
+class Sparse(Tiny):
+    """The MLP works on the tokens that a threshold picks, and the others keep what they are."""
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        gate = self.clock(t[:, None].sin())[:, None]
+        x = x + gate * self.mix(x.transpose(1, 2)).transpose(1, 2)
+        chosen = (x[..., 0] > 0).nonzero().unbind(-1)
+        x = x + gate * torch.zeros_like(x).index_put(chosen, self.mlp(x[chosen]).relu())
+        return self.leave(x)
+
+
+def test_no_cache_holds_what_the_data_sizes() -> None:
+    torch.manual_seed(0)
+    found = captured(Sparse().eval(), *tiny_call())
+    graph = found.capture.gm.graph
+    sizes = [node.meta["val"].shape for node in graph.nodes if node.name in found.plan.stored(Mode.FULL)]
+    assert sizes
+    assert all(isinstance(size, int) for shape in sizes for size in shape)
+
+
+def test_a_stream_that_the_data_sizes_is_none() -> None:
+    class Packed(Tiny):
+        def forward(self, x: Tensor, t: Tensor) -> Any:
+            kept = x[0][(x[0, :, 0] > 0).nonzero()[:, 0]]
+            return super().forward(x, t), kept + self.mlp(kept)
+
+    found = captured(Packed().eval(), *tiny_call())
+    assert [stream.shape for stream in found.facts.streams] == [(1, 10, 2)]
