@@ -67,8 +67,9 @@ def _carries_tokens(chain: Chain, graph: fx.Graph, inputs: Inputs, order: Order)
 
     One whose size the data decides has another at the next step, for which no cache of it would be of use.
     """
-    rank = len(ir.shape(chain.root) or ())
-    if is_data_dependent(ir.shape(chain.root) or ()):
+    size = ir.shape(chain.root) or ()
+    rank = len(size)
+    if is_data_dependent(size):
         return False
     if not inputs.latents:
         return rank >= 3

@@ -7,7 +7,6 @@ from typing import Any, cast
 import torch
 from torch import fx
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from duca_compile import ir, torch_private
 from duca_compile.refusal import Refused
@@ -28,8 +27,7 @@ def with_casts(gm: fx.GraphModule) -> fx.GraphModule:
 
 
 def _with_casts(gm: fx.GraphModule, around: Region) -> fx.GraphModule:
-    copy = fx.GraphModule(gm, ir.copied(gm.graph))
-    copy.meta.update(gm.meta)
+    copy = ir.copied(gm)
     regions = [around]
     for node in list(copy.graph.nodes):
         if node.target is torch_private.enter_autocast:
@@ -59,6 +57,14 @@ def off(devices: tuple[str, ...]) -> Iterator[None]:
     with ExitStack() as stack:
         for device in devices:
             stack.enter_context(torch.autocast(device, enabled=False))
+        yield
+
+
+@contextmanager
+def on(region: Region) -> Iterator[None]:
+    with ExitStack() as stack:
+        for device, dtype in region.items():
+            stack.enter_context(torch.autocast(device, dtype, cache_enabled=False))
         yield
 
 
@@ -108,15 +114,8 @@ def _casts(node: fx.Node, region: Region) -> dict[fx.Node, torch.dtype]:
 def _watch(node: fx.Node, region: Region) -> list[tuple[int, torch.dtype]]:
     """The casts that running the node's op makes."""
     args, kwargs = fx.map_arg((node.args, node.kwargs), torch_private.dynamo_value)
-    modes = {leaf.fake_mode for leaf in tree_leaves((args, kwargs)) if hasattr(leaf, "fake_mode")}
     watcher = _Watcher()
-    with ExitStack() as stack:
-        for mode in modes:
-            stack.enter_context(mode)
-        stack.enter_context(watcher)
-        stack.enter_context(off(tuple(ambient())))
-        for device, dtype in region.items():
-            stack.enter_context(torch.autocast(device, dtype, cache_enabled=False))
+    with torch_private.fake_modes((args, kwargs)), watcher, off(tuple(ambient())), on(region):
         if node.op == "call_method":
             getattr(args[0], str(node.target))(*args[1:], **kwargs)
         elif callable(node.target):

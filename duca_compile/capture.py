@@ -36,7 +36,7 @@ class Capture:
 
 
 def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
-    """Raises `Refused` where the call changes its inputs: the rewrites could not keep that right."""
+    """Raises `Refused` for what the rewrites could not keep right, such as a forward that changes its buffers."""
     if torch_private.inside_transform():
         raise Refused("the graph runs inside a functorch transform (vmap)")
     for node, value in zip(ir.placeholders(gm.graph), inputs, strict=True):

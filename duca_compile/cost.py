@@ -49,9 +49,9 @@ def count_flops(gm: fx.GraphModule) -> int:
     inputs = [ir.value(node) for node in ir.placeholders(gm.graph)]
     fake_mode = next(value.fake_mode for value in inputs if hasattr(value, "fake_mode"))
     with fake_mode, FlopCounterMode(display=False, custom_mapping=_MISSING_IN_TORCH) as counter:
-        run = _Faking(gm, fake_mode)
-        run.run(*inputs)
-    return int(counter.get_total_flops()) + run.flex_flops
+        faking = _Faking(gm, fake_mode)
+        faking.run(*inputs)
+    return int(counter.get_total_flops()) + faking.flex_flops
 
 
 def flops_per_mode(captured: Capture, plan: Plan) -> dict[Mode, int]:

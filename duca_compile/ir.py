@@ -29,6 +29,11 @@ def sizes(tensor: Tensor) -> tuple[int, ...]:
     return tuple(size(dim) for dim in tensor.shape)
 
 
+def form(tensor: Tensor) -> tuple[Any, ...]:
+    """Sizes and strides: what follows a copy to another memory layout may need that layout."""
+    return sizes(tensor), tuple(map(size, tensor.stride()))
+
+
 def number(arg: Any) -> Any:
     """An argument that may be a node holding a symbolic size, as a number or expression."""
     held = value(arg) if isinstance(arg, fx.Node) else arg
@@ -47,9 +52,12 @@ def packet(node: fx.Node) -> Any:
     return node.target.overloadpacket if isinstance(node.target, OpOverload) else None
 
 
-def copied(graph: fx.Graph) -> fx.Graph:
-    copy = fx.Graph()
-    copy.output(copy.graph_copy(graph, {}))
+def copied(gm: fx.GraphModule) -> fx.GraphModule:
+    """A copy to be rewritten. It shares the attributes that its nodes name, so it is made once these are there."""
+    graph = fx.Graph()
+    graph.output(graph.graph_copy(gm.graph, {}))
+    copy = fx.GraphModule(gm, graph)
+    copy.meta.update(gm.meta)
     return copy
 
 

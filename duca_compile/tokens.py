@@ -106,25 +106,25 @@ def layout_of(features: Sequence[fx.Node], live: Liveness) -> Layout:
     Channels come first where no branch is token-wise unless they do. Along the dimension of samples no branch mixes:
     where none does along the one that usually has the tokens, but some do along the first, that one has them.
     """
-    ranks = {len(ir.shape(feature) or ()) for feature in features}
+    sizes = [ir.shape(feature) or () for feature in features]
 
-    def paths(layout: Layout) -> list[TokenPath]:
-        found = [token_path(feature, live, layout) for feature in features]
-        return [path for path in found if isinstance(path, TokenPath)]
+    def token_wise(layout: Layout) -> bool:
+        return any(isinstance(token_path(feature, live, layout), TokenPath) for feature in features)
 
-    usual = paths(Layout.CHANNELS_LAST)
-    if not usual and min(ranks) > 2 and paths(Layout.CHANNELS_FIRST):
+    def mixes(layout: Layout) -> bool:
+        paths = (token_path(feature, live, layout) for feature in features)
+        return any(isinstance(path, str) or path.cached for path in paths)
+
+    ranks = {len(size) for size in sizes}
+    if min(ranks) > 2 and not token_wise(Layout.CHANNELS_LAST) and token_wise(Layout.CHANNELS_FIRST):
         return Layout.CHANNELS_FIRST
-    apart = len(usual) == len(features) and not any(path.cached for path in usual)
-    single = all((ir.shape(feature) or ())[1] == 1 for feature in features)
-    if ranks == {3} and (apart or single):
-        turned = paths(Layout.TOKENS_FIRST)
-        if turned and (len(turned) < len(features) or any(path.cached for path in turned)):
-            return Layout.TOKENS_FIRST
+    if ranks == {3} and (all(size[1] == 1 for size in sizes) or not mixes(Layout.CHANNELS_LAST)):
+        first = Layout.TOKENS_FIRST
+        return first if token_wise(first) and mixes(first) else Layout.CHANNELS_LAST
     return Layout.CHANNELS_LAST
 
 
-def token_path(feature: fx.Node, live: Liveness, layout: Layout = Layout.CHANNELS_LAST) -> TokenPath | str:
+def token_path(feature: fx.Node, live: Liveness, layout: Layout) -> TokenPath | str:
     """How to recompute `feature` at selected tokens, or why it must be reused whole."""
     size = ir.shape(feature)
     assert size is not None

@@ -26,6 +26,7 @@ import inspect
 import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -41,6 +42,7 @@ from torch._ops import HigherOrderOperator as HigherOrderOperator
 from torch._ops import OpOverload as OpOverload
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols, optimization_hint
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+from torch.utils._pytree import tree_leaves
 from torch.utils._sympy.functions import FloorDiv
 from torch.utils._sympy.interp import sympy_interp
 from torch.utils._sympy.reference import PythonReferenceAnalysis
@@ -52,6 +54,15 @@ exit_autocast = torch.amp.autocast_mode._exit_autocast
 def dynamo_value(node: fx.Node) -> Any:
     """The fake value of a node in a Dynamo graph."""
     return node.meta["example_value"]
+
+
+@contextmanager
+def fake_modes(tree: Any) -> Iterator[None]:
+    """In the modes of the fake tensors in `tree`, where ops that take no tensor make fake ones too."""
+    with ExitStack() as stack:
+        for mode in {leaf.fake_mode for leaf in tree_leaves(tree) if hasattr(leaf, "fake_mode")}:
+            stack.enter_context(mode)
+        yield
 
 
 def set_dynamo_value(node: fx.Node, value: Any) -> None:

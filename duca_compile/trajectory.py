@@ -2,9 +2,9 @@
 
 The step is read from the timestep input: a move on in the direction of travel is the next step; the same value again is
 another call in the same step, and as nothing tells which of the two the next step goes on from, that one computes all;
-anything else starts a new trajectory. A call under other conditioning (another
-tensor object, or the same one written to), other weights (written to, swapped, another model's), in another session or
-thread belongs to another trajectory. In doubt a new trajectory starts, and its first step is FULL.
+anything else starts a new trajectory. A call under other conditioning (another tensor object, or the same one written
+to), other weights (written to, swapped, another model's), in another session or thread belongs to another trajectory.
+In doubt a new trajectory starts, and its first step is FULL.
 """
 
 import threading

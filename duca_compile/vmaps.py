@@ -4,10 +4,8 @@ A capture before dispatch cannot look into a `vmap`; one after it sees the batch
 """
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from typing import cast
 
-import torch
 from torch import fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -18,12 +16,14 @@ from duca_compile.refusal import Refused
 def without_vmap(gm: fx.GraphModule) -> fx.GraphModule:
     """A copy of a Dynamo graph in which batched ops stand where `vmap` was; the graph itself if it has none.
 
-    Raises `Refused` for a `vmap` under autocast of its own and for one that cannot be traced.
+    Raises `Refused` where the forward turns autocast on: a `vmap` would have to be traced under it.
     """
-    if not torch_private.vmaps(gm.graph):
+    found = torch_private.vmaps(gm.graph)
+    if not found:
         return gm
-    copy = fx.GraphModule(gm, ir.copied(gm.graph))
-    copy.meta.update(gm.meta)
+    if any(node.target is torch_private.enter_autocast for node in gm.graph.nodes):
+        raise Refused(f"vmap in a forward that turns autocast on (%{found[0][0].name}); call the model under autocast")
+    copy = ir.copied(gm)
     for region in torch_private.vmaps(copy.graph):
         _write_out(copy, region)
     copy.recompile()
@@ -31,9 +31,7 @@ def without_vmap(gm: fx.GraphModule) -> fx.GraphModule:
 
 
 def _write_out(gm: fx.GraphModule, region: Sequence[fx.Node]) -> None:
-    first, inside = region[0], set(region)
-    if any(node.target is torch_private.enter_autocast for node in gm.graph.nodes):
-        raise Refused(f"vmap in a forward that turns autocast on (%{first.name}); call the model under autocast")
+    inside = set(region)
     taken = list(dict.fromkeys(node for each in region for node in each.all_input_nodes if node not in inside))
     given = [node for node in region if set(node.users) - inside]
     traced = _traced(_alone(gm, region, taken, given), taken)
@@ -42,7 +40,7 @@ def _write_out(gm: fx.GraphModule, region: Sequence[fx.Node]) -> None:
         gm.register_buffer(name, getattr(traced, str(node.target)))
         node.target = name
     places = dict(zip(ir.placeholders(traced.graph), taken, strict=True))
-    with gm.graph.inserting_before(first):
+    with gm.graph.inserting_before(region[0]):
         results = cast(list[fx.Node], gm.graph.graph_copy(traced.graph, places))
     for node, copied in places.items():
         if node.op != "placeholder":
@@ -66,10 +64,5 @@ def _alone(
 
 def _traced(alone: fx.GraphModule, taken: Sequence[fx.Node]) -> fx.GraphModule:
     values = [torch_private.dynamo_value(node) for node in taken]
-    modes = {value.fake_mode for value in values if hasattr(value, "fake_mode")}
-    with ExitStack() as stack:
-        for mode in modes:
-            stack.enter_context(mode)
-        for device, dtype in autocast.ambient().items():
-            stack.enter_context(torch.autocast(device, dtype, cache_enabled=False))
+    with torch_private.fake_modes(values), autocast.on(autocast.ambient()):
         return make_fx(alone)(*values)

@@ -32,7 +32,7 @@ PIPELINES: dict[Mode, tuple[Pass, ...]] = {
 
 def rewrite(gm: fx.GraphModule, plan: Plan, mode: Mode) -> tuple[fx.GraphModule, dict[str, PassResult]]:
     """A copy of the captured graph rewritten for `mode`, and what each pass did. The capture stays as it is."""
-    copy = fx.GraphModule(gm, ir.copied(gm.graph))
+    copy = ir.copied(gm)
     results = {}
     for step in PIPELINES[mode]:
         name = type(step).__name__

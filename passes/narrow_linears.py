@@ -6,7 +6,8 @@ import torch
 from torch import fx
 
 from duca_compile import ir
-from duca_compile.passes.base import PassResult, emit
+from duca_compile.emit import emit
+from duca_compile.passes.base import PassResult
 from duca_compile.plan import Plan
 
 aten = torch.ops.aten

@@ -7,8 +7,9 @@ import torch
 from torch import fx
 
 from duca_compile import ir
+from duca_compile.emit import emit
 from duca_compile.facts import TokenPath
-from duca_compile.passes.base import CACHE, FRESH, PassResult, emit, named
+from duca_compile.passes.base import CACHE, FRESH, PassResult, named
 from duca_compile.plan import Plan
 from duca_compile.refusal import located
 from duca_compile.token_rules import Place, has_explicit_size

@@ -44,9 +44,9 @@ def _may_write(node: fx.Node) -> bool:
     target = node.args[0]
     if isinstance(target, fx.Node) and ir.packet(target) is torch.ops.aten.view:
         target = target.args[0]
-    if ir.packet(node) is torch.ops.aten.copy_:
-        return isinstance(target, fx.Node) and target.op == "placeholder"
-    return isinstance(target, fx.Node) and target.op == "placeholder" and target.name.startswith(CACHE)
+    if not isinstance(target, fx.Node) or target.op != "placeholder":
+        return False
+    return ir.packet(node) is torch.ops.aten.copy_ or target.name.startswith(CACHE)
 
 
 def _excerpt(node: fx.Node) -> str:

@@ -6,8 +6,9 @@ import torch
 from torch import fx
 
 from duca_compile import ir
+from duca_compile.emit import emit
 from duca_compile.modes import Mode
-from duca_compile.passes.base import PassResult, emit, named
+from duca_compile.passes.base import PassResult, named
 from duca_compile.plan import Plan
 
 aten = torch.ops.aten

@@ -5,6 +5,7 @@ a node, and nothing comes from the rewrites, so the two can only agree by both b
 """
 
 import math
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -89,18 +90,17 @@ class PlanInterpreter:
         from inside a body, which a CONSERVATIVE step does not compute."""
         from_cache = {*path.whole, *(name for name, _ in path.cached)}
         inner: Values = {name: kept[name] for name in from_cache}
+        at_hand = ChainMap(inner, held)
         readable = from_cache | {name for name, _ in path.live}
         handed = dict(path.same)
         for name, _ in path.compute:
             node = self.named[name]
             if name in handed and node.target is torch.ops.aten.cat.default:
-                inner |= self._unread(
-                    node, inner[handed[name]] if handed[name] in inner else held[handed[name]], readable
-                )
+                inner |= self._unread(node, at_hand[handed[name]], readable)
                 readable |= {operand.name for operand in node.all_input_nodes}
             unlisted = {operand.name for operand in node.all_input_nodes} & self.inside - readable
             assert not unlisted, f"{name} reads {sorted(unlisted)}, inside a body and not on the path"
-            inner[name] = _run(node, {**held, **inner})
+            inner[name] = _run(node, at_hand)
             readable.add(name)
         return inner
 

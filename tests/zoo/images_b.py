@@ -73,20 +73,22 @@ def ideogram4() -> nn.Module:
     )  # fmt: skip
 
 
+_JOYIMAGE: dict[str, Any] = {
+    "in_channels": 4, "hidden_size": 32, "num_attention_heads": 2, "text_dim": 24, "num_layers": 3,
+    "rope_dim_list": [4, 6, 6],
+}  # fmt: skip
+
+
 def joyimage() -> nn.Module:
     from diffusers.models.transformers.transformer_joyimage import JoyImageEditTransformer3DModel
 
-    return JoyImageEditTransformer3DModel(
-        in_channels=4, hidden_size=32, num_attention_heads=2, text_dim=24, num_layers=3, rope_dim_list=[4, 6, 6]
-    )
+    return JoyImageEditTransformer3DModel(**_JOYIMAGE)
 
 
 def joyimage_plus() -> nn.Module:
     from diffusers.models.transformers.transformer_joyimage_edit_plus import JoyImageEditPlusTransformer3DModel
 
-    return JoyImageEditPlusTransformer3DModel(
-        in_channels=4, hidden_size=32, num_attention_heads=2, text_dim=24, num_layers=3, rope_dim_list=[4, 6, 6]
-    )
+    return JoyImageEditPlusTransformer3DModel(**_JOYIMAGE)
 
 
 def krea2() -> nn.Module:
@@ -142,7 +144,7 @@ def _text_ids(length: int) -> Tensor:
     return _ids(torch.tensor(0), torch.tensor(0), torch.tensor(0), torch.arange(length))
 
 
-def _flux3_call(t: float) -> dict[str, Any]:
+def _flux_call(t: float) -> dict[str, Any]:
     return {
         "hidden_states": noise(2, 16, 8), "encoder_hidden_states": noise(2, 6, 24, seed=1),
         "timestep": torch.full((2,), t / 1000), "img_ids": _grid_ids(4), "txt_ids": _text_ids(6), "return_dict": False,
@@ -151,7 +153,7 @@ def _flux3_call(t: float) -> dict[str, Any]:
 
 def _flux3_edit_call(t: float) -> dict[str, Any]:
     return {
-        **_flux3_call(t), "image_cond_hidden_states": noise(2, 16, 8, seed=2), "image_cond_ids": _grid_ids(4, 10),
+        **_flux_call(t), "image_cond_hidden_states": noise(2, 16, 8, seed=2), "image_cond_ids": _grid_ids(4, 10),
         "target_timestep": torch.full((2,), (t - 20) / 1000),
     }  # fmt: skip
 
@@ -180,16 +182,12 @@ CASES: dict[str, Case] = {
     # per double block: attention and MLP for image and for text; per single block: parallel attention and MLP
     "FLUX.2": Case(
         flux2,
-        lambda t: {
-            "hidden_states": noise(2, 16, 8), "encoder_hidden_states": noise(2, 6, 24, seed=1),
-            "timestep": torch.full((2,), t / 1000), "img_ids": _grid_ids(4), "txt_ids": _text_ids(6),
-            "guidance": torch.full((2,), 4.0), "return_dict": False,
-        },
+        lambda t: {**_flux_call(t), "guidance": torch.full((2,), 4.0)},
         branches=2 * 4 + 3, recomputed=2 * 2 + 3, blocks=2 + 3,
     ),
     # per image block: parallel attention and MLP; per single block: the same for image and for text, which the last
     # one's result is not made of. The text's own blocks, of the same kind, stand on the stream of the single ones
-    "FLUX.3": Case(flux3, _flux3_call, branches=2 * 2 + 3 * 2 - 1, recomputed=2 * 2 + 3 * 2 - 1, blocks=2 * 2 + 3),
+    "FLUX.3": Case(flux3, _flux_call, branches=2 * 2 + 3 * 2 - 1, recomputed=2 * 2 + 3 * 2 - 1, blocks=2 * 2 + 3),
     "FLUX.3, editing": Case(
         flux3_flow_map, _flux3_edit_call, branches=2 * 2 + 3 * 2 - 1, recomputed=2 * 2 + 3 * 2 - 1, blocks=2 * 2 + 3
     ),
@@ -252,11 +250,7 @@ CASES: dict[str, Case] = {
     # per double block: attention and MLP for image and for text; per single block: parallel attention and MLP
     "LongCat-Image": Case(
         longcat_image,
-        lambda t: {
-            "hidden_states": noise(2, 16, 8), "encoder_hidden_states": noise(2, 6, 24, seed=1),
-            "timestep": torch.full((2,), t / 1000), "img_ids": _grid_ids(4)[:, :3], "txt_ids": _text_ids(6)[:, :3],
-            "return_dict": False,
-        },
+        lambda t: {**_flux_call(t), "img_ids": _grid_ids(4)[:, :3], "txt_ids": _text_ids(6)[:, :3]},
         branches=2 * 4 + 3, recomputed=2 * 2 + 3, blocks=2 + 3,
     ),
     # per block, the latents' and the text's refiners' too: attention, MLP. Breaks: it reads the lengths of the texts

@@ -1,0 +1,34 @@
+"""How nodes are added to a graph."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import sympy
+from torch import fx
+
+from duca_compile import ir, torch_private
+
+
+def emit(
+    graph: fx.Graph,
+    target: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None = None,
+    name: str = "",
+) -> fx.Node:
+    """A call whose fake value is computed at once, so that later passes can ask for its shape.
+
+    A symbolic size among the arguments becomes the nodes that compute it.
+    """
+    given: Any = fx.node.map_aggregate(tuple(args), lambda part: _size(graph, part))
+    node = graph.create_node("call_function", target, given, dict(kwargs or {}), name=name or None)
+    fake_args, fake_kwargs = fx.map_arg((node.args, node.kwargs), ir.value)
+    with torch_private.fake_modes((fake_args, fake_kwargs)):
+        node.meta["val"] = target(*fake_args, **fake_kwargs)
+    return node
+
+
+def _size(graph: fx.Graph, part: Any) -> Any:
+    if not isinstance(part, sympy.Expr):
+        return part
+    return torch_private.size_node(part, ir.symbols(graph))
