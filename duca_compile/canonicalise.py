@@ -6,9 +6,8 @@ import torch
 from torch import Tensor, fx
 
 from duca_compile import ir
-from duca_compile.joined import join, joined_slices
+from duca_compile.joined import join
 from duca_compile.refusal import located
-from duca_compile.torch_private import size
 
 aten = torch.ops.aten
 
@@ -35,8 +34,6 @@ def _simplify(node: fx.Node) -> None:
     if ir.packet(node) in _FILLED:
         _name_size(node)
     same = _same_value(node)
-    if same is None and ir.packet(node) is aten.cat:
-        same = join(node)
     if same is not None and not _is_returned(node):
         node.replace_all_uses_with(same)
         node.graph.erase_node(node)
@@ -78,13 +75,8 @@ def _same_value(node: fx.Node) -> fx.Node | None:
     before, after = ir.value(source), ir.value(node)
     if not isinstance(before, Tensor) or not isinstance(after, Tensor):
         return None
-    same = _form(before) == _form(after) and before.dtype == after.dtype and before.device == after.device
+    same = ir.form(before) == ir.form(after) and before.dtype == after.dtype and before.device == after.device
     return source if same else None
-
-
-def _form(tensor: Tensor) -> tuple[Any, ...]:
-    """Sizes and strides: what follows a copy to another memory layout may need that layout."""
-    return ir.sizes(tensor), tuple(map(size, tensor.stride()))
 
 
 def _first(node: fx.Node) -> Any:
@@ -104,14 +96,9 @@ def _plus_zero(node: fx.Node) -> Any:
     return node.args[0] if node.args[1] == 0 and not isinstance(node.args[1], bool) else None
 
 
-def _joined(node: fx.Node) -> Any:
-    pieces: Any = node.args[0]
-    return joined_slices(pieces, ir.argument(node, 1, "dim", 0)) if isinstance(pieces, (list, tuple)) else None
-
-
 _RULES = {
     aten._to_copy: _first, aten.to: _first, aten.clone: _first, aten.contiguous: _first, aten.alias: _first,
     aten.detach: _first, aten.lift_fresh_copy: _first, aten.expand: _first, aten.view: _first, aten.reshape: _first,
     aten.slice: _first, aten.dropout: _dropout, aten.mul: _times_one, aten.div: _times_one, aten.add: _plus_zero,
-    aten.sub: _plus_zero, aten.cat: _joined,
+    aten.sub: _plus_zero, aten.cat: join,
 }  # fmt: skip

@@ -11,6 +11,7 @@ import torch
 from torch import fx
 
 from duca_compile import ir
+from duca_compile.emit import emit
 from duca_compile.pieces import piece_of
 
 aten = torch.ops.aten
@@ -21,7 +22,7 @@ EXACT = (aten.add, aten.sub, aten.mul, aten.div, aten.neg, aten._to_copy)
 Build = Callable[[], Any]
 
 
-def joined_slices(pieces: Sequence[Any], dim: int) -> fx.Node | None:
+def _slices(pieces: Sequence[Any], dim: int) -> fx.Node | None:
     """The one value whose adjacent pieces, from its start on and in order, these are."""
     found = [piece_of(piece) if isinstance(piece, fx.Node) else None for piece in pieces]
     known = [piece for piece in found if piece is not None]
@@ -36,21 +37,26 @@ def joined_slices(pieces: Sequence[Any], dim: int) -> fx.Node | None:
 
 
 def join(node: fx.Node) -> fx.Node | None:
-    """What takes the place of the `cat`, in nodes before it; None where its pieces are not alike."""
+    """The value that the `cat` puts together again, or new nodes that make it, laid out in memory as the `cat` lays it.
+
+    None where its pieces are not alike.
+    """
     pieces: Any = node.args[0]
     rank = len(ir.shape(node) or ())
-    if not isinstance(pieces, (list, tuple)) or len(pieces) < 2 or not rank:
+    if not isinstance(pieces, (list, tuple)) or not pieces or not rank:
         return None
     build = _whole(list(pieces), ir.argument(node, 1, "dim", 0) % rank)
     if build is None:
         return None
     with node.graph.inserting_before(node):
         whole: fx.Node = build()
+        if ir.form(ir.value(whole)) != ir.form(ir.value(node)):
+            whole = _call(aten.clone.default, [whole], node, memory_format=torch.contiguous_format)
     return whole
 
 
 def _whole(pieces: list[Any], dim: int) -> Build | None:
-    origin = joined_slices(pieces, dim)
+    origin = _slices(pieces, dim)
     if origin is not None:
         return None if _size(origin, dim) != sum(_size(piece, dim) for piece in pieces) else lambda: origin
     first = pieces[0]
@@ -63,7 +69,7 @@ def _whole(pieces: list[Any], dim: int) -> Build | None:
     rest = [whole or _beside(column, pieces, dim) for whole, column in zip(wholes, columns, strict=True)]
     if not any(wholes) or None in rest:
         return None
-    return lambda: _call(first.target, [build() for build in rest if build], first)
+    return lambda: _call(first.target, [build() for build in rest if build], first, **first.kwargs)
 
 
 def _vary(column: list[Any], pieces: list[fx.Node], dim: int) -> bool:
@@ -106,10 +112,8 @@ def _size(node: fx.Node, dim: int) -> Any:
     return (ir.shape(node) or ())[dim]
 
 
-def _call(target: Any, args: list[Any], like: fx.Node) -> fx.Node:
-    """A call of an op, with the source and the keywords of a node that it stands for."""
-    kwargs = like.kwargs if target is like.target else {}
-    node = like.graph.call_function(target, tuple(args), dict(kwargs))
-    node.meta = dict(like.meta)
-    node.meta["val"] = target(*fx.map_arg(tuple(args), ir.value), **fx.map_arg(kwargs, ir.value))
+def _call(target: Any, args: list[Any], like: fx.Node, **kwargs: Any) -> fx.Node:
+    """A call of an op, with the source of a node that it stands for."""
+    node = emit(like.graph, target, args, kwargs)
+    node.meta = {**like.meta, "val": ir.value(node)}
     return node

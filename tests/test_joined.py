@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from test_canonicalise import X, left
+from zoo.case import noise
 
 
 def gate(x: Tensor) -> Tensor:
@@ -63,3 +64,18 @@ def test_constants_stay_constants() -> None:
 def test_pieces_treated_otherwise_stay(run: Callable[[Tensor], Tensor]) -> None:
     ops = left(lambda x: run(x).cos(), X)
     assert "aten.slice" in ops
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda x: torch.cat([*halves(x)], 1),
+        lambda x: torch.cat([part * 2 for part in halves(x)], 1),
+    ],
+)
+def test_what_is_laid_out_otherwise_is_copied_as_the_cat_does(run: Callable[[Tensor], Tensor]) -> None:
+    """What follows reads the memory of the `cat`, which the value as a whole does not share the layout of."""
+    turned = noise(2, 4, 6).transpose(1, 2)
+    ops = left(lambda x: torch.view_as_complex(run(x).view(2, 6, 2, 2)).abs(), turned)
+    assert "aten.clone" in ops
+    assert not {"aten.cat", "aten.slice"} & set(ops)
