@@ -18,6 +18,7 @@ class Arguments:
         position = {node.name: at for at, node in enumerate(own)}
         numbers = {node.name for node in own if _is_number(node)} - {*inputs.timesteps}
         self._timesteps = [position[name] for name in inputs.timesteps]
+        self._latents = [position[name] for name in inputs.latents]
         self._conditioning = [position[name] for name in inputs.conditioning if name not in numbers]
         self._weights = [position[name] for name in sorted(captured.state & position.keys() - numbers)]
         self._numbers = [position[name] for name in sorted(numbers)]
@@ -25,6 +26,9 @@ class Arguments:
 
     def timesteps(self, args: Sequence[Any]) -> list[Tensor]:
         return [args[at] for at in self._timesteps]
+
+    def latents(self, args: Sequence[Any]) -> list[Tensor]:
+        return [args[at] for at in self._latents]
 
     def conditioning(self, args: Sequence[Any]) -> list[Tensor]:
         return [args[at] for at in self._conditioning]

@@ -19,7 +19,7 @@ from duca_compile.passes import rewrite
 from duca_compile.plan import Plan, make_plan
 from duca_compile.refusal import Refused, reason, warn_fallback
 from duca_compile.split import SharedSteps
-from duca_compile.steps import OwnSteps, Steps
+from duca_compile.steps import NO_CLOCK, OwnSteps, Steps, budget_of
 
 log = logging.getLogger("duca_compile")
 Compiled = Callable[..., Any]
@@ -46,8 +46,8 @@ def duca(
         whole = torch_private.is_whole(gm)
         refuse_training(example_inputs)
         captured = capture(gm, example_inputs)
-        plan = plan_for(captured, chosen, whole)
-        steps = OwnSteps() if whole else SharedSteps(Part(gm, captured, plan), chosen)
+        plan = make_plan(captured.gm.graph, analyse(captured, whole), chosen)
+        steps = OwnSteps(budget_of(chosen)) if whole else SharedSteps(Part(gm, captured, plan), chosen)
         return build(captured, plan, example_inputs, inner, plain, steps)
     except Exception as error:
         if chosen.strict and (whole or not isinstance(error, Refused)):
@@ -62,12 +62,12 @@ def duca(
 def plan_for(captured: Capture, options: Options, whole: bool) -> Plan:
     """Facts and plan of a graph that is the `whole` forward pass or a part of it.
 
-    Raises `Refused` where there is nothing to accelerate. A part may take its step from another one's timestep.
+    Raises `Refused` where there is nothing to accelerate, or nothing but a session that counts can tell its steps.
     """
-    facts = analyse(captured, whole)
-    if whole and not facts.inputs.timesteps:
-        raise Refused("no input that feeds a sinusoidal timestep embedding was found; steps cannot be told apart")
-    return make_plan(captured.gm.graph, facts, options)
+    plan = make_plan(captured.gm.graph, analyse(captured, whole), options)
+    if whole and not plan.facts.inputs.timesteps:
+        raise Refused(NO_CLOCK)
+    return plan
 
 
 def build(

@@ -13,8 +13,7 @@ from duca_compile.modes import Mode
 from duca_compile.plan import Plan
 from duca_compile.refusal import warn_fallback
 from duca_compile.results import delivered, layout
-from duca_compile.steps import Steps
-from duca_compile.trajectory import Cache
+from duca_compile.steps import Step, Steps
 
 
 class Dispatcher:
@@ -30,6 +29,8 @@ class Dispatcher:
         self._plain = plain
         self._steps = steps
         self._given_up = False
+        self.held_bytes = 0
+        """What the cache of one trajectory takes; 0 before the first full step."""
         self._lock = threading.RLock()
 
     def __call__(self, *args: Any) -> tuple[Any, ...]:
@@ -53,13 +54,16 @@ class Dispatcher:
 
     def _step(self, args: Sequence[Any]) -> tuple[Any, ...]:
         step = self._steps.next(self, args)
+        if step is None:
+            return tuple(self._plain(args))
         try:
-            return self._run(step.mode, step.cache, args)
+            return self._run(step, args)
         except BaseException:
             step.abandon()
             raise
 
-    def _run(self, mode: Mode, cache: Cache | None, args: Sequence[Any]) -> tuple[Any, ...]:
+    def _run(self, step: Step, args: Sequence[Any]) -> tuple[Any, ...]:
+        mode, cache = step.mode, step.cache
         extra: list[Tensor] = []
         if cache is not None and mode is Mode.CONSERVATIVE:
             extra = [*cache.features, *cache.selector.draw(cache.features[0].device)]
@@ -73,6 +77,8 @@ class Dispatcher:
         if mode is Mode.FULL:
             cache.keep(stored[: len(self.plan.caches)], stored[len(self.plan.caches) :])
             cache.layout = layout(results)
+            self.held_bytes = cache.bytes
+            step.stored()
             return results
         if mode is Mode.CONSERVATIVE:
             cache.keep(cache.features, stored)

@@ -37,6 +37,9 @@ class Options:
     """AGGRESSIVE skips `all` blocks, or `all-but-last` (equation 3 read literally)."""
     seed: int = 0
     """Seeds the random choice of tokens; every trajectory draws the same sequence."""
+    cache_budget: int | None = None
+    """The most bytes that the caches of one compiled model may take, over all its generations; the least recently used
+    go first. None sets no limit in bytes: at most 8 generations keep caches at once then."""
     inner: str | Callable[..., Any] = "inductor"
     """The compiler that each mode's graph goes to: a registered backend's name, or a backend function."""
     strict: bool = False
@@ -54,6 +57,8 @@ class Options:
         _require_choice("aggressive_depth", self.aggressive_depth, DEPTHS)
         if not isinstance(self.strict, bool):
             raise OptionError(f"strict must be True or False, not {self.strict!r}")
+        if self.cache_budget is not None:
+            _require_int("cache_budget", self.cache_budget, at_least=0)
         if not callable(self.inner):
             _require_choice("inner", self.inner, inner_names())
 

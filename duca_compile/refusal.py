@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -38,6 +39,16 @@ def reason(error: Exception) -> str:
         return str(error)
     told = str(error) if isinstance(error, InternalError) else f"{type(error).__name__}: {error}"
     return f"{told}; this is a fault of duca, please report it"
+
+
+_warned: "weakref.WeakSet[object]" = weakref.WeakSet()
+
+
+def warn_once(who: object, refused: Refused) -> None:
+    """One warning for everything that ever keeps `who` from caching."""
+    if who not in _warned:
+        _warned.add(who)
+        warn_fallback(refused)
 
 
 def warn_fallback(error: Exception) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from duca_compile.dispatch import Dispatcher
-    from duca_compile.trajectory import Tracker
+    from duca_compile.tracker import Tracker
 
 
 class _Runs:

@@ -15,16 +15,18 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from duca_compile import registry, torch_private
+from duca_compile import contexts, registry, torch_private
+from duca_compile.budget import Budget
 from duca_compile.identity import Identity
 from duca_compile.inputs import is_named_for_time, likeliest_latents
 from duca_compile.leaves import Leaf, leaves
 from duca_compile.modes import Mode
 from duca_compile.options import Options
 from duca_compile.parts import Part
-from duca_compile.refusal import Refused, warn_fallback
-from duca_compile.steps import Step, new_cache
-from duca_compile.trajectory import Tracker, Trajectory
+from duca_compile.refusal import Refused, warn_fallback, warn_once
+from duca_compile.steps import NO_CLOCK, Step, budget_of, new_cache
+from duca_compile.tracker import Tracker
+from duca_compile.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from duca_compile.dispatch import Dispatcher
@@ -42,7 +44,7 @@ class SharedSteps:
 
     def next(self, graph: "Dispatcher", args: Sequence[Any]) -> Step:
         forward = _forward(self._options)
-        return Step(Mode.FULL, None, _nothing) if forward is None else forward.next(self.part, graph, args)
+        return Step(Mode.FULL, None, _nothing, _nothing) if forward is None else forward.next(self.part, graph, args)
 
     def pass_by(self, args: Sequence[Any]) -> None:
         """The part runs as it is. Where nobody can be told so, nobody keeps a cache any longer."""
@@ -63,8 +65,8 @@ class SharedSteps:
 class Split:
     """All calls of one compiled function whose forward pass is split."""
 
-    def __init__(self, options: Options) -> None:
-        self.tracker = Tracker()
+    def __init__(self, options: Options, budget: Budget) -> None:
+        self.tracker = Tracker(budget)
         self._options = options
         self._calls = 0
         self._met: Counter[Part] = Counter()
@@ -80,7 +82,7 @@ class Split:
             if self.given_up:
                 return Forward(self, [], None, Mode.FULL)
             try:
-                return self._place(leaves(call.arguments()))
+                return self._place(leaves(call.arguments()), contexts.entered(call.module))
             except Exception as error:
                 if self._options.strict:
                     raise
@@ -104,7 +106,7 @@ class Split:
             tensors = [leaf for leaf in given if leaf.is_tensor]
             self._times |= {leaf.name for leaf in tensors if leaf.value.untyped_storage().data_ptr() in memory}
 
-    def _place(self, given: list[Leaf]) -> "Forward":
+    def _place(self, given: list[Leaf], context: contexts.Context | None) -> "Forward":
         self._calls += 1
         if self._calls == 1:
             self._moving(given)
@@ -117,13 +119,18 @@ class Split:
         fixed = [leaf for leaf in rest if leaf not in moving]
         visit = self.tracker.visit(
             [leaf.value for leaf in timesteps],
+            [leaf.value for leaf in moving],
             [leaf.value for leaf in fixed if leaf.is_tensor],
             [],
             (
                 *((leaf.path, leaf.value) for leaf in fixed if not leaf.is_tensor),
                 *((tuple(leaf.value.shape), leaf.value.dtype, leaf.value.device) for leaf in moving),
             ),
+            context,
         )
+        if visit is None:
+            warn_once(self, Refused(f"{NO_CLOCK}; {self._summary()}"))
+            return Forward(self, given, None, Mode.FULL)
         mode = Mode.FULL if visit.repeated else self._options.mode_at(visit.trajectory.step)
         return Forward(self, given, visit.trajectory, mode)
 
@@ -146,8 +153,6 @@ class Split:
         self._times = named or (self._times if len(self._times) == 1 else set())
         if not any(part.plan for part in self._met):
             raise Refused(f"no graph of a split forward pass has a residual branch; {self._summary()}")
-        if not self._times:
-            raise Refused(f"no argument was found that is embedded as a timestep; {self._summary()}")
 
     def _summary(self) -> str:
         parts = [f"{count} x {part}" for part, count in self._met.items()]
@@ -170,14 +175,14 @@ class Forward:
         self._trajectory = trajectory
         self._mode = mode
         if trajectory is not None:
-            split.tracker.steps[mode] += 1
+            split.tracker.begin(trajectory, mode, trajectory.bytes)
             trajectory.full_steps += mode is Mode.FULL
 
     def next(self, part: Part, graph: "Dispatcher", args: Sequence[Any]) -> Step:
         key = self.meet(part, args)
         trajectory, tracker = self._trajectory, self._split.tracker
         if trajectory is None or self._split.given_up:
-            return Step(Mode.FULL, None, _nothing)
+            return Step(Mode.FULL, None, _nothing, _nothing)
         if key not in trajectory.caches:
             registry.add(graph, tracker, part.weights(args))
             trajectory.caches[key] = new_cache(graph, args, graph.plan.options.seed + len(trajectory.caches))
@@ -186,7 +191,7 @@ class Forward:
             self._start_over(trajectory)
         if self._mode is Mode.FULL:
             cache.full_step = trajectory.full_steps
-        return Step(self._mode, cache, self._abandon)
+        return Step(self._mode, cache, self._abandon, self._stored)
 
     def meet(self, part: Part, args: Sequence[Any]) -> Hashable:
         """What tells this run of the graph from others in a call. Starts over where the trajectory has not met it."""
@@ -217,6 +222,10 @@ class Forward:
         trajectory.full_steps += 1
         trajectory.step = -1
 
+    def _stored(self) -> None:
+        if self._trajectory is not None:
+            self._split.tracker.settle(self._trajectory)
+
     def _abandon(self) -> None:
         if self._trajectory is not None:
             self._split.tracker.abandon(self._trajectory, self._mode)
@@ -233,7 +242,9 @@ def _forward(options: Options) -> Forward | None:
         return None
     known: Forward | None = call.kwargs.get(_KEY)
     if known is None:
-        split = _splits.setdefault(call.owner, Split(options))
+        split = _splits.get(call.owner)
+        if split is None:
+            split = _splits[call.owner] = Split(options, budget_of(options))
         known = call.kwargs[_KEY] = split.begin(call)
     return known
 

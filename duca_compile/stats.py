@@ -11,14 +11,16 @@ from duca_compile.modes import Mode
 
 @dataclass(frozen=True)
 class Stats:
-    """`graphs` that are accelerated; `steps` per mode, each one forward pass; `resets` by reason; `bytes` held in
-    caches now; `compile_seconds` per mode over all graphs."""
+    """`graphs` that are accelerated; `steps` per mode, each one forward pass; `resets` by reason: why generations began
+    or started over; `trajectories` that keep caches; `bytes` held in caches now, and the most ever held at once;
+    `compile_seconds` per mode over all graphs."""
 
     graphs: int
     steps: dict[Mode, int]
     resets: dict[str, int]
     trajectories: int
     bytes: int
+    peak_bytes: int
     compile_seconds: dict[Mode, float]
 
 
@@ -37,12 +39,14 @@ def stats(model: nn.Module) -> Stats:
     for graph in graphs:
         for mode, compiled in graph.modes.items():
             seconds[mode] += compiled.compile_seconds
+    live = [trajectory for tracker in trackers for trajectory in tracker.live]
     return Stats(
         graphs=len(graphs),
         steps={mode: steps[mode] for mode in Mode},
-        resets=dict(resets),
-        trajectories=sum(len(tracker.live) for tracker in trackers),
-        bytes=sum(tracker.bytes for tracker in trackers),
+        resets=dict(+resets),
+        trajectories=sum(trajectory.bytes > 0 for trajectory in live),
+        bytes=sum(trajectory.bytes for trajectory in live),
+        peak_bytes=sum(budget.peak for budget in {tracker.budget for tracker in trackers}),
         compile_seconds=seconds,
     )
 

@@ -4,16 +4,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from duca_compile import registry
+from duca_compile import budget, contexts, registry, torch_private
+from duca_compile.budget import Budget
 from duca_compile.modes import Mode
+from duca_compile.options import Options
+from duca_compile.refusal import Refused, warn_once
 from duca_compile.selection import RandomTokens
-from duca_compile.trajectory import Cache, Tracker
+from duca_compile.tracker import Tracker
+from duca_compile.trajectory import Cache
 
 if TYPE_CHECKING:
     from duca_compile.dispatch import Dispatcher
 
 
 _ONLY = "the only graph"
+NO_CLOCK = (
+    "no input that feeds a sinusoidal timestep embedding was found; steps cannot be told apart, and all are computed. "
+    "Run each generation in `with duca_compile.session(key, steps=...)`, and they are counted"
+)
 
 
 @dataclass(frozen=True)
@@ -24,10 +32,13 @@ class Step:
     cache: Cache | None
     abandon: Callable[[], None]
     """To be called when the step fails: its trajectory's caches can no longer be trusted."""
+    stored: Callable[[], None]
+    """To be called after a FULL step has filled the cache."""
 
 
 class Steps(Protocol):
-    def next(self, graph: "Dispatcher", args: Sequence[Any]) -> Step: ...
+    def next(self, graph: "Dispatcher", args: Sequence[Any]) -> Step | None:
+        """None where the graph is to run as it is."""
 
     def clear(self) -> None: ...
 
@@ -35,21 +46,39 @@ class Steps(Protocol):
 class OwnSteps:
     """The graph is the whole forward pass: the step is told by the graph's own inputs."""
 
-    def __init__(self) -> None:
-        self.tracker = Tracker()
+    def __init__(self, budget: Budget) -> None:
+        self.tracker = Tracker(budget)
 
-    def next(self, graph: "Dispatcher", args: Sequence[Any]) -> Step:
+    def next(self, graph: "Dispatcher", args: Sequence[Any]) -> Step | None:
         given, options = graph.arguments, graph.plan.options
-        weights = given.weights(args)
-        visit = self.tracker.visit(given.timesteps(args), given.conditioning(args), weights, given.numbers(args))
+        weights, call = given.weights(args), torch_private.root_call()
+        visit = self.tracker.visit(
+            given.timesteps(args),
+            given.latents(args),
+            given.conditioning(args),
+            weights,
+            given.numbers(args),
+            contexts.entered(None if call is None else call.module),
+        )
+        if visit is None:
+            if options.strict:
+                raise Refused(NO_CLOCK)
+            warn_once(self, Refused(NO_CLOCK))
+            return None
         trajectory = visit.trajectory
-        if trajectory.step == 0:
+        cache = trajectory.caches.get(_ONLY)
+        if cache is None:
             registry.add(graph, self.tracker, weights)
-        if not trajectory.caches:
-            trajectory.caches[_ONLY] = new_cache(graph, args, options.seed)
+            trajectory.step = min(trajectory.step, 0)
+            cache = trajectory.caches[_ONLY] = new_cache(graph, args, options.seed)
         mode = Mode.FULL if visit.repeated else options.mode_at(trajectory.step)
-        self.tracker.steps[mode] += 1
-        return Step(mode, trajectory.caches[_ONLY], lambda: self.tracker.abandon(trajectory, mode))
+        self.tracker.begin(trajectory, mode, graph.held_bytes)
+        return Step(
+            mode,
+            cache,
+            lambda: self.tracker.abandon(trajectory, mode),
+            lambda: self.tracker.settle(trajectory),
+        )
 
     def clear(self) -> None:
         self.tracker.clear()
@@ -58,3 +87,9 @@ class OwnSteps:
 def new_cache(graph: "Dispatcher", args: Sequence[Any], seed: int) -> Cache:
     sizes = graph.arguments.sizes(args)
     return Cache(RandomTokens([chosen.at(sizes) for chosen in graph.plan.selections], seed))
+
+
+def budget_of(options: Options) -> Budget:
+    """The one budget of the `torch.compile` whose call is running."""
+    call = torch_private.root_call()
+    return budget.of(call and call.owner, options.cache_budget)

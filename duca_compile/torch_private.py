@@ -120,10 +120,15 @@ class RootCall:
     kwargs: dict[str, Any]
     """A dictionary of this call alone."""
 
+    @property
+    def module(self) -> nn.Module | None:
+        """The module that was compiled; None for a function."""
+        held = getattr(self.function, "__self__", self.function)
+        return held if isinstance(held, nn.Module) else None
+
     def arguments(self) -> dict[str, Any]:
         """By the names of the function's, or of the module's forward's, parameters."""
-        module = getattr(self.function, "__self__", self.function)
-        signature = inspect.signature(module.forward if isinstance(module, nn.Module) else self.function)
+        signature = inspect.signature(self.function if self.module is None else self.module.forward)
         bound = signature.bind(*self.args, **self.kwargs)
         return dict(bound.arguments)
 

@@ -186,7 +186,7 @@ def test_the_number_of_trajectories_is_bounded(model: nn.Module) -> None:
     alive = [Generation(model, fast, torch.tensor([1, 2])) for _ in range(9)]
     for each in alive:
         each.mode(900.0)
-    assert duca_compile.stats(model).trajectories == 4
+    assert duca_compile.stats(model).trajectories == 8
     assert alive[0].mode(880.0) is F
 
 
@@ -209,9 +209,12 @@ def test_an_exception_inside_a_step_forgets_the_trajectory(
     assert generation.modes([884.0, 882.0]) == [F, C]
 
 
-def test_inference_mode_tensors_have_no_version_and_are_never_trusted(model: nn.Module) -> None:
+def test_inference_mode_tensors_have_no_version_and_are_known_by_content(model: nn.Module) -> None:
     with torch.inference_mode():
-        assert Generation(model, compiled(model), torch.tensor([1, 2])).modes([900.0, 880.0]) == [F, F]
+        generation = Generation(model, compiled(model), torch.tensor([1, 2]))
+        assert generation.modes([900.0, 880.0]) == [F, C]
+        generation.labels[0] = 3
+        assert generation.modes([860.0, 840.0]) == [F, C]
 
 
 def test_a_changed_shape_is_another_graph_with_its_own_caches(model: nn.Module) -> None:

@@ -1,0 +1,51 @@
+"""How much memory the caches of one compiled model may take, and which go first."""
+
+import weakref
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from duca_compile.trajectory import Trajectory
+
+KEPT = 8
+"""Trajectories that keep caches at once, where no limit in bytes is given or it allows for more."""
+
+
+class Budget:
+    """Of all graphs that one `torch.compile` makes. `limit` is in bytes; `peak` the most that was held at once."""
+
+    def __init__(self, limit: int | None) -> None:
+        self.peak = 0
+        self._limit = limit
+        self._known: weakref.WeakSet[Trajectory] = weakref.WeakSet()
+
+    @property
+    def held(self) -> int:
+        return sum(trajectory.bytes for trajectory in list(self._known))
+
+    def make_room(self, trajectory: "Trajectory", size: int) -> None:
+        """Before a full step of `trajectory`, which will then hold `size` bytes: the least recently used go."""
+        self._known.add(trajectory)
+        others = [other for other in list(self._known) if other is not trajectory and other.caches]
+        others.sort(key=lambda other: other.used)
+        while others and (len(others) >= KEPT or self._exceeded(sum(other.bytes for other in others) + size)):
+            others.pop(0).forget()
+
+    def settle(self, trajectory: "Trajectory") -> bool:
+        """After a full step of `trajectory`; False where its caches alone are too large, and were dropped."""
+        self.make_room(trajectory, trajectory.bytes)
+        if self._exceeded(trajectory.bytes):
+            trajectory.forget()
+            return False
+        self.peak = max(self.peak, self.held)
+        return True
+
+    def _exceeded(self, size: int) -> bool:
+        return self._limit is not None and size > self._limit
+
+
+_budgets: "weakref.WeakKeyDictionary[object, Budget]" = weakref.WeakKeyDictionary()
+
+
+def of(owner: object, limit: int | None) -> Budget:
+    """The one budget of all graphs of `owner`, a `torch.compile`; one of its own where it is not known."""
+    return Budget(limit) if owner is None else _budgets.setdefault(owner, Budget(limit))

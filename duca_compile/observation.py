@@ -1,0 +1,112 @@
+"""Reads of a call's tensors what tells its place, and waits for a device once at most."""
+
+import weakref
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from duca_compile import digests, torch_private
+from duca_compile.identity import address, version
+
+_PICKED = 256
+"""Elements of each sample's latents that are looked at, and at most 16 times as many in all."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """`content` stands for what each conditioning tensor holds. See `continuity.Moment` for the rest."""
+
+    timesteps: tuple[float, ...]
+    latents: tuple[Tensor | None, ...]
+    content: tuple[Hashable, ...]
+
+
+class Observer:
+    """Knows the digests of tensors that lie on a device and were not written to since."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[weakref.ref[Tensor], Hashable, bytes]] = {}
+
+    def read(
+        self, timesteps: Sequence[Tensor], latents: Sequence[Tensor], conditioning: Sequence[Tensor]
+    ) -> Observation:
+        """What lies on a device is read together with a timestep that does; else it is known by its identity alone."""
+        transfer = _Transfer(next((given.device for given in timesteps if not on_host(given)), None))
+        clocks = [transfer.add(given.detach().double().flatten()) for given in timesteps]
+        picked = [transfer.add(_picked(given)) if transfer.reaches(given) else None for given in latents]
+        content = [self._content(given, transfer) for given in conditioning]
+        transfer.run()
+        return Observation(
+            tuple(value for clock in clocks for value in clock().tolist()),
+            tuple(None if read is None else read() for read in picked),
+            tuple(read() for read in content),
+        )
+
+    def _content(self, tensor: Tensor, transfer: "_Transfer") -> Callable[[], Hashable]:
+        if torch_private.is_wrapper(tensor) or tensor.layout is not torch.strided:
+            token = _token(tensor)
+            return lambda: token
+        if on_host(tensor):
+            digest = digests.of_host(tensor)
+            return lambda: digest
+        state = (version(tensor), address(tensor))
+        known = self._known.get(id(tensor))
+        if known is not None and known[0]() is tensor and known[1] == state and state[0] is not None:
+            found = known[2]
+            return lambda: found
+        if not transfer.reaches(tensor):
+            token = _token(tensor)
+            return lambda: token
+        read = transfer.add(digests.of_device(tensor))
+        return lambda: self._remember(tensor, state, bytes(read().view(torch.uint8).tolist()))
+
+    def _remember(self, tensor: Tensor, state: Hashable, digest: bytes) -> bytes:
+        key, known = id(tensor), self._known
+        known[key] = (weakref.ref(tensor, lambda _: known.pop(key, None)), state, digest)
+        return digest
+
+
+def on_host(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu"
+
+
+def _token(tensor: Tensor) -> Hashable:
+    """Another one for another tensor, or for the same one written to; for each call where nobody counts the writes."""
+    counted = version(tensor)
+    return object() if counted is None else (id(tensor), counted, address(tensor))
+
+
+def _picked(latents: Tensor) -> Tensor:
+    """Evenly spaced elements of each sample: float64 `[rows, picked]`."""
+    held = latents.detach()
+    rows = held.reshape(len(held) if held.dim() > 1 else 1, -1)
+    count = max(16, min(_PICKED, 16 * _PICKED // max(1, len(rows))))
+    stride = max(1, rows.shape[1] // count)
+    return rows[:, ::stride][:, :count].double()
+
+
+class _Transfer:
+    """Copies tensors of 8-byte elements from one device, all at once."""
+
+    def __init__(self, device: torch.device | None) -> None:
+        self._device = device
+        self._parts: list[Tensor] = []
+        self._found: tuple[Tensor, ...] = ()
+
+    def reaches(self, tensor: Tensor) -> bool:
+        return on_host(tensor) or tensor.device == self._device
+
+    def add(self, tensor: Tensor) -> Callable[[], Tensor]:
+        """Call the result after `run`."""
+        if on_host(tensor):
+            return lambda: tensor
+        at, shape, dtype = len(self._parts), tensor.shape, tensor.dtype
+        self._parts.append(tensor.contiguous().view(torch.int64).flatten().to(self._device))
+        return lambda: self._found[at].view(shape).view(dtype)
+
+    def run(self) -> None:
+        if self._parts:
+            together = torch.cat(self._parts).cpu()
+            self._found = together.split_with_sizes([len(part) for part in self._parts])
