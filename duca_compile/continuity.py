@@ -7,21 +7,27 @@ they stand across.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 LEAP = 3.0
 """A step this many times longer than the one before it is taken for a jump, not for travel."""
+FIRST_SHARE = 0.5
+"""The share of a positive timestep that must be left after the first step."""
 TURN = 2.0
 """How many times further than at the last step, for equally long ones, latents may turn."""
+FIRST_TURN = 0.3
+"""The sine of the angle by which they may turn at the first step."""
 STILL = 0.05
-"""The sine of an angle by which latents may turn in any case."""
+"""The sine of an angle by which they may turn at any later step."""
 AKIN = 0.5
 """The least cosine between the latents of two steps."""
 SIGNIFICANT = 6.0
 """By how many standard deviations a cosine must stand out from that of two noises."""
+EVEN = 1.25
+"""Two steps in which samplers add fresh noise are alike: none is this many times longer, and the later turns less."""
 UPWARD = "timestep moved up"
 AGAIN = "called again at the same timestep"
 TURNED = "latents do not go on from the last step's"
@@ -41,18 +47,29 @@ class Moment:
 @dataclass(frozen=True)
 class Pace:
     """How the last step moved: the timestep by `gap`, each row of the latents by an angle, of which `turns` are the
-    sines. Before a second step nothing is known, and `gap` is 0; `rising` says that the timestep counts up then."""
+    sines. At a trajectory's first step nothing is known, and `gap` is 0; `rising` says that the timestep came up to it.
+    `doubted`: the latents turned too far to go on, so the trajectory began there.
+    """
 
     gap: float = 0.0
     turns: tuple[Tensor | None, ...] = ()
     rising: bool = False
+    doubted: bool = False
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Why a call does not go on from another one, and what is still known of the pace."""
+
+    reason: str
+    pace: Pace = field(default_factory=Pace)
 
 
 START = Pace()
 """Before the second step of a trajectory."""
 
 
-def pace(before: Moment, last: Pace, now: Moment) -> Pace | str:
+def pace(before: Moment, last: Pace, now: Moment) -> Pace | Doubt:
     """How `now` goes on from `before`, or why it does not.
 
     Before a second step, the direction of travel is known only by convention: down. A model that counts up is
@@ -61,21 +78,20 @@ def pace(before: Moment, last: Pace, now: Moment) -> Pace | str:
     """
     counted = None if before.index is None or now.index is None else now.index - before.index
     if counted == 0 or (counted is None and now.timesteps == before.timesteps):
-        return AGAIN
+        return Doubt(AGAIN)
     if counted not in (None, 1):
-        return "the pipeline's step index jumped"
+        return Doubt("the pipeline's step index jumped")
     gap = _common_gap(before.timesteps, now.timesteps)
     if gap is None:
-        return "timesteps of the batch move apart"
-    interrupted = _interruption(last, gap) if gap else None
-    if interrupted is not None:
-        return interrupted
-    stretch = max(1.0, abs(gap / last.gap)) if last.gap else 1.0
-    turns = tuple(_turns(a, b) for a, b in zip(before.latents, now.latents, strict=True))
-    earlier = last.turns or (None,) * len(turns)
-    if not all(map(_follows, turns, now.latents, earlier, (stretch,) * len(turns))):
-        return TURNED
-    return Pace(gap or last.gap, turns, last.rising)
+        return Doubt("timesteps of the batch move apart")
+    reason = _interruption(last, gap, now) if gap else None
+    if reason is not None:
+        return Doubt(reason, Pace(rising=reason == UPWARD))
+    moved = Pace(gap or last.gap, tuple(map(_turns, before.latents, now.latents)), last.rising)
+    limits = _limits(last, moved)
+    if all(map(_is_within, moved.turns, now.latents, limits)):
+        return moved
+    return Doubt(TURNED, replace(moved, doubted=True))
 
 
 def _common_gap(before: tuple[float, ...], after: tuple[float, ...]) -> float | None:
@@ -85,9 +101,12 @@ def _common_gap(before: tuple[float, ...], after: tuple[float, ...]) -> float | 
     return furthest if all(gap * furthest > 0 for gap in gaps) else None
 
 
-def _interruption(last: Pace, gap: float) -> str | None:
+def _interruption(last: Pace, gap: float, now: Moment) -> str | None:
     if last.gap == 0:
-        return None if gap < 0 or last.rising else UPWARD
+        if gap > 0:
+            return None if last.rising else UPWARD
+        latest = max(now.timesteps)
+        return "timestep leapt ahead" if latest < FIRST_SHARE * (latest - gap) else None
     if gap * last.gap < 0:
         return "timestep jumped back"
     return "timestep leapt ahead" if abs(gap) > LEAP * abs(last.gap) else None
@@ -104,11 +123,22 @@ def _turns(before: Tensor | None, after: Tensor | None) -> Tensor | None:
     return sine
 
 
-def _follows(turn: Tensor | None, latents: Tensor | None, last: Tensor | None, stretch: float) -> bool:
+def _limits(last: Pace, moved: Pace) -> list[Tensor | float]:
+    """How far the rows of each of the latents may turn."""
+    if last.gap == 0:
+        return [FIRST_TURN] * len(moved.turns)
+    stretch = abs(moved.gap / last.gap)
+    if last.doubted:
+        even = 1 / EVEN <= stretch <= EVEN
+        return [STILL if turn is None else turn.clamp_min(STILL) if even else FIRST_TURN for turn in last.turns]
+    return [
+        FIRST_TURN if turn is None else (TURN * max(1.0, stretch) * turn).clamp_min(STILL)
+        for turn in last.turns or (None,) * len(moved.turns)
+    ]
+
+
+def _is_within(turn: Tensor | None, latents: Tensor | None, limit: Tensor | float) -> bool:
     if turn is None or latents is None:
         return True
     cosine = max(AKIN, min(0.95, SIGNIFICANT / math.sqrt(max(1, latents.shape[1]))))
-    most = torch.full_like(turn, math.sqrt(1 - cosine**2))
-    if last is not None:
-        most = most.minimum((TURN * stretch * last).clamp_min(STILL))
-    return bool((turn <= most).all())
+    return bool(((turn <= limit) & (turn <= math.sqrt(1 - cosine**2))).all())

@@ -22,7 +22,7 @@ from torch import Tensor
 from duca_compile import sessions
 from duca_compile.budget import Budget
 from duca_compile.contexts import Context
-from duca_compile.continuity import AGAIN, START, UPWARD, Moment, Pace, pace
+from duca_compile.continuity import AGAIN, START, Doubt, Moment, Pace, pace
 from duca_compile.identity import Identity
 from duca_compile.modes import Mode
 from duca_compile.observation import Observer
@@ -114,7 +114,7 @@ class Tracker:
     ) -> Visit:
         judged = _judge(known, now, steps)
         known.touch()
-        if judged == AGAIN:
+        if isinstance(judged, Doubt) and judged.reason == AGAIN:
             # Nothing tells which of two calls in one step the next one goes on from: that one starts over.
             self.resets[AGAIN] += known.step >= 0
             known.step = -1
@@ -126,8 +126,8 @@ class Tracker:
                 known.take(conditioning)
             return Visit(known)
         self._drop(known)
-        self.resets[judged] += 1
-        return Visit(self._start(key, now, known.weights, conditioning, Pace(rising=judged == UPWARD)))
+        self.resets[judged.reason] += 1
+        return Visit(self._start(key, now, known.weights, conditioning, judged.pace))
 
     def _made_anew(
         self, key: Hashable, akin: Sequence[Trajectory], now: Moment, conditioning: Sequence[Tensor], steps: int | None
@@ -195,11 +195,11 @@ def _dropping(trajectory: Trajectory, tracker: Tracker) -> Callable[[object], No
     return drop
 
 
-def _judge(known: Trajectory, now: Moment, steps: int | None) -> Pace | str:
+def _judge(known: Trajectory, now: Moment, steps: int | None) -> Pace | Doubt:
     """How the call goes on from the trajectory's last step, or why it does not. A session's count decides alone."""
     if steps is None:
         return pace(known.moment, known.pace, now)
-    return known.pace if known.step + 1 < steps else "the session's steps are done"
+    return known.pace if known.step + 1 < steps else Doubt("the session's steps are done")
 
 
 def _this_thread() -> object:
