@@ -2,11 +2,13 @@
 
 Along one trajectory the timesteps move one way, and the latents turn little from step to step: for deterministic
 samplers by a small angle that hardly changes, for stochastic ones by the share of fresh noise, which falls
-(`benchmarks/continuity.py` measures both). Latents that begin a generation are new noise, or noise over a given image:
-they stand across.
+(`benchmarks/continuity.py` measures both). Where they turn further, a deterministic sampler has made them of the last
+latents and the model's last outputs, nearly linearly. Latents that begin a generation are new noise, or noise over a
+given image: they stand across.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -18,10 +20,12 @@ FIRST_SHARE = 0.5
 """The share of a positive timestep that must be left after the first step."""
 TURN = 2.0
 """How many times further than at the last step, for equally long ones, latents may turn."""
-FIRST_TURN = 0.3
+FIRST_TURN = 0.15
 """The sine of the angle by which they may turn at the first step."""
 STILL = 0.05
 """The sine of an angle by which they may turn at any later step."""
+STRAY = 0.1
+"""The sine of the angle by which latents may stand off all that could be made of the last latents and outputs."""
 AKIN = 0.5
 """The least cosine between the latents of two steps."""
 SIGNIFICANT = 6.0
@@ -69,8 +73,8 @@ START = Pace()
 """Before the second step of a trajectory."""
 
 
-def pace(before: Moment, last: Pace, now: Moment) -> Pace | Doubt:
-    """How `now` goes on from `before`, or why it does not.
+def pace(before: Moment, last: Pace, now: Moment, outputs: Sequence[Tensor] = ()) -> Pace | Doubt:
+    """How `now` goes on from `before`, or why it does not. `outputs` are the last calls', picked like the latents.
 
     Before a second step, the direction of travel is known only by convention: down. A model that counts up is
     believed from its second move on. Where the pipeline counts its steps, its count tells the next one, and a timestep
@@ -89,7 +93,7 @@ def pace(before: Moment, last: Pace, now: Moment) -> Pace | Doubt:
         return Doubt(reason, Pace(rising=reason == UPWARD))
     moved = Pace(gap or last.gap, tuple(map(_turns, before.latents, now.latents)), last.rising)
     limits = _limits(last, moved)
-    if all(map(_is_within, moved.turns, now.latents, limits)):
+    if all(map(_is_within, moved.turns, now.latents, limits)) or _is_made_of(before.latents, now.latents, outputs):
         return moved
     return Doubt(TURNED, replace(moved, doubted=True))
 
@@ -105,8 +109,8 @@ def _interruption(last: Pace, gap: float, now: Moment) -> str | None:
     if last.gap == 0:
         if gap > 0:
             return None if last.rising else UPWARD
-        latest = max(now.timesteps)
-        return "timestep leapt ahead" if latest < FIRST_SHARE * (latest - gap) else None
+        left = max(now.timesteps)
+        return "timestep leapt ahead" if left < FIRST_SHARE * (left - gap) and left > gap else None
     if gap * last.gap < 0:
         return "timestep jumped back"
     return "timestep leapt ahead" if abs(gap) > LEAP * abs(last.gap) else None
@@ -142,3 +146,24 @@ def _is_within(turn: Tensor | None, latents: Tensor | None, limit: Tensor | floa
         return True
     cosine = max(AKIN, min(0.95, SIGNIFICANT / math.sqrt(max(1, latents.shape[1]))))
     return bool(((turn <= limit) & (turn <= math.sqrt(1 - cosine**2))).all())
+
+
+def _is_made_of(before: tuple[Tensor | None, ...], after: tuple[Tensor | None, ...], outputs: Sequence[Tensor]) -> bool:
+    """Whether the first latents are a linear combination of those before and of the outputs, row by row.
+
+    A row may also hold outputs of the row half a batch away, its counterpart under guidance. Others than the first
+    have no outputs to be made of.
+    """
+    if not after or before[0] is None or after[0] is None:
+        return False
+    fitting = [output for output in outputs if output.shape == after[0].shape]
+    partners = [output.roll(len(output) // 2, 0) for output in fitting if len(output) % 2 == 0]
+    parts = torch.stack([before[0], *fitting, *partners], 2)
+    picked, count = parts.shape[1:]
+    if picked < 4 * count or not (parts.isfinite().all() and after[0].isfinite().all()):
+        return False
+    parts = parts / parts.norm(dim=1, keepdim=True).clamp_min(1e-30)
+    made = parts @ torch.linalg.lstsq(parts, after[0].unsqueeze(2), driver="gelsd").solution
+    off = (after[0] - made.squeeze(2)).norm(dim=1) / after[0].norm(dim=1).clamp_min(1e-30)
+    others = all(map(_is_within, map(_turns, before[1:], after[1:]), after[1:], [1.0] * len(after[1:])))
+    return bool((off * math.sqrt(picked / (picked - count)) <= STRAY).all()) and others

@@ -72,6 +72,7 @@ class Dispatcher:
         found = self.modes[mode]([*self._constants, *args, *extra])
         own = len(found) - len(self.plan.stored(mode))
         results, stored = tuple(found[:own]), found[own:]
+        step.produced(results)
         if cache is None:
             return results
         if mode is Mode.FULL:

@@ -1,6 +1,7 @@
 """Reads of a call's tensors what tells its place, and waits for a device once at most."""
 
 import weakref
+from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
@@ -12,21 +13,26 @@ from duca_compile.identity import address, version
 
 _PICKED = 256
 """Elements of each sample's latents that are looked at, and at most 16 times as many in all."""
+_OUTPUTS = 6
+"""Calls whose outputs the next latents may be made of: three calls of guidance in each of two steps."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """`content` stands for what each conditioning tensor holds. See `continuity.Moment` for the rest."""
+    """`content` stands for what each conditioning tensor holds, `outputs` are those of the last calls, picked like the
+    latents. See `continuity.Moment` for the rest."""
 
     timesteps: tuple[float, ...]
     latents: tuple[Tensor | None, ...]
     content: tuple[Hashable, ...]
+    outputs: tuple[Tensor, ...]
 
 
 class Observer:
     """Knows the digests of tensors that lie on a device and were not written to since."""
 
     def __init__(self) -> None:
+        self._outputs: deque[Tensor] = deque(maxlen=_OUTPUTS)
         self._known: dict[int, tuple[weakref.ref[Tensor], Hashable, bytes]] = {}
 
     def read(
@@ -35,14 +41,22 @@ class Observer:
         """What lies on a device is read together with a timestep that does; else it is known by its identity alone."""
         transfer = _Transfer(next((given.device for given in timesteps if not on_host(given)), None))
         clocks = [transfer.add(given.detach().double().flatten()) for given in timesteps]
-        picked = [transfer.add(_picked(given)) if transfer.reaches(given) else None for given in latents]
+        picked = [transfer.add(pick(given)) if transfer.reaches(given) else None for given in latents]
+        outputs = [transfer.add(given) if transfer.reaches(given) else None for given in self._outputs]
         content = [self._content(given, transfer) for given in conditioning]
         transfer.run()
+        self._outputs = deque([read() for read in outputs if read is not None], _OUTPUTS)
         return Observation(
             tuple(value for clock in clocks for value in clock().tolist()),
             tuple(None if read is None else read() for read in picked),
             tuple(read() for read in content),
+            tuple(self._outputs),
         )
+
+    def produced(self, output: Tensor, latents: Tensor) -> None:
+        """Takes note of a call's output, where it lies as its latents do: samplers make the next latents of both."""
+        if output.shape[:1] == latents.shape[:1] and output.numel() >= latents.numel() and latents.dim() > 1:
+            self._outputs.append(pick(output, latents))
 
     def _content(self, tensor: Tensor, transfer: "_Transfer") -> Callable[[], Hashable]:
         if torch_private.is_wrapper(tensor) or tensor.layout is not torch.strided:
@@ -78,13 +92,17 @@ def _token(tensor: Tensor) -> Hashable:
     return object() if counted is None else (id(tensor), counted, address(tensor))
 
 
-def _picked(latents: Tensor) -> Tensor:
-    """Evenly spaced elements of each sample: float64 `[rows, picked]`."""
-    held = latents.detach()
-    rows = held.reshape(len(held) if held.dim() > 1 else 1, -1)
-    count = max(16, min(_PICKED, 16 * _PICKED // max(1, len(rows))))
-    stride = max(1, rows.shape[1] // count)
-    return rows[:, ::stride][:, :count].double()
+def pick(tensor: Tensor, like: Tensor | None = None) -> Tensor:
+    """Evenly spaced elements of each sample, float64 `[rows, picked]`: at the places picked of `like`, if given."""
+    rows = _rows(tensor)
+    size = rows.shape[1] if like is None else _rows(like).shape[1]
+    count = min(size, max(16, min(_PICKED, 16 * _PICKED // max(1, len(rows)))))
+    return rows[:, :: max(1, size // max(1, count))][:, :count].double()
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    held = tensor.detach()
+    return held.reshape(len(held) if held.dim() > 1 else 1, -1)
 
 
 class _Transfer:

@@ -44,7 +44,7 @@ class SharedSteps:
 
     def next(self, graph: "Dispatcher", args: Sequence[Any]) -> Step:
         forward = _forward(self._options)
-        return Step(Mode.FULL, None, _nothing, _nothing) if forward is None else forward.next(self.part, graph, args)
+        return _UNPLACED if forward is None else forward.next(self.part, graph, args)
 
     def pass_by(self, args: Sequence[Any]) -> None:
         """The part runs as it is. Where nobody can be told so, nobody keeps a cache any longer."""
@@ -182,7 +182,7 @@ class Forward:
         key = self.meet(part, args)
         trajectory, tracker = self._trajectory, self._split.tracker
         if trajectory is None or self._split.given_up:
-            return Step(Mode.FULL, None, _nothing, _nothing)
+            return _UNPLACED
         if key not in trajectory.caches:
             registry.add(graph, tracker, part.weights(args))
             trajectory.caches[key] = new_cache(graph, args, graph.plan.options.seed + len(trajectory.caches))
@@ -191,7 +191,7 @@ class Forward:
             self._start_over(trajectory)
         if self._mode is Mode.FULL:
             cache.full_step = trajectory.full_steps
-        return Step(self._mode, cache, self._abandon, self._stored)
+        return Step(self._mode, cache, self._abandon, self._stored, _unseen)
 
     def meet(self, part: Part, args: Sequence[Any]) -> Hashable:
         """What tells this run of the graph from others in a call. Starts over where the trajectory has not met it."""
@@ -251,3 +251,10 @@ def _forward(options: Options) -> Forward | None:
 
 def _nothing() -> None:
     """There is no trajectory to abandon."""
+
+
+def _unseen(results: Sequence[Any]) -> None:
+    """What one of several graphs gives is not the output of the forward pass."""
+
+
+_UNPLACED = Step(Mode.FULL, None, _nothing, _nothing, _unseen)

@@ -34,6 +34,8 @@ class Step:
     """To be called when the step fails: its trajectory's caches can no longer be trusted."""
     stored: Callable[[], None]
     """To be called after a FULL step has filled the cache."""
+    produced: Callable[[Sequence[Any]], None]
+    """To be called with the results."""
 
 
 class Steps(Protocol):
@@ -52,9 +54,10 @@ class OwnSteps:
     def next(self, graph: "Dispatcher", args: Sequence[Any]) -> Step | None:
         given, options = graph.arguments, graph.plan.options
         weights, call = given.weights(args), torch_private.root_call()
+        latents = given.latents(args)
         visit = self.tracker.visit(
             given.timesteps(args),
-            given.latents(args),
+            latents,
             given.conditioning(args),
             weights,
             given.numbers(args),
@@ -78,6 +81,7 @@ class OwnSteps:
             cache,
             lambda: self.tracker.abandon(trajectory, mode),
             lambda: self.tracker.settle(trajectory),
+            lambda results: self.tracker.produced(results, latents),
         )
 
     def clear(self) -> None:

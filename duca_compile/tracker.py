@@ -16,6 +16,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -40,6 +41,22 @@ class Visit:
 
     trajectory: Trajectory
     repeated: bool = False
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What places a call in its trajectory. `steps`: how many a session counts, which then decides alone."""
+
+    moment: Moment
+    conditioning: Sequence[Tensor]
+    outputs: tuple[Tensor, ...]
+    steps: int | None
+
+    def judge(self, known: Trajectory) -> Pace | Doubt:
+        """How the call goes on from the trajectory's last step, or why it does not."""
+        if self.steps is None:
+            return pace(known.moment, known.pace, self.moment, self.outputs)
+        return known.pace if known.step + 1 < self.steps else Doubt("the session's steps are done")
 
 
 class Tracker:
@@ -74,11 +91,17 @@ class Tracker:
         name = context and (context.name, context.total)
         key = (_this_thread(), session and session.key, name, values, over.key, seen.content)
         now = Moment(seen.timesteps, seen.latents, context.index if context else None)
+        call = _Call(now, conditioning, seen.outputs, steps)
         akin = [known for known in self._live.get(key, ()) if over.is_same(known.weights)]
         for known in akin:
             if not known.replaced(conditioning):
-                return self._go_on(key, known, now, conditioning, steps)
-        return self._made_anew(key, akin, now, conditioning, steps) or Visit(self._start(key, now, over, conditioning))
+                return self._go_on(key, known, call)
+        return self._made_anew(key, akin, call) or Visit(self._start(key, over, call))
+
+    def produced(self, results: Sequence[Any], latents: Sequence[Tensor]) -> None:
+        """A call over `latents` gave `results`."""
+        if results and latents and isinstance(results[0], Tensor):
+            self._observer.produced(results[0], latents[0])
 
     def begin(self, trajectory: Trajectory, mode: Mode, size: int) -> None:
         """A step of `trajectory` begins. A FULL one needs none of its caches and will keep about `size` bytes."""
@@ -109,60 +132,61 @@ class Tracker:
     def live(self) -> list[Trajectory]:
         return [trajectory for each in list(self._live.values()) for trajectory in list(each)]
 
-    def _go_on(
-        self, key: Hashable, known: Trajectory, now: Moment, conditioning: Sequence[Tensor], steps: int | None
-    ) -> Visit:
-        judged = _judge(known, now, steps)
+    def _go_on(self, key: Hashable, known: Trajectory, call: _Call) -> Visit:
+        judged = call.judge(known)
         known.touch()
-        if isinstance(judged, Doubt) and judged.reason == AGAIN:
-            # Nothing tells which of two calls in one step the next one goes on from: that one starts over.
-            self.resets[AGAIN] += known.step >= 0
-            known.step = -1
-            return Visit(known, repeated=True)
         if isinstance(judged, Pace):
-            known.moment, known.pace, known.step = now, judged, known.step + 1
-            if known.remade:
-                known.remade = frozenset()
-                known.take(conditioning)
-            return Visit(known)
+            return self._advance(known, call, judged, frozenset())
+        if judged.reason == AGAIN:
+            return self._again(known)
         self._drop(known)
         self.resets[judged.reason] += 1
-        return Visit(self._start(key, now, known.weights, conditioning, judged.pace))
+        return Visit(self._start(key, known.weights, call, judged.pace))
 
-    def _made_anew(
-        self, key: Hashable, akin: Sequence[Trajectory], now: Moment, conditioning: Sequence[Tensor], steps: int | None
-    ) -> Visit | None:
+    def _made_anew(self, key: Hashable, akin: Sequence[Trajectory], call: _Call) -> Visit | None:
         """The call as a step of the only trajectory that it can be one of, under new tensors of the same content."""
-        found = [
-            (known, judged)
-            for known in akin
-            if known.outlived(known.replaced(conditioning)) and isinstance(judged := _judge(known, now, steps), Pace)
-        ]
+        dead = [known for known in akin if known.outlived(known.replaced(call.conditioning))]
+        judged = [(known, call.judge(known)) for known in dead]
+        found = [(known, how) for known, how in judged if isinstance(how, Pace) or how.reason == AGAIN]
         if len(found) != 1:
             self.resets["other conditioning or weights"] += bool(self._live)
+            for known, _ in found:
+                self._drop(known)
             return None
-        ((known, judged),) = found
-        replaced = known.replaced(conditioning)
-        if replaced <= known.remade:
+        ((known, how),) = found
+        replaced = known.replaced(call.conditioning)
+        if isinstance(how, Pace) and replaced <= known.remade:
             known.touch()
-            known.moment, known.pace, known.step, known.remade = now, judged, known.step + 1, replaced
-            known.take(conditioning)
-            return Visit(known)
+            return self._advance(known, call, how, replaced)
         self._drop(known)
         self.resets["conditioning made anew"] += 1
-        return Visit(self._start(key, now, known.weights, conditioning, judged, replaced))
+        if isinstance(how, Doubt):
+            return None
+        return Visit(self._start(key, known.weights, call, how, replaced))
+
+    def _advance(self, known: Trajectory, call: _Call, judged: Pace, replaced: frozenset[int]) -> Visit:
+        known.moment, known.pace, known.step = call.moment, judged, known.step + 1
+        if replaced or known.remade:
+            known.remade = replaced
+            known.take(call.conditioning)
+        return Visit(known)
+
+    def _again(self, known: Trajectory) -> Visit:
+        """Nothing tells which of two calls in one step the next one goes on from: that one starts over."""
+        self.resets[AGAIN] += known.step >= 0
+        known.step = -1
+        return Visit(known, repeated=True)
 
     def _start(
         self,
         key: Hashable,
-        now: Moment,
         weights: Identity,
-        conditioning: Sequence[Tensor],
+        call: _Call,
         judged: Pace = START,
         remade: frozenset[int] = frozenset(),
     ) -> Trajectory:
-        started = Trajectory(now, weights, judged, remade)
-        started.take(conditioning)
+        started = Trajectory(call.moment, weights, judged, remade)
+        started.take(call.conditioning)
         started.touch()
         weights.watch(_dropping(started, self))
         self._live.setdefault(key, []).append(started)
@@ -193,13 +217,6 @@ def _dropping(trajectory: Trajectory, tracker: Tracker) -> Callable[[object], No
             owner._drop(dropped)
 
     return drop
-
-
-def _judge(known: Trajectory, now: Moment, steps: int | None) -> Pace | Doubt:
-    """How the call goes on from the trajectory's last step, or why it does not. A session's count decides alone."""
-    if steps is None:
-        return pace(known.moment, known.pace, now)
-    return known.pace if known.step + 1 < steps else Doubt("the session's steps are done")
 
 
 def _this_thread() -> object:

@@ -1,0 +1,143 @@
+"""Pipelines of `diffusers`, their own code and schedulers unchanged, over a compiled transformer."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import duca_compile
+from duca_compile import Mode
+from pipelines import PIPELINES, generate
+
+F, C, A = Mode.FULL, Mode.CONSERVATIVE, Mode.AGGRESSIVE
+OPTIONS = {"inner": "eager", "cache_ratio": 0.5}
+TWO_CALLS = {"Wan"}
+"""Pipelines that call the model twice a step, for guidance; the others that guide do so in one batch."""
+
+
+def assigned(pipe: Any) -> None:
+    pipe.transformer = torch.compile(pipe.transformer, backend="duca", options=OPTIONS)
+
+
+def compiled_in_place(pipe: Any) -> None:
+    pipe.transformer.compile(backend="duca", options=OPTIONS)
+
+
+class Aborted(Exception):
+    pass
+
+
+class Studio:
+    """A pipeline over a compiled transformer that has made one generation."""
+
+    def __init__(self, name: str, way: Callable[[Any], None]) -> None:
+        torch.manual_seed(0)
+        self.pipe, self.given = PIPELINES[name]()
+        self.pipe.set_progress_bar_config(disable=True)
+        self.plain = self.pipe.transformer
+        way(self.pipe)
+        self.calls = 2 if name in TWO_CALLS else 1
+        self.generate("a red dog")
+
+    def generate(self, prompt: str, **more: Any) -> Tensor:
+        return generate(self.pipe, self.given, prompt, **more)
+
+    def alone(self, prompt: str, **more: Any) -> Tensor:
+        """As in a fresh process."""
+        duca_compile.reset(self.plain)
+        return self.generate(prompt, **more)
+
+    def modes(self, run: Callable[[], object]) -> dict[Mode, int]:
+        before = duca_compile.stats(self.plain).steps
+        run()
+        after = duca_compile.stats(self.plain).steps
+        return {mode: after[mode] - before[mode] for mode in Mode}
+
+    def abort(self, prompt: str, after: int) -> None:
+        """An exception out of the scheduler, in the middle of the pipeline's loop."""
+        step, count = self.pipe.scheduler.step, itertools.count(1)
+
+        def failing(*args: Any, **kwargs: Any) -> Any:
+            if next(count) > after:
+                raise Aborted
+            return step(*args, **kwargs)
+
+        self.pipe.scheduler.step = failing
+        try:
+            with pytest.raises(Aborted):
+                self.generate(prompt)
+        finally:
+            del self.pipe.scheduler.step
+
+
+@pytest.fixture(
+    params=itertools.product(PIPELINES, (assigned, compiled_in_place)), ids=lambda p: f"{p[0]}, {p[1].__name__}"
+)
+def studio(request: pytest.FixtureRequest) -> Iterator[Studio]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield Studio(*request.param)
+    torch.set_num_threads(threads)
+
+
+def test_a_pipeline_generates_as_in_a_process_of_its_own_whatever_came_before(studio: Studio) -> None:
+    cat, dog = studio.alone("a blue cat"), studio.alone("a red dog on the moon")
+    duca_compile.reset(studio.plain)
+    assert not torch.equal(cat, dog)
+    assert studio.modes(lambda: studio.generate("a blue cat")) == {
+        F: 2 * studio.calls,
+        C: 3 * studio.calls,
+        A: 3 * studio.calls,
+    }
+    assert torch.equal(studio.generate("a blue cat"), cat)
+    assert torch.equal(studio.generate("a red dog on the moon"), dog)
+    for after in (0, 1, 4):
+        studio.abort("a blue cat", after)
+        assert torch.equal(studio.generate("a blue cat"), cat)
+        studio.abort("a blue cat", after)
+        assert torch.equal(studio.generate("a red dog on the moon"), dog)
+
+
+def test_full_steps_are_those_of_the_plain_pipeline(studio: Studio) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duca_compile.Options, "mode_at", lambda self, step: F)
+        got = studio.generate("a blue cat")
+    with torch.compiler.set_stance("force_eager"):
+        torch.testing.assert_close(got, studio.generate("a blue cat"))
+
+
+def test_interrupting_and_watching_a_generation(studio: Studio) -> None:
+    if "callback_on_step_end" not in studio.pipe.__call__.__func__.__wrapped__.__code__.co_varnames:
+        pytest.skip("this pipeline has no callback")
+    seen: list[int] = []
+    want = studio.alone("a blue cat")
+
+    def interrupt(pipe: Any, step: int, t: Any, given: dict[str, Any]) -> dict[str, Any]:
+        seen.append(step)
+        pipe._interrupt = step >= 2
+        return given
+
+    studio.generate("a blue cat", callback_on_step_end=interrupt)
+    assert seen == [0, 1, 2]
+    assert torch.equal(studio.generate("a blue cat"), want)
+
+
+def test_a_pipeline_leaves_no_caches_when_it_goes() -> None:
+    import gc
+    import weakref
+
+    studio = Studio("FLUX", assigned)
+    model: nn.Module = studio.plain
+    gone = weakref.ref(model)
+    graphs = duca_compile.registry.graphs(model)
+    trackers = duca_compile.registry.trackers(model)
+    studio.generate("a blue cat")
+    assert graphs
+    assert not duca_compile.stats(model).bytes, "the prompt's tensors are gone, and the caches with them"
+    del studio, model
+    gc.collect()
+    assert gone() is None
+    assert not any(tracker.live for tracker in trackers)
