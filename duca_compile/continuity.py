@@ -34,6 +34,7 @@ EVEN = 1.25
 """Two steps in which samplers add fresh noise are alike: none is this many times longer, and the later turns less."""
 UPWARD = "timestep moved up"
 AGAIN = "called again at the same timestep"
+CONFLICT = "the pipeline's step_index and its timestep disagree"
 TURNED = "latents do not go on from the last step's"
 
 
@@ -84,13 +85,11 @@ def pace(before: Moment, last: Pace, now: Moment, outputs: Sequence[Tensor] = ()
     if counted == 0 or (counted is None and now.timesteps == before.timesteps):
         return Doubt(AGAIN)
     if counted not in (None, 1):
-        return Doubt("the pipeline's step index jumped")
+        return Doubt("the pipeline's step_index jumped")
     gap = _common_gap(before.timesteps, now.timesteps)
-    if gap is None:
-        return Doubt("timesteps of the batch move apart")
-    reason = _interruption(last, gap, now) if gap else None
-    if reason is not None:
-        return Doubt(reason, Pace(rising=reason == UPWARD))
+    reason = "timesteps of the batch move apart" if gap is None else _interruption(last, gap, now) if gap else None
+    if gap is None or reason is not None:
+        return Doubt(CONFLICT if counted else reason or "", Pace(rising=reason == UPWARD))
     moved = Pace(gap or last.gap, tuple(map(_turns, before.latents, now.latents)), last.rising)
     limits = _limits(last, moved)
     if all(map(_is_within, moved.turns, now.latents, limits)) or _is_made_of(before.latents, now.latents, outputs):

@@ -41,6 +41,7 @@ def reason(error: Exception) -> str:
     return f"{told}; this is a fault of duca, please report it"
 
 
+COUNT_THEM = "Run each generation in `with duca_compile.session(key, steps=...)`, and its steps are counted"
 _warned: "weakref.WeakSet[object]" = weakref.WeakSet()
 
 

@@ -8,7 +8,7 @@ from duca_compile import budget, contexts, registry, torch_private
 from duca_compile.budget import Budget
 from duca_compile.modes import Mode
 from duca_compile.options import Options
-from duca_compile.refusal import Refused, warn_once
+from duca_compile.refusal import COUNT_THEM, Refused, warn_once
 from duca_compile.selection import RandomTokens
 from duca_compile.tracker import Tracker
 from duca_compile.trajectory import Cache
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _ONLY = "the only graph"
 NO_CLOCK = (
     "no input that feeds a sinusoidal timestep embedding was found; steps cannot be told apart, and all are computed. "
-    "Run each generation in `with duca_compile.session(key, steps=...)`, and they are counted"
+    + COUNT_THEM
 )
 
 

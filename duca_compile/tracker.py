@@ -23,11 +23,11 @@ from torch import Tensor
 from duca_compile import sessions
 from duca_compile.budget import Budget
 from duca_compile.contexts import Context
-from duca_compile.continuity import AGAIN, START, Doubt, Moment, Pace, pace
+from duca_compile.continuity import AGAIN, CONFLICT, START, Doubt, Moment, Pace, pace
 from duca_compile.identity import Identity
 from duca_compile.modes import Mode
 from duca_compile.observation import Observer
-from duca_compile.refusal import Refused, warn_once
+from duca_compile.refusal import COUNT_THEM, Refused, warn_once
 from duca_compile.trajectory import Trajectory
 
 KNOWN = 64
@@ -139,6 +139,8 @@ class Tracker:
             return self._advance(known, call, judged, frozenset())
         if judged.reason == AGAIN:
             return self._again(known)
+        if judged.reason == CONFLICT:
+            warn_once(self, Refused(f"{CONFLICT}; such steps are computed. {COUNT_THEM}"))
         self._drop(known)
         self.resets[judged.reason] += 1
         return Visit(self._start(key, known.weights, call, judged.pace))

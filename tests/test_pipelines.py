@@ -73,9 +73,14 @@ class Studio:
             del self.pipe.scheduler.step
 
 
-@pytest.fixture(
-    params=itertools.product(PIPELINES, (assigned, compiled_in_place)), ids=lambda p: f"{p[0]}, {p[1].__name__}"
-)
+STUDIOS = [
+    pytest.param((name, way), id=f"{name}, {way.__name__}", marks=pytest.mark.slow if slow else [])
+    for name in PIPELINES
+    for way, slow in ((assigned, False), (compiled_in_place, name not in ("FLUX", "Wan")))
+]
+
+
+@pytest.fixture(params=STUDIOS)
 def studio(request: pytest.FixtureRequest) -> Iterator[Studio]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,15 +1,17 @@
 """Sessions keep generations apart that nothing else tells apart."""
 
 import contextlib
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import duca_compile
-from duca_compile import Mode, session, sessions
+from duca_compile import DucaWarning, Mode, session, sessions
 from helpers import compiled, lenient
 from test_trajectory import Generation
-from zoo.case import calls
+from zoo.case import calls, noise, randomise
 from zoo.core import example_dit
 from zoo.own import CASES
 
@@ -48,6 +50,60 @@ def test_the_innermost_session_counts_and_an_exception_leaves_it(generation: Gen
             raise KeyError
         assert generation.mode(700.0) is A
     assert sessions.current() is None
+
+
+def test_counted_sessions_win_over_timesteps(generation: Generation) -> None:
+    with session("request", steps=6):
+        assert generation.modes([900.0, 900.0, 950.0, 10.0, 500.0, 700.0]) == [F, C, A, C, A, F]
+        assert generation.modes([600.0, 500.0]) == [F, C], "six steps are done: another generation"
+
+
+def test_counted_sessions_tell_conditionings_apart(generation: Generation) -> None:
+    other = Generation(generation.model, generation.fast, torch.tensor([3, 4]))
+    modes = []
+    for t in (900.0, 880.0, 860.0):
+        for each in (generation, other):
+            with session("request", steps=50):
+                modes.append(each.mode(t))
+    assert modes == [F, F, C, C, A, A]
+
+
+class Timeless(nn.Module):
+    """No timestep: nothing but a session that counts can tell its steps apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix, self.mlp, self.leave = nn.Linear(6, 6), nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.mix(x.transpose(1, 2)).transpose(1, 2)
+        return self.leave(x + self.mlp(x).relu())
+
+
+def test_a_model_without_a_timestep_is_accelerated_in_a_session_that_counts() -> None:
+    model, x = randomise(Timeless()), noise(2, 6, 8)
+    fast = lenient(model, cycle=2, order="aggressive")
+    with pytest.warns(
+        DucaWarning, match=r"steps cannot be told apart.*duca_compile.session\(key, steps=...\)"
+    ) as caught:
+        assert all(torch.equal(fast(x * scale), model(x * scale)) for scale in (1.0, 2.0, 3.0))
+    assert len(caught) == 1
+    assert duca_compile.stats(model).bytes == 0
+    for _ in range(2):
+        with session(steps=4):
+            full, cached = fast(x), fast(2 * x)
+        assert torch.equal(full, model(x))
+        assert torch.equal(cached, full), "the stream of the step before, and there is no timestep for the final layer"
+    assert duca_compile.stats(model).steps == {F: 2, C: 0, A: 2}
+    assert duca_compile.stats(model).bytes == 0, "a session without a key is over at its end"
+    with pytest.raises(Exception, match="steps cannot be told apart"):
+        lenient(model, strict=True)(x)
+
+
+@pytest.mark.parametrize("steps", [0, -1, 2.0, True, "5"])
+def test_a_session_counts_whole_steps(steps: Any) -> None:
+    with pytest.raises(ValueError, match="whole number of at least 1"), session(steps=steps):
+        pass
 
 
 def test_a_split_forward_pass_has_sessions_too() -> None:

@@ -141,7 +141,33 @@ def swap_weights(generation: Generation) -> None:
     weight.data = weight.data * 1.5
 
 
-@pytest.mark.parametrize("change", [change_labels, replace_labels, change_weights, swap_weights])
+def fuse_weights(generation: Generation) -> None:
+    """As peft fuses a LoRA: the version counter does not see it."""
+    for weight in generation.model.parameters():
+        weight.data += 0.01
+
+
+def average_weights(generation: Generation) -> None:
+    """As an EMA is copied to a model."""
+    for weight in generation.model.parameters():
+        weight.data.copy_(weight.data * 1.01)
+
+
+def load_weights(generation: Generation) -> None:
+    generation.model.load_state_dict({name: held * 1.01 for name, held in generation.model.state_dict().items()})
+
+
+def change_labels_unseen(generation: Generation) -> None:
+    generation.labels.data[0] = 3
+
+
+CHANGES = [
+    change_labels, change_labels_unseen, replace_labels, change_weights, swap_weights, fuse_weights, average_weights,
+    load_weights,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_a_change_starts_over(generation: Generation, change: Callable[[Generation], None]) -> None:
     assert generation.modes([900.0, 880.0]) == [F, C]
     change(generation)
@@ -162,6 +188,66 @@ def test_two_models_of_one_class_keep_their_own_caches() -> None:
         torch._dynamo.reset()
         for got, want in zip(together[index::2], run([compiled(model)]), strict=True):
             assert torch.equal(got, want)
+
+
+def test_conditioning_made_anew_for_every_call_is_recognised(generation: Generation, model: nn.Module) -> None:
+    modes = []
+    for t in (900.0, 880.0, 860.0, 840.0, 820.0):
+        generation.labels = torch.tensor([1, 2])
+        modes.append(generation.mode(t))
+    assert modes == [F, F, C, A, C]
+    assert duca_compile.stats(model).resets == {"conditioning made anew": 1}
+    generation.labels = torch.tensor([1, 3])
+    assert generation.mode(800.0) is F
+
+
+@pytest.mark.parametrize("done", [1, 2, 3])
+def test_the_same_prompt_made_again_is_another_generation(generation: Generation, done: int) -> None:
+    """As after an abort, at another strength: lower down, where the one before would have gone on."""
+    times = [900.0, 880.0, 860.0, 840.0, 820.0, 800.0]
+    assert generation.modes(times[:done]) == [F, C, A][:done]
+    generation.labels = generation.labels.clone()
+    assert generation.modes(times[done : done + 3]) == [F, C, A]
+
+
+def test_requests_with_the_same_prompt_keep_their_own_caches(model: nn.Module) -> None:
+    fast = compiled(model)
+    one, two = (Generation(model, fast, torch.tensor([1, 2])) for _ in range(2))
+    assert [each.mode(t) for t in (900.0, 880.0, 860.0) for each in (one, two)] == [F, F, C, C, A, A]
+
+
+def test_new_noise_over_the_same_tensors_is_another_generation(model: nn.Module) -> None:
+    fast, labels = compiled(model), torch.tensor([1, 2])
+    for seed in range(3):
+        for t in (900.0 - 40 * seed, 880.0 - 40 * seed):
+            fast(noise(2, 1, 8, 8, seed=seed), torch.full((2,), t), labels)
+    assert duca_compile.stats(model).steps == {F: 3, C: 3, A: 0}
+    assert duca_compile.stats(model).resets == {"latents do not go on from the last step's": 2}
+
+
+def test_threads_share_no_cache(generation: Generation) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    def mode(t: float) -> Mode:
+        with torch.no_grad():
+            return generation.mode(t)
+
+    assert generation.mode(900.0) is F
+    for _ in range(2):
+        with ThreadPoolExecutor(1) as worker:
+            assert [worker.submit(mode, t).result() for t in (890.0, 880.0)] == [F, C]
+    assert generation.mode(880.0) is C
+
+
+def test_copies_and_pickles_of_the_model_begin_anew(generation: Generation, model: nn.Module) -> None:
+    import copy
+    import pickle
+
+    generation.modes([900.0, 880.0])
+    for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        arguments = noise(2, 1, 8, 8), torch.full((2,), 860.0), generation.labels
+        assert torch.equal(compiled(copied)(*arguments), model(*arguments))
+    assert generation.mode(860.0) is A
 
 
 def test_caches_die_with_their_conditioning(generation: Generation, model: nn.Module) -> None:

@@ -1,0 +1,74 @@
+"""`diffusers`' cache_context, where a pipeline enters it."""
+
+import pytest
+import torch
+from torch import Tensor
+
+import duca_compile
+from duca_compile import Mode, contexts
+from helpers import first, lenient
+from zoo.case import randomise
+from zoo.core import flux, flux_call
+
+F, C, A = Mode.FULL, Mode.CONSERVATIVE, Mode.AGGRESSIVE
+
+
+@pytest.fixture
+def model() -> torch.nn.Module:
+    return randomise(flux())
+
+
+class Calls:
+    """Calls over the same tensors, in contexts."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.model, self.fast = model, lenient(model)
+        self.given = flux_call(900.0)
+        with model.cache_context("warm"):
+            self.call(990.0)
+        duca_compile.reset(model)
+
+    def call(self, t: float) -> Tensor:
+        return first(self.fast(**{**self.given, "timestep": torch.full((2,), t / 1000)}))
+
+    def mode(self, t: float, name: str, **fields: int) -> Mode:
+        before = duca_compile.stats(self.model).steps
+        with self.fast.cache_context(name, **fields):
+            self.call(t)
+        after = duca_compile.stats(self.model).steps
+        return next(mode for mode in Mode if after[mode] > before[mode])
+
+
+def test_names_tell_the_calls_of_a_step_apart(model: torch.nn.Module) -> None:
+    calls = Calls(model)
+    modes = [calls.mode(t, name) for t in (900.0, 880.0, 860.0) for name in ("cond", "uncond")]
+    assert modes == [F, F, C, C, A, A]
+    assert "called again at the same timestep" not in duca_compile.stats(model).resets
+
+
+def test_the_pipelines_count_tells_the_next_step(model: torch.nn.Module) -> None:
+    calls = Calls(model)
+    assert [calls.mode(t, "cond", step_index=at) for at, t in enumerate([900.0, 880.0, 880.0, 860.0])] == [F, C, A, C]
+    assert calls.mode(840.0, "cond", step_index=0) is F, "a generation that begins anew, lower down"
+    assert calls.mode(820.0, "cond", step_index=1) is C
+    assert calls.mode(800.0, "cond", step_index=1) is F, "the same step again"
+
+
+def test_where_count_and_timestep_speak_against_each_other_nothing_is_reused(model: torch.nn.Module) -> None:
+    calls = Calls(model)
+    calls.mode(900.0, "cond", step_index=0)
+    calls.mode(880.0, "cond", step_index=1)
+    with pytest.warns(duca_compile.DucaWarning, match=r"step_index.*duca_compile.session\(key, steps=...\)"):
+        assert calls.mode(950.0, "cond", step_index=2) is F
+
+
+def test_models_of_other_houses_have_no_context() -> None:
+    assert contexts.entered(None) is None
+    assert contexts.entered(torch.nn.Linear(1, 1)) is None
+
+
+def test_the_model_stays_as_it_is(model: torch.nn.Module) -> None:
+    calls = Calls(model)
+    assert calls.mode(900.0, "cond") is F
+    assert not model._diffusers_hook.hooks
+    assert "forward" not in vars(model)

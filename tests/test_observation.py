@@ -1,0 +1,113 @@
+"""What is read of a call, and how often a device is waited for."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from duca_compile import digests, observation
+from duca_compile.observation import Observer
+from zoo.case import noise
+
+LATENTS, PROMPT = noise(2, 4, 8, 8), noise(2, 3, 8, seed=1)
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Pretends that no tensor made from now on lies on the host, but those named `host`; counts the waits."""
+    found: list[int] = []
+    monkeypatch.setattr(observation, "on_host", lambda tensor: hasattr(tensor, "host"))
+    run = observation._Transfer.run
+
+    def counted(self: observation._Transfer) -> None:
+        found.append(len(self._parts))
+        run(self)
+
+    monkeypatch.setattr(observation._Transfer, "run", counted)
+    return found
+
+
+def on_host(tensor: Tensor) -> Tensor:
+    tensor.host = True  # type: ignore[attr-defined]
+    return tensor
+
+
+class HostOps(torch.overrides.TorchFunctionMode):
+    """What is computed of a tensor on the host lies there, too."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        found = func(*args, **(kwargs or {}))
+        if isinstance(found, Tensor) and any(hasattr(arg, "host") for arg in args):
+            found.host = True  # type: ignore[attr-defined]
+        return found
+
+
+def test_what_lies_on_the_host_is_told_by_its_content() -> None:
+    observer, t = Observer(), torch.tensor([900.0, 800.0])
+    seen = observer.read([t], [LATENTS], [PROMPT])
+    assert seen.timesteps == (900.0, 800.0)
+    assert seen.latents[0] is not None
+    assert seen.latents[0].shape == (2, 256)
+    assert seen.content == observer.read([t], [LATENTS], [PROMPT.clone()]).content
+    assert seen.content != observer.read([t], [LATENTS], [PROMPT.flip(1)]).content
+    assert seen.content == observer.read([t], [LATENTS], [PROMPT.transpose(0, 1).contiguous().transpose(0, 1)]).content
+
+
+def test_writes_that_no_counter_sees() -> None:
+    array = np.zeros(4, np.float32)
+    shared, observer = torch.from_numpy(array), Observer()
+    before = observer.read([], [], [shared]).content
+    array[2] = 1
+    between = observer.read([], [], [shared]).content
+    shared.data.add_(1)
+    assert len({before, between, observer.read([], [], [shared]).content}) == 3
+
+
+def test_a_device_is_waited_for_once_where_the_timestep_lies_on_it(waits: list[int]) -> None:
+    observer, t = Observer(), torch.tensor([900])
+    first = observer.read([t], [LATENTS], [PROMPT])
+    assert first.timesteps == (900.0,)
+    assert first.latents[0] is not None
+    assert waits == [3], "timestep, latents and the digest of the prompt, together"
+    again = observer.read([t], [LATENTS], [PROMPT])
+    assert again.content == first.content
+    assert waits == [3, 2], "the digest is known"
+    assert observer.read([t], [LATENTS], [PROMPT.clone()]).content == first.content
+    PROMPT.add_(0)
+    assert observer.read([t], [LATENTS], [PROMPT]).content == first.content
+    assert waits == [3, 2, 3, 3]
+
+
+def test_a_device_is_not_waited_for_where_the_timestep_lies_on_the_host(waits: list[int]) -> None:
+    observer, t = Observer(), on_host(torch.tensor([900.0]))
+    with HostOps():
+        first = observer.read([t], [LATENTS], [PROMPT])
+        assert first.latents == (None,)
+        assert observer.read([t], [LATENTS], [PROMPT]).content == first.content
+        assert observer.read([t], [LATENTS], [PROMPT.clone()]).content != first.content
+    assert waits == [0, 0, 0]
+
+
+def test_on_a_device_what_nobody_counts_the_writes_to_is_read_every_time(waits: list[int]) -> None:
+    observer, t = Observer(), torch.tensor([900.0])
+    with torch.inference_mode():
+        prompt = PROMPT.clone()
+        first = observer.read([t], [], [prompt]).content
+        assert observer.read([t], [], [prompt]).content == first
+        prompt[0, 0, 0] += 1
+        assert observer.read([t], [], [prompt]).content != first
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.bool, torch.complex64])
+def test_digests_of_a_device_see_every_element_and_its_place(dtype: torch.dtype) -> None:
+    one = (noise(6, 7) > 0).to(dtype)
+
+    def digest(tensor: Tensor) -> tuple[int, ...]:
+        return tuple(digests.of_device(tensor).tolist())
+
+    others = [one.clone() for _ in range(one.numel())]
+    for at, other in enumerate(others):
+        other.view(-1)[at] = (other.view(-1)[at] == 0).to(dtype)
+    swapped = one.flip(0)
+    assert len({digest(each) for each in (one, swapped, *others)}) == len(others) + 2
+    assert digest(one) == digest(one.t().contiguous().t())
