@@ -53,7 +53,7 @@ def travel(kind: Any, steps: int) -> tuple[list[float], int]:
             found = pace(before, last, now, outputs[-6:])
             last = found if isinstance(found, Pace) else found.pace
             followed += isinstance(found, Pace)
-            turned += [float(turns.max()) for turns in last.turns if turns is not None]
+            turned += [max(turns) for turns in last.turns if turns is not None]
         before = now
         output = model(given, torch.full((8,), float(t)), labels)
         outputs.append(pick(output, given))

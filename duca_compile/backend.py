@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from duca_compile import ir, torch_private
+from duca_compile import ir, sessions, torch_private
 from duca_compile.analysis import analyse
 from duca_compile.capture import Capture, capture
 from duca_compile.compiled import CompiledMode, CompiledPlain
@@ -47,6 +47,8 @@ def duca(
         refuse_training(example_inputs)
         captured = capture(gm, example_inputs)
         plan = make_plan(captured.gm.graph, analyse(captured, whole), chosen)
+        if whole and captured.symbols and not (plan.facts.inputs.timesteps or sessions.counts()):
+            raise Refused(NO_CLOCK)  # run later, as it is, it would be compiled for each of its sizes
         steps = OwnSteps(budget_of(chosen)) if whole else SharedSteps(Part(gm, captured, plan), chosen)
         return build(captured, plan, example_inputs, inner, plain, steps)
     except Exception as error:

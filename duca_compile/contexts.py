@@ -2,7 +2,7 @@
 
 `diffusers` hands it to whoever keeps a state for the model: the managers of states among the hooks in the model's
 registry. We stand in the list of registries as one that has such a hook, and change nothing of the model. `diffusers`
-is never imported: a model without a registry has no context.
+is never imported: a model without a registry, or with one of another make, has no context.
 """
 
 import sys
@@ -27,19 +27,20 @@ class Context:
 def entered(module: nn.Module | None) -> Context | None:
     """The context that the pipeline is in; None outside of all, and at a model's very first call."""
     registry = getattr(module, "_diffusers_hook", None)
-    if registry is None:
+    house = sys.modules.get(type(registry).__module__)
+    if registry is None or not hasattr(house, "_set_cache_context"):
         return None
-    held = _listener(registry).hooks[_NAME].manager._context
+    held = _listener(registry, house).hooks[_NAME].manager._context
     return None if held is None else Context(held.name, held.step_index, held.num_inference_steps)
 
 
-def _listener(registry: Any) -> Any:
+def _listener(registry: Any, house: Any) -> Any:
     """Ours in the registry's list of its children's, which `diffusers` makes anew when hooks come or go."""
     children = registry._get_child_registries()
     for child in reversed(children):
         if isinstance(child, SimpleNamespace):
             return child
-    manager = sys.modules[type(registry).__module__].StateManager(object)
+    manager = house.StateManager(object)
     hook = SimpleNamespace(_is_stateful=True, manager=manager, reset_state=lambda module: None)
     children.append(SimpleNamespace(hooks={_NAME: hook}, _hook_order=[_NAME]))
     return children[-1]

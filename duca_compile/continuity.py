@@ -10,6 +10,7 @@ given image: they stand across.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -38,6 +39,10 @@ CONFLICT = "the pipeline's step_index and its timestep disagree"
 TURNED = "latents do not go on from the last step's"
 
 
+Row = list[float] | None
+"""A number for each row of the latents; None where they could not be read."""
+
+
 @dataclass(frozen=True)
 class Moment:
     """Where a call stands. `latents`: picked elements of each, `[rows, picked]`; None where they could not be read
@@ -48,6 +53,11 @@ class Moment:
     latents: tuple[Tensor | None, ...] = ()
     index: int | None = None
 
+    @cached_property
+    def lengths(self) -> tuple[Row, ...]:
+        """The norm of each row of each of the latents."""
+        return tuple(None if held is None else held.square().sum(1).sqrt().tolist() for held in self.latents)
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -57,7 +67,7 @@ class Pace:
     """
 
     gap: float = 0.0
-    turns: tuple[Tensor | None, ...] = ()
+    turns: tuple[Row, ...] = ()
     rising: bool = False
     doubted: bool = False
 
@@ -90,9 +100,9 @@ def pace(before: Moment, last: Pace, now: Moment, outputs: Sequence[Tensor] = ()
     reason = "timesteps of the batch move apart" if gap is None else _interruption(last, gap, now) if gap else None
     if gap is None or reason is not None:
         return Doubt(CONFLICT if counted else reason or "", Pace(rising=reason == UPWARD))
-    moved = Pace(gap or last.gap, tuple(map(_turns, before.latents, now.latents)), last.rising)
-    limits = _limits(last, moved)
-    if all(map(_is_within, moved.turns, now.latents, limits)) or _is_made_of(before.latents, now.latents, outputs):
+    moved = Pace(gap or last.gap, _turns(before, now), last.rising)
+    within = map(_is_within, moved.turns, now.latents, _limits(last, moved))
+    if all(within) or _is_made_of(before, now, moved, outputs):
         return moved
     return Doubt(TURNED, replace(moved, doubted=True))
 
@@ -115,54 +125,65 @@ def _interruption(last: Pace, gap: float, now: Moment) -> str | None:
     return "timestep leapt ahead" if abs(gap) > LEAP * abs(last.gap) else None
 
 
-def _turns(before: Tensor | None, after: Tensor | None) -> Tensor | None:
-    """The sine of the angle of each row, `[rows]`; infinite beyond a right angle, NaN where a row is none."""
-    if before is None or after is None or before.shape != after.shape:
-        return None
-    cosine: Tensor = (before * after).sum(1) / (before.norm(dim=1) * after.norm(dim=1))
-    sine: Tensor = (1 - cosine.square()).clamp_min(0).sqrt()
-    sine[cosine <= 0] = math.inf
-    sine[(before == after).all(1)] = 0
-    return sine
+def _turns(before: Moment, now: Moment) -> tuple[Row, ...]:
+    """The sine of the angle of each row; infinite beyond a right angle, or where a row is no direction."""
+    turns: list[Row] = []
+    for a, b, lengths_a, lengths_b in zip(before.latents, now.latents, before.lengths, now.lengths, strict=True):
+        if a is None or b is None or lengths_a is None or lengths_b is None or a.shape != b.shape:
+            turns.append(None)
+        else:
+            turns.append(list(map(_sine, (a * b).sum(1).tolist(), lengths_a, lengths_b)))
+    return tuple(turns)
 
 
-def _limits(last: Pace, moved: Pace) -> list[Tensor | float]:
+def _sine(product: float, a: float, b: float) -> float:
+    if a == b == 0:
+        return 0.0
+    cosine = product / (a * b) if a * b > 0 else 0.0
+    return math.sqrt(max(0.0, 1 - cosine * cosine)) if cosine > 0 else math.inf
+
+
+def _limits(last: Pace, moved: Pace) -> list[Row]:
     """How far the rows of each of the latents may turn."""
-    if last.gap == 0:
-        return [FIRST_TURN] * len(moved.turns)
-    stretch = abs(moved.gap / last.gap)
-    if last.doubted:
-        even = 1 / EVEN <= stretch <= EVEN
-        return [STILL if turn is None else turn.clamp_min(STILL) if even else FIRST_TURN for turn in last.turns]
-    return [
-        FIRST_TURN if turn is None else (TURN * max(1.0, stretch) * turn).clamp_min(STILL)
-        for turn in last.turns or (None,) * len(moved.turns)
-    ]
+    stretch = abs(moved.gap / last.gap) if last.gap else 1.0
+    even = 1 / EVEN <= stretch <= EVEN
+    limits: list[Row] = []
+    for turn, before in zip(moved.turns, last.turns or (None,) * len(moved.turns), strict=True):
+        if before is None or (last.doubted and not even):
+            limits.append([FIRST_TURN] * len(turn or ()))
+        elif last.doubted:
+            limits.append([max(STILL, row) for row in before])
+        else:
+            limits.append([max(STILL, TURN * max(1.0, stretch) * row) for row in before])
+    return limits
 
 
-def _is_within(turn: Tensor | None, latents: Tensor | None, limit: Tensor | float) -> bool:
-    if turn is None or latents is None:
+def _is_within(turn: Row, latents: Tensor | None, limit: Row) -> bool:
+    if turn is None or latents is None or limit is None:
         return True
     cosine = max(AKIN, min(0.95, SIGNIFICANT / math.sqrt(max(1, latents.shape[1]))))
-    return bool(((turn <= limit) & (turn <= math.sqrt(1 - cosine**2))).all())
+    most = math.sqrt(1 - cosine**2)
+    return all(row <= min(most, bound) for row, bound in zip(turn, limit, strict=True))
 
 
-def _is_made_of(before: tuple[Tensor | None, ...], after: tuple[Tensor | None, ...], outputs: Sequence[Tensor]) -> bool:
+def _is_made_of(before: Moment, now: Moment, moved: Pace, outputs: Sequence[Tensor]) -> bool:
     """Whether the first latents are a linear combination of those before and of the outputs, row by row.
 
     A row may also hold outputs of the row half a batch away, its counterpart under guidance. Others than the first
     have no outputs to be made of.
     """
-    if not after or before[0] is None or after[0] is None:
+    first, made_from = (each.latents[0] if each.latents else None for each in (now, before))
+    if first is None or made_from is None or first.shape != made_from.shape:
         return False
-    fitting = [output for output in outputs if output.shape == after[0].shape]
+    fitting = [output for output in outputs if output.shape == first.shape]
     partners = [output.roll(len(output) // 2, 0) for output in fitting if len(output) % 2 == 0]
-    parts = torch.stack([before[0], *fitting, *partners], 2)
+    parts = torch.stack([made_from, *fitting, *partners], 2)
     picked, count = parts.shape[1:]
-    if picked < 4 * count or not (parts.isfinite().all() and after[0].isfinite().all()):
+    if picked < 4 * count or not (parts.isfinite().all() and first.isfinite().all()):
         return False
     parts = parts / parts.norm(dim=1, keepdim=True).clamp_min(1e-30)
-    made = parts @ torch.linalg.lstsq(parts, after[0].unsqueeze(2), driver="gelsd").solution
-    off = (after[0] - made.squeeze(2)).norm(dim=1) / after[0].norm(dim=1).clamp_min(1e-30)
-    others = all(map(_is_within, map(_turns, before[1:], after[1:]), after[1:], [1.0] * len(after[1:])))
+    made = parts @ torch.linalg.lstsq(parts, first.unsqueeze(2), driver="gelsd").solution
+    off = (first - made.squeeze(2)).norm(dim=1) / first.norm(dim=1).clamp_min(1e-30)
+    akin: list[Row] = [[1.0] * len(turn or ()) for turn in moved.turns]
+    others = all(map(_is_within, moved.turns[1:], now.latents[1:], akin[1:]))
     return bool((off * math.sqrt(picked / (picked - count)) <= STRAY).all()) and others

@@ -3,6 +3,7 @@
 import ctypes
 import weakref
 from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -10,18 +11,39 @@ _PROBED = 16
 """Bytes of each tensor that are looked at."""
 
 
-class Identity:
-    """`key` differs where an object, its memory or its version does.
+class Probes:
+    """Reads a few bytes from the middle of each tensor in host memory, fast where they lie where they lay before.
 
-    Writes through `tensor.data` leave the version as it is (peft fuses LoRA weights so, and EMA swaps are written so).
-    For tensors in host memory the key holds a few bytes from the middle of each, too, which such a write changes.
+    Writes through `tensor.data` leave the version as it is (peft fuses LoRA weights so, and EMA weights are copied so),
+    but change these bytes.
+    """
+
+    def __init__(self) -> None:
+        self._addresses: list[int | None] = []
+        self._windows: list[Any] = []
+
+    def read(self, tensors: Sequence[Tensor], addresses: list[int | None]) -> tuple[bytes, ...]:
+        """`addresses` are where the tensors lie now: memory that is theirs, and so can be read."""
+        if addresses != self._addresses:
+            self._windows = [
+                _window(start, tensor) for tensor, start in zip(tensors, addresses, strict=True) if _is_legible(tensor)
+            ]
+            self._addresses = addresses
+        return tuple([window.raw for window in self._windows])
+
+
+class Identity:
+    """`key` differs where an object, its memory, its version or what is probed of it does.
 
     Objects that died leave their `id` and memory to others: two identities with one key are the same only if
     `is_same` says so too.
     """
 
-    def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self.key: Hashable = hash(tuple([_state(tensor) for tensor in tensors]))
+    def __init__(self, tensors: Sequence[Tensor], probes: Probes | None = None) -> None:
+        addresses = [address(tensor) for tensor in tensors]
+        versions = [version(tensor) for tensor in tensors]
+        probed = (probes or Probes()).read(tensors, addresses)
+        self.key: Hashable = hash((*map(id, tensors), *addresses, *versions, probed))
         self._tensors = tuple(map(weakref.ref, tensors))
 
     def is_same(self, other: "Identity | None") -> bool:
@@ -47,10 +69,13 @@ def address(tensor: Tensor) -> int | None:
         return None
 
 
-def _state(tensor: Tensor) -> tuple[Hashable, ...]:
-    start = address(tensor)
-    probe = b""
-    if start and tensor.is_cpu and tensor.is_contiguous():
-        size = tensor.nbytes
-        probe = ctypes.string_at(start + (size // 2 if size >= 2 * _PROBED else 0), min(size, _PROBED))
-    return id(tensor), start, version(tensor), probe
+def _is_legible(tensor: Tensor) -> bool:
+    return bool(address(tensor)) and tensor.is_cpu and tensor.is_contiguous()
+
+
+def _window(start: int | None, tensor: Tensor) -> Any:
+    """Where `raw` reads the bytes in the middle of the tensor as they are then. It does not keep the memory."""
+    assert start is not None
+    size = min(tensor.nbytes, _PROBED)
+    middle = tensor.nbytes // 2 if tensor.nbytes >= 2 * _PROBED else 0
+    return (ctypes.c_char * size).from_address(start + middle)

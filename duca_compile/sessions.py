@@ -27,6 +27,8 @@ _current: ContextVar[Session | None] = ContextVar("the session of duca_compile",
 def session(key: Hashable = None, steps: int | None = None) -> Iterator[None]:
     """Calls of compiled models in this block belong to the generation `key`, and share no cache with any other.
 
+    Outside of all sessions, every thread is one of its own; the calls of a session may come from any thread.
+
     Use it where one generation follows or meets another over the very same conditioning tensors: around each
     generation without a key, or around each call with the key of the request that it serves. Sessions may nest: the
     innermost one counts. What began in a session without a key is forgotten at its end.
@@ -53,3 +55,9 @@ def session(key: Hashable = None, steps: int | None = None) -> Iterator[None]:
 def current() -> Session | None:
     """The session that the caller is in; None outside of all."""
     return _current.get()
+
+
+def counts() -> bool:
+    """Whether the caller's session counts its calls."""
+    session = current()
+    return session is not None and session.steps is not None

@@ -183,10 +183,11 @@ class Forward:
         trajectory, tracker = self._trajectory, self._split.tracker
         if trajectory is None or self._split.given_up:
             return _UNPLACED
-        if key not in trajectory.caches:
+        cache = trajectory.caches.get(key)
+        if cache is None:
             registry.add(graph, tracker, part.weights(args))
-            trajectory.caches[key] = new_cache(graph, args, graph.plan.options.seed + len(trajectory.caches))
-        cache = trajectory.caches[key]
+            cache = new_cache(graph, args, graph.plan.options.seed + len(trajectory.caches))
+            trajectory.caches[key] = cache
         if self._mode is not Mode.FULL and cache.full_step != trajectory.full_steps:
             self._start_over(trajectory)
         if self._mode is Mode.FULL:

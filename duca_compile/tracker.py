@@ -1,8 +1,8 @@
 """Which call belongs to which generation, and which step of it: caches may be reused only within one trajectory.
 
-A call belongs to a trajectory of the same session and thread, with the same sizes and numbers, over the same weights,
-under conditioning of the same content. It is the next step of one whose conditioning tensors are the same objects, if
-timestep and latents go on from its last step (`continuity.py`).
+A call belongs to a trajectory of the same session, or of the same thread outside of all, with the same sizes and
+numbers, over the same weights, under conditioning of the same content. It is the next step of one whose conditioning
+tensors are the same objects, if timestep and latents go on from its last step (`continuity.py`).
 
 A pipeline may make its conditioning anew for every call. Then the objects of the last step are dead, and all else goes
 on: once this could also be a new start under the same prompt, so the trajectory starts over; from then on, the same
@@ -24,7 +24,7 @@ from duca_compile import sessions
 from duca_compile.budget import Budget
 from duca_compile.contexts import Context
 from duca_compile.continuity import AGAIN, CONFLICT, START, Doubt, Moment, Pace, pace
-from duca_compile.identity import Identity
+from duca_compile.identity import Identity, Probes
 from duca_compile.modes import Mode
 from duca_compile.observation import Observer
 from duca_compile.refusal import COUNT_THEM, Refused, warn_once
@@ -68,6 +68,7 @@ class Tracker:
         self.steps: Counter[Mode] = Counter()
         self._live: dict[Hashable, list[Trajectory]] = {}
         self._observer = Observer()
+        self._probes = Probes()
 
     def visit(
         self,
@@ -87,9 +88,10 @@ class Tracker:
         if not timesteps and steps is None and (context is None or context.index is None):
             return None
         seen = self._observer.read(timesteps, latents, conditioning)
-        over = Identity(weights)
+        over = Identity(weights, self._probes)
         name = context and (context.name, context.total)
-        key = (_this_thread(), session and session.key, name, values, over.key, seen.content)
+        owner = session.key if session else _this_thread()
+        key = (owner, name, values, over.key, seen.content)
         now = Moment(seen.timesteps, seen.latents, context.index if context else None)
         call = _Call(now, conditioning, seen.outputs, steps)
         akin = [known for known in self._live.get(key, ()) if over.is_same(known.weights)]

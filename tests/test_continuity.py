@@ -80,7 +80,7 @@ def test_latents_made_of_the_outputs_go_on_however_far_they_turn() -> None:
 
 
 def test_latents_turn_no_faster_than_before() -> None:
-    last = Pace(-20.0, (torch.tensor([0.05, 0.05]),))
+    last = Pace(-20.0, ([0.05, 0.05],))
     assert reason(pace(at(900.0), last, at(880.0, X + 0.09 * OTHER))) is None
     assert reason(pace(at(900.0), last, at(880.0, X + 0.14 * OTHER))) == TURNED
     assert reason(pace(at(900.0), last, at(860.0, X + 0.14 * OTHER))) is None, "a step twice as long"

@@ -1,6 +1,7 @@
 """Sessions keep generations apart that nothing else tells apart."""
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -98,6 +99,34 @@ def test_a_model_without_a_timestep_is_accelerated_in_a_session_that_counts() ->
     assert duca_compile.stats(model).bytes == 0, "a session without a key is over at its end"
     with pytest.raises(Exception, match="steps cannot be told apart"):
         lenient(model, strict=True)(x)
+
+
+def test_a_model_without_a_timestep_is_compiled_once_for_all_sizes() -> None:
+    model = randomise(Timeless())
+    sizes: list[int] = []
+
+    def inner(gm: Any, inputs: Any) -> Any:
+        sizes.append(len(inputs))
+        return gm.forward
+
+    fast = torch.compile(model, backend="duca", options={"inner": inner}, dynamic=True)
+    with pytest.warns(DucaWarning, match="steps cannot be told apart"):
+        fast(noise(2, 6, 8))
+    for batch in (3, 4):
+        assert torch.equal(fast(noise(batch, 6, 8)), model(noise(batch, 6, 8)))
+    assert len(sizes) == 1
+
+
+def test_the_calls_of_a_session_may_come_from_any_thread(generation: Generation) -> None:
+    def mode(t: float) -> Mode:
+        with torch.no_grad(), session("request"):
+            return generation.mode(t)
+
+    modes = []
+    for t in (900.0, 880.0, 860.0):
+        with ThreadPoolExecutor(1) as worker:
+            modes.append(worker.submit(mode, t).result())
+    assert modes == [F, C, A]
 
 
 @pytest.mark.parametrize("steps", [0, -1, 2.0, True, "5"])
