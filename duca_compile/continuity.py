@@ -89,7 +89,7 @@ def pace(before: Moment, last: Pace, now: Moment, outputs: Sequence[Tensor] = ()
 
     Before a second step, the direction of travel is known only by convention: down. A model that counts up is
     believed from its second move on. Where the pipeline counts its steps, its count tells the next one, and a timestep
-    may stay (Heun's method evaluates the model twice at one); where the two speak against each other, nothing goes on.
+    may stay (Heun's method evaluates the model twice at one) or count up; where it turns back, nothing goes on.
     """
     counted = None if before.index is None or now.index is None else now.index - before.index
     if counted == 0 or (counted is None and now.timesteps == before.timesteps):
@@ -98,6 +98,8 @@ def pace(before: Moment, last: Pace, now: Moment, outputs: Sequence[Tensor] = ()
         return Doubt("the pipeline's step_index jumped")
     gap = _common_gap(before.timesteps, now.timesteps)
     reason = "timesteps of the batch move apart" if gap is None else _interruption(last, gap, now) if gap else None
+    if counted and reason == UPWARD:
+        reason = None
     if gap is None or reason is not None:
         return Doubt(CONFLICT if counted else reason or "", Pace(rising=reason == UPWARD))
     moved = Pace(gap or last.gap, _turns(before, now), last.rising)
@@ -109,6 +111,8 @@ def pace(before: Moment, last: Pace, now: Moment, outputs: Sequence[Tensor] = ()
 
 def _common_gap(before: tuple[float, ...], after: tuple[float, ...]) -> float | None:
     """How far the furthest timestep moved; None if some moved apart. Those of frames that are given may stay."""
+    if len(before) != len(after):
+        return None
     gaps = [b - a for a, b in zip(before, after, strict=True) if b != a]
     furthest = max(gaps, key=abs, default=0.0)
     return furthest if all(gap * furthest > 0 for gap in gaps) else None

@@ -56,6 +56,11 @@ def test_a_pipeline_that_counts_its_steps(before: int, after: int | None, t: flo
     assert reason(pace(at(900.0, index=before), Pace(-20.0), at(t, index=after))) == why
 
 
+def test_a_count_lets_a_model_count_up_at_once() -> None:
+    assert reason(pace(at(0.1, index=0), START, at(0.2, index=1))) is None
+    assert reason(pace(at(0.1), START, at([0.2, 0.2]))) == "timesteps of the batch move apart"
+
+
 def test_latents_that_turn_little_go_on_and_others_do_not() -> None:
     assert reason(pace(at(900.0), START, at(880.0, X + 0.1 * OTHER))) is None
     assert reason(pace(at(900.0), START, at(880.0, X + 0.3 * OTHER))) == TURNED
