@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from duca_compile.trajectory import Trajectory
 
 KEPT = 8
-"""Trajectories that keep caches at once, where no limit in bytes is given or it allows for more."""
+"""Trajectories that keep caches at once at most, whatever the limit in bytes."""
 
 
 class Budget:

@@ -9,7 +9,7 @@ given image: they stand across.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -72,16 +72,16 @@ class Pace:
     doubted: bool = False
 
 
+START = Pace()
+"""Before the second step of a trajectory."""
+
+
 @dataclass(frozen=True)
 class Doubt:
     """Why a call does not go on from another one, and what is still known of the pace."""
 
     reason: str
-    pace: Pace = field(default_factory=Pace)
-
-
-START = Pace()
-"""Before the second step of a trajectory."""
+    pace: Pace = START
 
 
 def pace(before: Moment, last: Pace, now: Moment, outputs: Sequence[Tensor] = ()) -> Pace | Doubt:

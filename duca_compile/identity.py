@@ -16,6 +16,8 @@ class Probes:
 
     Writes through `tensor.data` leave the version as it is (peft fuses LoRA weights so, and EMA weights are copied so),
     but change these bytes.
+
+    Sizes and strides of the tensors must stay: for the weights of a graph, Dynamo's guards see to that.
     """
 
     def __init__(self) -> None:

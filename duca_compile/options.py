@@ -39,7 +39,7 @@ class Options:
     """Seeds the random choice of tokens; every trajectory draws the same sequence."""
     cache_budget: int | None = None
     """The most bytes that the caches of one compiled model may take, over all its generations; the least recently used
-    go first. None sets no limit in bytes: at most 8 generations keep caches at once then."""
+    go first. None sets no limit in bytes. At most 8 generations keep caches at once, whatever the budget."""
     inner: str | Callable[..., Any] = "inductor"
     """The compiler that each mode's graph goes to: a registered backend's name, or a backend function."""
     strict: bool = False

@@ -136,7 +136,6 @@ class Tracker:
 
     def _go_on(self, key: Hashable, known: Trajectory, call: _Call) -> Visit:
         judged = call.judge(known)
-        known.touch()
         if isinstance(judged, Pace):
             return self._advance(known, call, judged, frozenset())
         if judged.reason == AGAIN:
@@ -160,7 +159,6 @@ class Tracker:
         ((known, how),) = found
         replaced = known.replaced(call.conditioning)
         if isinstance(how, Pace) and replaced <= known.remade:
-            known.touch()
             return self._advance(known, call, how, replaced)
         self._drop(known)
         self.resets["conditioning made anew"] += 1
@@ -169,6 +167,7 @@ class Tracker:
         return Visit(self._start(key, known.weights, call, how, replaced))
 
     def _advance(self, known: Trajectory, call: _Call, judged: Pace, replaced: frozenset[int]) -> Visit:
+        known.touch()
         known.moment, known.pace, known.step = call.moment, judged, known.step + 1
         if replaced or known.remade:
             known.remade = replaced
@@ -177,6 +176,7 @@ class Tracker:
 
     def _again(self, known: Trajectory) -> Visit:
         """Nothing tells which of two calls in one step the next one goes on from: that one starts over."""
+        known.touch()
         self.resets[AGAIN] += known.step >= 0
         known.step = -1
         return Visit(known, repeated=True)

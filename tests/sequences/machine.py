@@ -101,7 +101,6 @@ def sequences(world: World) -> type[RuleBasedStateMachine]:
             super().__init__()
             self.running: list[Generation] = []
             self.weights = [0, 0, 0]
-            self.buffers = {name: prompt.clone() for name, prompt in zip("abc", PROMPTS, strict=True)}
             self.held: dict[Any, Tensor] = {}
             self.epochs = [0, 0, 0]
 
@@ -204,14 +203,8 @@ def sequences(world: World) -> type[RuleBasedStateMachine]:
             return True
 
         def guided(self, generation: Generation, x: Tensor, t: Tensor) -> Tensor:
-            names = {
-                "none": ["cond"],
-                "batch": ["both"],
-                "two": ["cond", "uncond"],
-                "three": ["cond", "uncond", "other"],
-            }
             outputs = {}
-            for name in names[generation.guidance]:
+            for name in GUIDANCE[generation.guidance]:
                 latents = torch.cat([x, x]) if name == "both" else x
                 time = t.expand(len(latents)) + generation.spread * torch.arange(len(latents)).flip(0)
                 outputs[name] = self.call(generation, name, latents, time)
