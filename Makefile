@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+# One process a core, each on one thread: most of a test is Python.
+PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --maxprocesses 8 --dist worksteal
 export HF_HUB_OFFLINE := 1
 
 .PHONY: demo test test-all lint quality train dataset clean
@@ -10,10 +12,10 @@ demo: $(VENV)/.demo
 	$(RUN) examples/demo.py
 
 test: $(VENV)/.test lint
-	$(RUN) -m pytest -q
+	$(PYTEST) -q
 
 test-all: $(VENV)/.test lint
-	$(RUN) -m pytest -q -m "slow or not slow"
+	$(PYTEST) -q -m "slow or not slow"
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
