@@ -17,9 +17,10 @@ from duca_compile.refusal import Refused
 
 @dataclass(frozen=True)
 class Selection:
-    """Branches that draw the same number of tokens share one input of indices, `[len(branches), count]`.
+    """Branches that draw the same number of tokens, each into an input of its own: indices `[count]`.
 
-    `tokens` and `count` are expressions where sizes are symbolic.
+    One input of all rows would put the number of its row into the code of every branch, and equal branches would not
+    be equal to a compiler. `tokens` and `count` are expressions where sizes are symbolic.
     """
 
     tokens: int
@@ -27,10 +28,8 @@ class Selection:
     branches: tuple[int, ...]
 
     @property
-    def input(self) -> str:
-        if isinstance(self.tokens, int):
-            return f"selected_{self.count}_of_{self.tokens}"
-        return f"selected_from_branch_{self.branches[0]}"
+    def inputs(self) -> tuple[str, ...]:
+        return tuple(map(selected_input, self.branches))
 
     def at(self, symbols: Mapping[Any, int]) -> "Selection":
         """The same with the numbers that the symbolic sizes of a call have."""
@@ -74,7 +73,7 @@ class Plan:
     def extra_inputs(self, mode: Mode) -> tuple[str, ...]:
         """The values a mode's graph takes besides the call's own, in order."""
         if mode is Mode.CONSERVATIVE:
-            return self.caches + tuple(selection.input for selection in self.selections)
+            return self.caches + tuple(name for selection in self.selections for name in selection.inputs)
         return self.frontier if mode is Mode.AGGRESSIVE else ()
 
     def stored(self, mode: Mode) -> tuple[str, ...]:
@@ -95,6 +94,11 @@ def make_plan(graph: fx.Graph, facts: Facts, options: Options) -> Plan:
     caches = _caches(facts, recomputed) if conservative else ()
     frontier = _frontier(graph, facts, options) if Mode.AGGRESSIVE in options.modes else ()
     return Plan(facts, options, recomputed, _selections(facts, options, recomputed), caches, frontier)
+
+
+def selected_input(branch: int) -> str:
+    """The input that holds the tokens that a branch recomputes."""
+    return f"selected_for_branch_{branch}"
 
 
 def fresh_tokens(tokens: int, cache_ratio: float) -> int:

@@ -20,9 +20,9 @@ class RandomTokens:
         self.generator = torch.Generator().manual_seed(seed)
 
     def draw(self, device: torch.device) -> list[Tensor]:
-        """Indices `[branches, count]` for each selection, int64."""
-        drawn = []
+        """Indices `[count]`, int64, for every branch of each selection."""
+        drawn: list[Tensor] = []
         for selection in self.selections:
             scores = torch.rand(len(selection.branches), selection.tokens, generator=self.generator)
-            drawn.append(scores.topk(selection.count, dim=1).indices.sort(dim=1).values.to(device))
+            drawn += scores.topk(selection.count, dim=1).indices.sort(dim=1).values.to(device).unbind()
         return drawn

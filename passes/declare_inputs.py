@@ -19,14 +19,14 @@ class DeclareInputs:
     before:  %x: f32[2, 16, 8] = input
     after:   %x: f32[2, 16, 8] = input
              %cache_linear_4: f32[2, 16, 8] = input
-             %selected_1_of_16: i64[3, 1] = input
+             %selected_for_branch_1: i64[1] = input
     """
 
     mode: Mode
 
     def run(self, gm: fx.GraphModule, plan: Plan) -> PassResult:
         nodes = named(gm.graph)
-        selections = {selection.input: selection for selection in plan.selections}
+        selections = {name: selection for selection in plan.selections for name in selection.inputs}
         names = plan.extra_inputs(self.mode)
         for name in names:
             if name in selections:
@@ -49,4 +49,4 @@ def _indices(chosen: Selection, like: Any) -> Tensor:
     if not isinstance(count, int):
         count = torch_private.symbolic_int(count, like)
     with like.fake_mode:
-        return torch.empty(len(chosen.branches), count, dtype=torch.int64, device=like.device)
+        return torch.empty(count, dtype=torch.int64, device=like.device)

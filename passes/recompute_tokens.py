@@ -10,7 +10,7 @@ from duca_compile import ir
 from duca_compile.emit import emit
 from duca_compile.facts import TokenPath
 from duca_compile.passes.base import CACHE, FRESH, PassResult, named
-from duca_compile.plan import Plan
+from duca_compile.plan import Plan, selected_input
 from duca_compile.refusal import located
 from duca_compile.token_rules import Place, has_explicit_size
 
@@ -24,11 +24,10 @@ class RecomputeTokens:
     before:  %norm = layer_norm(%x, ...)
              %linear = linear(%norm, ...)
              %mul = mul(%gate, %linear)
-    after:   %tokens = select(%selected_1_of_16, 0, 0)
-             %x_1 = index_select(%x, 1, %tokens)
+    after:   %x_1 = index_select(%x, 1, %selected_for_branch_1)
              %norm_1 = layer_norm(%x_1, ...)
              %linear_1 = linear(%norm_1, ...)
-             %fresh_linear = index_copy_(%cache_linear, 1, %tokens, %linear_1)
+             %fresh_linear = index_copy_(%cache_linear, 1, %selected_for_branch_1, %linear_1)
              %mul = mul(%gate, %fresh_linear)
     """
 
@@ -43,10 +42,9 @@ class RecomputeTokens:
             nodes = named(gm.graph)
             feature = nodes[branch.feature]
             with located(feature), gm.graph.inserting_before(feature.next):
-                row = chosen.branches.index(index)
-                tokens = emit(gm.graph, aten.select.int, [nodes[chosen.input], 0, row])
-                selected = _Body(gm.graph, nodes, branch.path, tokens, chosen.count).compute(branch.feature)
-                fresh = _write_back(gm.graph, nodes[CACHE + branch.feature], branch.path.place, tokens, selected)
+                tokens = nodes[selected_input(index)]
+                rows = _Body(gm.graph, nodes, branch.path, tokens, chosen.count).compute(branch.feature)
+                fresh = _write_back(gm.graph, nodes[CACHE + branch.feature], branch.path.place, tokens, rows)
             feature.replace_all_uses_with(fresh)
         return PassResult(len(plan.recomputed), tuple(refusals))
 

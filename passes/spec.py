@@ -29,7 +29,7 @@ def check(gm: fx.GraphModule, after: str) -> None:
 
 def check_signature(gm: fx.GraphModule, plan: Plan, mode: Mode) -> None:
     """The inputs a mode's graph takes are those the dispatcher will pass, and no skipped or reused body is left."""
-    selections = {selection.input for selection in plan.selections}
+    selections = {name for selection in plan.selections for name in selection.inputs}
     want = [name if name in selections else CACHE + name for name in plan.extra_inputs(mode)]
     have = [node.name for node in ir.placeholders(gm.graph)]
     if have[len(have) - len(want) :] != want:

@@ -84,7 +84,8 @@ def test_fifty_steps_agree(options: dict[str, Any], monkeypatch: pytest.MonkeyPa
 
     def recorded(self: RandomTokens, device: torch.device) -> list[Tensor]:
         drawn = draw(self, device)
-        draws.extend(drawn)
+        if drawn:
+            draws.append(torch.stack(drawn))
         return drawn
 
     monkeypatch.setattr(RandomTokens, "draw", recorded)

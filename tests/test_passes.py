@@ -98,7 +98,7 @@ def test_declare_inputs_adds_caches_then_indices() -> None:
     assert [node.name for node in ir.placeholders(gm.graph)][-3:] == [
         "cache_transpose_1",
         "cache_relu",
-        "selected_1_of_10",
+        "selected_for_branch_1",
     ]
     assert_expected_inline(
         "\n".join(line for line in text.splitlines() if "input" in line),
@@ -107,7 +107,7 @@ def test_declare_inputs_adds_caches_then_indices() -> None:
 %arg2_1: f32[1, 10, 2] = input
 %cache_transpose_1: f32[1, 10, 2] = input
 %cache_relu: f32[1, 10, 2] = input
-%selected_1_of_10: i64[1, 1] = input""",
+%selected_for_branch_1: i64[1] = input""",
     )
 
 
@@ -121,7 +121,7 @@ def test_reuse_features_replaces_the_feature_and_nothing_else() -> None:
 %arg2_1: f32[1, 10, 2] = input
 %cache_transpose_1: f32[1, 10, 2] = input
 %cache_relu: f32[1, 10, 2] = input
-%selected_1_of_10: i64[1, 1] = input
+%selected_for_branch_1: i64[1] = input
 %unsqueeze: f32[1, 1] = unsqueeze.default(%arg0_1, 1)
 %sin: f32[1, 1] = sin.default(%unsqueeze)
 %linear: f32[1, 2] = linear.default(%sin, %arg1_1)
@@ -150,7 +150,7 @@ def test_recompute_tokens_gathers_computes_and_writes_back() -> None:
 %arg2_1: f32[1, 10, 2] = input
 %cache_transpose_1: f32[1, 10, 2] = input
 %cache_relu: f32[1, 10, 2] = input
-%selected_1_of_10: i64[1, 1] = input
+%selected_for_branch_1: i64[1] = input
 %unsqueeze: f32[1, 1] = unsqueeze.default(%arg0_1, 1)
 %sin: f32[1, 1] = sin.default(%unsqueeze)
 %linear: f32[1, 2] = linear.default(%sin, %arg1_1)
@@ -162,11 +162,10 @@ def test_recompute_tokens_gathers_computes_and_writes_back() -> None:
 %add: f32[1, 10, 2] = add.Tensor(%arg2_1, %mul)
 %linear_2: f32[1, 10, 2] = linear.default(%add, %arg4_1)
 %relu: f32[1, 10, 2] = relu.default(%linear_2)
-%select_int: i64[1] = select.int(%selected_1_of_10, 0, 0)
-%index_select_default: f32[1, 1, 2] = index_select.default(%add, 1, %select_int)
+%index_select_default: f32[1, 1, 2] = index_select.default(%add, 1, %selected_for_branch_1)
 %linear_default: f32[1, 1, 2] = linear.default(%index_select_default, %arg4_1)
 %relu_default: f32[1, 1, 2] = relu.default(%linear_default)
-%fresh_relu: f32[1, 10, 2] = index_copy_.default(%cache_relu, 1, %select_int, %relu_default)
+%fresh_relu: f32[1, 10, 2] = index_copy_.default(%cache_relu, 1, %selected_for_branch_1, %relu_default)
 %mul_1: f32[1, 10, 2] = mul.Tensor(%unsqueeze_1, %fresh_relu)
 %add_1: f32[1, 10, 2] = add.Tensor(%add, %mul_1)
 %linear_3: f32[1, 10, 2] = linear.default(%add_1, %arg5_1)
@@ -185,7 +184,7 @@ def test_recompute_tokens_moves_only_the_selected_tokens() -> None:
     found = tiny(cache_ratio=0.7)
     gm = rewrite(found.capture.gm, found.plan, Mode.CONSERVATIVE)[0]
     values = [torch.randn(node.meta["val"].shape) for node in ir.placeholders(found.capture.gm.graph)]
-    mixed, mlp, chosen = torch.randn(1, 10, 2), torch.randn(1, 10, 2), torch.tensor([[1, 4, 7]])
+    mixed, mlp, chosen = torch.randn(1, 10, 2), torch.randn(1, 10, 2), torch.tensor([1, 4, 7])
     written = mlp.clone()
     gm(*values, mixed, written, chosen)
     moved = (written != mlp).any(dim=2)[0].nonzero().flatten().tolist()
@@ -222,18 +221,17 @@ def test_drop_dead_code_keeps_writes_and_inputs() -> None:
 %arg2_1: f32[1, 10, 2] = input
 %cache_transpose_1: f32[1, 10, 2] = input
 %cache_relu: f32[1, 10, 2] = input
-%selected_1_of_10: i64[1, 1] = input
+%selected_for_branch_1: i64[1] = input
 %unsqueeze: f32[1, 1] = unsqueeze.default(%arg0_1, 1)
 %sin: f32[1, 1] = sin.default(%unsqueeze)
 %linear: f32[1, 2] = linear.default(%sin, %arg1_1)
 %unsqueeze_1: f32[1, 1, 2] = unsqueeze.default(%linear, 1)
 %mul: f32[1, 10, 2] = mul.Tensor(%unsqueeze_1, %cache_transpose_1)
 %add: f32[1, 10, 2] = add.Tensor(%arg2_1, %mul)
-%select_int: i64[1] = select.int(%selected_1_of_10, 0, 0)
-%index_select_default: f32[1, 1, 2] = index_select.default(%add, 1, %select_int)
+%index_select_default: f32[1, 1, 2] = index_select.default(%add, 1, %selected_for_branch_1)
 %linear_default: f32[1, 1, 2] = linear.default(%index_select_default, %arg4_1)
 %relu_default: f32[1, 1, 2] = relu.default(%linear_default)
-%fresh_relu: f32[1, 10, 2] = index_copy_.default(%cache_relu, 1, %select_int, %relu_default)
+%fresh_relu: f32[1, 10, 2] = index_copy_.default(%cache_relu, 1, %selected_for_branch_1, %relu_default)
 %mul_1: f32[1, 10, 2] = mul.Tensor(%unsqueeze_1, %fresh_relu)
 %add_1: f32[1, 10, 2] = add.Tensor(%add, %mul_1)
 %linear_3: f32[1, 10, 2] = linear.default(%add_1, %arg5_1)
@@ -284,8 +282,8 @@ def test_narrow_linears_drops_the_rows_nobody_reads() -> None:
     values = [torch.randn(node.meta["val"].shape) for node in ir.placeholders(found.capture.gm.graph)]
     extra = [torch.randn(1, 10, 2), torch.randn(1, 10, 2)]
     torch.testing.assert_close(
-        narrow(*values, extra[0], extra[1].clone(), torch.tensor([[3]])),
-        wide(*values, extra[0], extra[1].clone(), torch.tensor([[3]])),
+        narrow(*values, extra[0], extra[1].clone(), torch.tensor([3])),
+        wide(*values, extra[0], extra[1].clone(), torch.tensor([3])),
     )
 
 

@@ -118,11 +118,12 @@ class Subject:
         return stored[:at], stored[at:]
 
     def draw(self, seed: int) -> dict[str, Tensor]:
-        """Random tokens for every selection."""
+        """Random tokens for every branch that recomputes some, by input."""
         generator = torch.Generator().manual_seed(seed)
         return {
-            one.input: torch.stack([torch.randperm(one.tokens, generator=generator)[: one.count] for _ in one.branches])
+            name: torch.randperm(one.tokens, generator=generator)[: one.count]
             for one in self.plan.selections
+            for name in one.inputs
         }
 
 
