@@ -52,8 +52,10 @@ class CompiledMode:
     def compile(self, inputs: Sequence[Any]) -> None:
         """The graph's fake values belong to the capture; the inner compiler makes its own from the inputs."""
         assert self._gm is not None
-        for node in self._gm.graph.nodes:
-            node.meta.pop("val", None)
+        for gm in self._gm.modules():
+            if isinstance(gm, fx.GraphModule):
+                for node in gm.graph.nodes:
+                    node.meta.pop("val", None)
         started = time.perf_counter()
         with autocast.off(self._autocast_off):
             self._run = self._inner(self._gm, list(inputs))

@@ -42,6 +42,8 @@ class Options:
     go first. None sets no limit in bytes. At most 8 generations keep caches at once, whatever the budget."""
     inner: str | Callable[..., Any] = "inductor"
     """The compiler that each mode's graph goes to: a registered backend's name, or a backend function."""
+    outline: bool = True
+    """Compile each distinct block once and call it for all of its kind. Where `inner` is Inductor; else blocks stay."""
     strict: bool = False
     """Raise instead of falling back to the inner compiler when a model cannot be accelerated."""
 
@@ -55,8 +57,8 @@ class Options:
             raise OptionError(f"cache_ratio must lie from 0 to 1, not {self.cache_ratio}")
         _require_choice("order", self.order, tuple(ORDERS))
         _require_choice("aggressive_depth", self.aggressive_depth, DEPTHS)
-        if not isinstance(self.strict, bool):
-            raise OptionError(f"strict must be True or False, not {self.strict!r}")
+        _require_bool("outline", self.outline)
+        _require_bool("strict", self.strict)
         if self.cache_budget is not None:
             _require_int("cache_budget", self.cache_budget, at_least=0)
         if not callable(self.inner):
@@ -83,6 +85,11 @@ class Options:
         used = self.cached_modes[: self.cycle - 1]
         return frozenset({Mode.FULL, *used})
 
+    @property
+    def outlines(self) -> bool:
+        """Other compilers may not know `invoke_subgraph`, the op that calls an outlined block."""
+        return self.outline and self.inner == "inductor"
+
     def mode_at(self, step: int) -> Mode:
         """The mode of step `step`, counted from 0 at the start of a trajectory."""
         since_warmup = step - (self.warmup_steps - 1)
@@ -103,6 +110,11 @@ def inner_names() -> tuple[str, ...]:
 def _require_int(name: str, value: object, at_least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
         raise OptionError(f"{name} must be a whole number of at least {at_least}, not {value!r}")
+
+
+def _require_bool(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise OptionError(f"{name} must be True or False, not {value!r}")
 
 
 def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

@@ -16,6 +16,7 @@
   Dynamo graph.
 - `torch._ops.OpOverload`: what the target of an ATen call is, with its tags and schema; `HigherOrderOperator`: that of
   a call that takes functions, such as a flex attention's.
+- `torch._higher_order_ops.invoke_subgraph`: a call of a subgraph that the compiler compiles once for all its calls.
 - `torch.utils._python_dispatch.is_traceable_wrapper_subclass`: what a capture cannot take as an input.
 - `SymInt.node`, `optimization_hint`, `free_unbacked_symbols`, `ShapeEnv.create_symintnode`, `evaluate_expr` and
   `guarding_hint_or_throw`, `torch.utils._sympy`: symbolic sizes as sympy expressions, expressions as graph nodes, and
@@ -38,6 +39,7 @@ from torch import Tensor, fx, nn
 from torch._dynamo.source import GetItemSource
 from torch._functorch import predispatch
 from torch._functorch.aot_autograd import aot_export_module
+from torch._higher_order_ops.invoke_subgraph import invoke_subgraph as invoke_subgraph
 from torch._ops import HigherOrderOperator as HigherOrderOperator
 from torch._ops import OpOverload as OpOverload
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols, optimization_hint

@@ -8,11 +8,14 @@ from duca_compile.passes.base import Pass, PassResult
 from duca_compile.passes.cut_stream import CutStream
 from duca_compile.passes.declare_inputs import DeclareInputs
 from duca_compile.passes.drop_dead_code import DropDeadCode
+from duca_compile.passes.hoist_slices import HoistSlices
 from duca_compile.passes.narrow_linears import NarrowLinears
+from duca_compile.passes.outline_blocks import OutlineBlocks
 from duca_compile.passes.recompute_tokens import RecomputeTokens
 from duca_compile.passes.reuse_features import ReuseFeatures
 from duca_compile.passes.spec import check, check_signature
 from duca_compile.passes.store_values import StoreValues
+from duca_compile.passes.straighten_streams import StraightenStreams
 from duca_compile.plan import Plan
 
 PIPELINES: dict[Mode, tuple[Pass, ...]] = {
@@ -32,9 +35,20 @@ PIPELINES: dict[Mode, tuple[Pass, ...]] = {
 
 def rewrite(gm: fx.GraphModule, plan: Plan, mode: Mode) -> tuple[fx.GraphModule, dict[str, PassResult]]:
     """A copy of the captured graph rewritten for `mode`, and what each pass did. The capture stays as it is."""
+    return _run(PIPELINES[mode], gm, plan, mode)
+
+
+def outline(gm: fx.GraphModule, plan: Plan, mode: Mode) -> tuple[fx.GraphModule, dict[str, PassResult]]:
+    """A copy of the graph rewritten for `mode`, in which every distinct block is there once."""
+    return _run((HoistSlices(), StraightenStreams(mode), OutlineBlocks()), gm, plan, mode)
+
+
+def _run(
+    pipeline: tuple[Pass, ...], gm: fx.GraphModule, plan: Plan, mode: Mode
+) -> tuple[fx.GraphModule, dict[str, PassResult]]:
     copy = ir.copied(gm)
     results = {}
-    for step in PIPELINES[mode]:
+    for step in pipeline:
         name = type(step).__name__
         results[name] = step.run(copy, plan)
         check(copy, after=f"{name} ({mode.value})")

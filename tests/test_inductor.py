@@ -25,9 +25,11 @@ def trajectory(model: Any) -> list[Tensor]:
     return results
 
 
-def test_inductor_and_eager_inside_agree_and_full_steps_are_bit_for_bit() -> None:
+@pytest.mark.parametrize("outline", [True, False])
+def test_inductor_and_eager_inside_agree_and_full_steps_are_plain(outline: bool) -> None:
+    """Bit for bit, but where blocks are outlined: their streams lie in memory in another order, and sums round by that."""
     model = example_dit()
-    options = {"cycle": 5, "strict": True, "cache_ratio": 0.5}
+    options = {"cycle": 5, "strict": True, "cache_ratio": 0.5, "outline": outline}
     eager = trajectory(torch.compile(model, backend="duca", options={**options, "inner": "eager"}))
     torch._dynamo.reset()
     fused = torch.compile(model, backend="duca", options=options, fullgraph=True)
@@ -37,7 +39,8 @@ def test_inductor_and_eager_inside_agree_and_full_steps_are_bit_for_bit() -> Non
     plain = torch.compile(model)
     again = trajectory(fused)
     assert all(torch.equal(a, b) for a, b in zip(again, got, strict=True)), "a second generation repeats the first"
-    assert torch.equal(plain(noise(2, 1, 8, 8), torch.full((2,), STEPS[0]), LABELS), got[0])
+    want = plain(noise(2, 1, 8, 8), torch.full((2,), STEPS[0]), LABELS)
+    assert relative_error(got[0], want) < 1e-6 if outline else torch.equal(got[0], want)
 
 
 def test_cycle_one_equals_plain_inductor_bit_for_bit() -> None:

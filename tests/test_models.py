@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import duca_compile
 from duca_compile import Mode
-from duca_compile.passes import rewrite
+from duca_compile.passes import outline, rewrite
 from helpers import Captured, captured, compiled, first, relative_error
 from tiny import Tiny
 from zoo.case import calls, noise, randomise
@@ -117,18 +117,24 @@ def check_fresh_caches(found: Captured, args: Sequence[Any] | None = None) -> No
     def fresh() -> list[Any]:
         return [value.clone() if isinstance(value, Tensor) else value for value in values]
 
-    full = rewrite(found.capture.gm, plan, Mode.FULL)[0](*fresh())
+    def run(mode: Mode, *extra: Tensor) -> list[Any]:
+        """The same with blocks outlined as without."""
+        flat = rewrite(found.capture.gm, plan, mode)[0]
+        outlined = outline(flat, plan, mode)[0](*fresh(), *[each.clone() for each in extra])
+        results = list(flat(*fresh(), *[each.clone() for each in extra]))
+        for result, same in zip(results, outlined, strict=True):
+            if isinstance(result, Tensor):
+                assert result.stride() == same.stride()
+                assert torch.allclose(result, same, rtol=1e-5, atol=1e-6, equal_nan=True)
+        return results
+
+    full = run(Mode.FULL)
     own = len(full) - len(plan.stored(Mode.FULL))
     stored = full[own:]
     caches, frontier = stored[: len(plan.caches)], stored[len(plan.caches) :]
-    indices = [
-        torch.stack([torch.randperm(chosen.tokens)[: chosen.count] for _ in chosen.branches])
-        for chosen in plan.selections
-    ]
-    again = rewrite(found.capture.gm, plan, Mode.CONSERVATIVE)[0](
-        *fresh(), *[cache.clone() for cache in caches], *indices
-    )
-    skipped = rewrite(found.capture.gm, plan, Mode.AGGRESSIVE)[0](*fresh(), *frontier)
+    indices = [torch.randperm(chosen.tokens)[: chosen.count] for chosen in plan.selections for _ in chosen.branches]
+    again = run(Mode.CONSERVATIVE, *caches, *indices)
+    skipped = run(Mode.AGGRESSIVE, *frontier)
     for result, recomputed, reused in zip(full[:own], again, skipped, strict=False):
         if result.is_floating_point():
             assert relative_error(recomputed, result) < 1e-5

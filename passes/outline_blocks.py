@@ -1,0 +1,210 @@
+"""Equal blocks become calls of one subgraph, so that the inner compiler compiles each distinct block once."""
+
+import operator
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from duca_compile import ir, torch_private
+from duca_compile.passes.base import PassResult
+from duca_compile.plan import Plan
+from duca_compile.repeats import Repeat, find_repeats
+
+SMALLEST = 4
+"""Ops in a region that is worth a call."""
+
+
+@dataclass(frozen=True)
+class OutlineBlocks:
+    """Writes to caches stay outside: a block is cut where one is rather than between two sums.
+
+    before:  %linear = linear(%x, %weight_0)
+             %add = add(%x, %linear)
+             %linear_1 = linear(%add, %weight_1)
+             %add_1 = add(%add, %linear_1)
+    after:   %call = invoke_subgraph(%region_0, 'region_0', %x, %weight_0)
+             %add = getitem(%call, 0)
+             %call_1 = invoke_subgraph(%region_0, 'region_0', %add, %weight_1)
+             %add_1 = getitem(%call_1, 0)
+    """
+
+    def run(self, gm: fx.GraphModule, plan: Plan) -> PassResult:
+        if ir.symbols(gm.graph):
+            return PassResult(0, (("graph", "its sizes are symbolic"),))
+        groups: dict[Hashable, list[_Region]] = defaultdict(list)
+        sums = {branch.sum for branch in plan.branches}
+        for region in _regions([node for node in gm.graph.nodes if node.op == "call_function"], sums):
+            groups[region.form].append(region)
+        refusals = []
+        count = 0
+        for regions in groups.values():
+            first = regions[0]
+            if len(regions) < 2 or len(first.nodes) < SMALLEST:
+                continue
+            bent = next((given for given in first.inputs if _is_bent(given)), None)
+            if bent is not None:
+                refusals.append((first.nodes[0].name, f"%{bent.name}, which it reads, is laid out in another order"))
+                continue
+            _outline(gm, f"region_{count}", regions)
+            count += 1
+        return PassResult(count, tuple(refusals))
+
+
+class _Region:
+    """Ops side by side in the graph, to be computed by one call."""
+
+    def __init__(self, nodes: Sequence[fx.Node]) -> None:
+        self.nodes = nodes
+        self.index = {node: at for at, node in enumerate(nodes)}
+
+    @property
+    def inputs(self) -> tuple[fx.Node, ...]:
+        """The values from elsewhere, in the order in which they are read."""
+        given = (given for node in self.nodes for given in node.all_input_nodes)
+        return tuple(dict.fromkeys(node for node in given if node not in self.index))
+
+    @property
+    def form(self) -> Hashable:
+        """Equal for regions that one subgraph can compute: the same ops, wired alike, over values of equal form."""
+        outside = {given: at for at, given in enumerate(self.inputs)}
+
+        def name(node: fx.Node) -> tuple[str, int]:
+            return ("op", self.index[node]) if node in self.index else ("input", outside[node])
+
+        return tuple(_token(node, name) for node in self.nodes), tuple(_form(ir.value(given)) for given in outside)
+
+    def read_outside(self) -> set[int]:
+        return {at for at, node in enumerate(self.nodes) if any(user not in self.index for user in node.users)}
+
+
+def _regions(ops: Sequence[fx.Node], sums: set[str]) -> list[_Region]:
+    """Of all that repeats, what a residual addition lies in: the rest is within a block, and better fused with it."""
+    regions = []
+    for repeat in find_repeats([_token(op, lambda given: _form(ir.value(given))) for op in ops]):
+        if sums.isdisjoint(op.name for op in ops[repeat.start : repeat.start + repeat.period]):
+            continue
+        for at in range(_first_cut(ops, repeat), repeat.stop - repeat.period + 1, repeat.period):
+            regions += [_Region(part) for part in _parts(ops[at : at + repeat.period])]
+    return regions
+
+
+def _first_cut(ops: Sequence[fx.Node], repeat: Repeat) -> int:
+    """Where the first block begins: so that a period falls into the fewest regions, and the fewest values cross."""
+
+    def cost(start: int) -> tuple[int, int, int]:
+        period = ops[start : start + repeat.period]
+        later = set(ops[start + repeat.period :])
+        crossing = [node for node in period if later.intersection(node.users)]
+        return len(list(_parts(period))), len(crossing), start
+
+    last = min(repeat.start + 2 * repeat.period, repeat.stop - 2 * repeat.period)
+    return min(range(repeat.start, last + 1), key=cost)
+
+
+def _parts(ops: Sequence[fx.Node]) -> Iterable[Sequence[fx.Node]]:
+    """The runs of ops between those that stay where they are."""
+    part: list[fx.Node] = []
+    for op in ops:
+        if not _stays(op):
+            part.append(op)
+        elif part:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def _stays(node: fx.Node) -> bool:
+    """What writes to an input, and what takes functions of its own."""
+    if isinstance(node.target, torch_private.HigherOrderOperator):
+        return True
+    return isinstance(node.target, torch_private.OpOverload) and node.target._schema.is_mutable
+
+
+def _is_bent(node: fx.Node) -> bool:
+    """Whether a compiler would lay the value out in another order of dimensions, if it were free to."""
+    held = ir.value(node)
+    if node.op != "call_function" or not isinstance(held, Tensor):
+        return False
+    strides = [stride for size, stride in zip(held.shape, held.stride(), strict=True) if size > 1]
+    return strides != sorted(strides, reverse=True)
+
+
+def _token(node: fx.Node, name: Callable[[fx.Node], Any]) -> Hashable:
+    args, kwargs = fx.map_arg((node.args, node.kwargs), name)
+    return node.target, repr(args), repr(kwargs), _form(ir.value(node))
+
+
+def _form(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return *ir.form(value), value.dtype, value.device
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_form, value))
+    return repr(value)
+
+
+def _outline(gm: fx.GraphModule, name: str, regions: Sequence[_Region]) -> None:
+    """A value that only views another is made from it outside: a subgraph's results must not share memory."""
+    read = sorted({at for region in regions for at in region.read_outside()})
+    first = regions[0]
+    owners = dict.fromkeys(_owner(first.nodes[at]) for at in read)
+    outputs = [first.index[owner] for owner in owners if owner in first.index]
+    gm.add_submodule(name, _subgraph(first, outputs))
+    with gm.graph.inserting_before(first.nodes[0]):
+        held = gm.graph.get_attr(name)
+    for region in regions:
+        _call(held, region, read, outputs)
+
+
+def _owner(node: fx.Node) -> fx.Node:
+    """The tensor that holds the node's memory: of an op with several results, that result."""
+    owner = ir.owner(node)
+    while node is not owner and node.all_input_nodes[0] is not owner:
+        node = node.all_input_nodes[0]
+    return owner if isinstance(ir.value(owner), Tensor) else node
+
+
+def _call(held: fx.Node, region: _Region, read: Sequence[int], outputs: Sequence[int]) -> None:
+    graph = held.graph
+    made: dict[fx.Node, fx.Node] = {}
+    with graph.inserting_after(region.nodes[-1]):
+        end = graph.call_function(operator.getitem)
+    with graph.inserting_before(end):
+        call = graph.call_function(torch_private.invoke_subgraph, (held, str(held.target), *region.inputs))
+        call.meta["val"] = tuple(ir.value(region.nodes[at]) for at in outputs)
+        for place, at in enumerate(outputs):
+            old = region.nodes[at]
+            made[old] = graph.call_function(operator.getitem, (call, place))
+            made[old].meta.update(old.meta)
+        for at in read:
+            _seen_outside(graph, region, region.nodes[at], made)
+    graph.erase_node(end)
+    for at in read:
+        old = region.nodes[at]
+        old.replace_all_uses_with(made[old], delete_user_cb=lambda user: user not in region.index)
+    for node in reversed(region.nodes):
+        graph.erase_node(node)
+
+
+def _seen_outside(graph: fx.Graph, region: _Region, node: fx.Node, made: dict[fx.Node, fx.Node]) -> fx.Node:
+    """The region's value outside of it: what the call returns, or the same view of that."""
+    if node in region.index and node not in made:
+        for given in node.all_input_nodes:
+            _seen_outside(graph, region, given, made)
+        made[node] = graph.node_copy(node, lambda given: made.get(given, given))
+    return made.get(node, node)
+
+
+def _subgraph(region: _Region, outputs: Sequence[int]) -> fx.GraphModule:
+    graph = fx.Graph()
+    made: dict[fx.Node, fx.Node] = {}
+    for at, given in enumerate(region.inputs):
+        made[given] = graph.placeholder(f"input_{at}")
+        made[given].meta["val"] = ir.value(given)
+    for node in region.nodes:
+        made[node] = graph.node_copy(node, made.__getitem__)
+    graph.output(tuple(made[region.nodes[at]] for at in outputs))
+    return fx.GraphModule(nn.Module(), graph)

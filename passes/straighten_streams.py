@@ -1,0 +1,72 @@
+"""Streams lie in memory token after token, whatever the patches were cut by."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from duca_compile import ir
+from duca_compile.emit import emit
+from duca_compile.modes import Mode
+from duca_compile.passes.base import PassResult, named
+from duca_compile.plan import Plan
+from duca_compile.torch_private import fake_modes
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class StraightenStreams:
+    """A compiler lays out what it allocates as it likes, but what enters an outlined block as eager mode would.
+
+    There the sums of a stream are laid out as its root is, and patches cut by a convolution are a transposed view.
+    Results of the call keep their layout.
+
+    before:  %transpose: f32[2, 16, 8] = transpose(%patches, 1, 2)
+             %add = add(%transpose, %mul)
+    after:   %transpose: f32[2, 16, 8] = transpose(%patches, 1, 2)
+             %clone = clone(%transpose, memory_format=contiguous)
+             %add = add(%clone, %mul)
+    """
+
+    mode: Mode
+
+    def run(self, gm: fx.GraphModule, plan: Plan) -> PassResult:
+        nodes = named(gm.graph)
+        roots = dict.fromkeys(nodes[stream.root] for stream in plan.facts.streams if stream.root in nodes)
+        bent = [root for root in roots if root.op == "call_function" and not ir.value(root).is_contiguous()]
+        if bent:
+            output = ir.output_node(gm.graph)
+            results = list(output.args[0])  # type: ignore[arg-type]
+            own = results[: len(results) - len(plan.stored(self.mode))]
+            layouts = [ir.value(result) for result in own]
+            for root in bent:
+                _straighten(gm.graph, root)
+            _propagate(gm.graph, ir.descendants(bent) - set(bent))
+            with gm.graph.inserting_before(output):
+                own = [_laid_out(gm.graph, *pair) for pair in zip(own, layouts, strict=True)]
+            output.args = ((*own, *results[len(own) :]),)
+        return PassResult(len(bent))
+
+
+def _straighten(graph: fx.Graph, root: fx.Node) -> None:
+    with graph.inserting_after(root):
+        straight = emit(graph, aten.clone.default, [root], {"memory_format": torch.contiguous_format})
+    root.replace_all_uses_with(straight, delete_user_cb=lambda user: user is not straight)
+
+
+def _propagate(graph: fx.Graph, moved: set[fx.Node]) -> None:
+    """What eager mode makes of the new layout, down from the streams."""
+    for node in graph.nodes:
+        if node in moved and node.op == "call_function":
+            given = fx.map_arg((node.args, node.kwargs), ir.value)
+            with fake_modes(given):
+                node.meta["val"] = node.target(*given[0], **given[1])
+
+
+def _laid_out(graph: fx.Graph, result: fx.Node, like: Tensor) -> fx.Node:
+    """The result in the layout it had."""
+    if not isinstance(result, fx.Node) or ir.form(ir.value(result)) == ir.form(like):
+        return result
+    room = emit(graph, aten.new_empty_strided.default, [result, list(like.shape), list(like.stride())])
+    return emit(graph, aten.copy.default, [room, result])
