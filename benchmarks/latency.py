@@ -2,7 +2,7 @@
 
     python benchmarks/latency.py                          # DiT-XL/2 at full width, 4 blocks, fp32
     python benchmarks/latency.py --depth 28 --bfloat16    # as the paper has it; an hour on 2 cores
-    python benchmarks/latency.py --guard                  # what a step costs the host beside its graph
+    python benchmarks/latency.py --guard                  # what a step costs the host beside its graph, by mode
 
 DiT-XL/2 (width 1152, 16 heads, 256 tokens, a batch of 2 for guidance) with random weights: what it draws means nothing.
 Every step is run twice in turn, plain and cached, on the same latents; a figure is the median of the pairs' ratios, so
@@ -17,7 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,12 @@ os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp()
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 import duca_compile
 from dit import DiT
-from duca_compile import Mode, registry
-from duca_compile.steps import OwnSteps
+from duca_compile import Mode
+from duca_compile.backend import duca
 
 CYCLE = 5
 
@@ -115,29 +115,50 @@ def _table(
 
 
 def guard() -> Table:
-    """Host time of choosing a step's mode and caches, on the smallest model: 2 blocks, 22 weights."""
+    """Host time of our part of a step, on the smallest model: all that a call of the backend takes but its graph's run."""
+    torch.set_num_threads(1)
     model = randomised(DiT(size=8, width=32, depth=2, heads=2))
-    fast = torch.compile(model, backend="duca", options={"inner": "eager", "strict": True})
-    x, labels, spent = torch.randn(2, 1, 8, 8), torch.tensor([1, 2]), []
-    choose = OwnSteps.next
+    calls, graphs = Timer(), Timer()
 
-    def timed(steps: OwnSteps, graph: Any, args: Any) -> Any:
-        began = time.perf_counter()
-        found = choose(steps, graph, args)
-        spent.append(time.perf_counter() - began)
-        return found
+    def inner(gm: fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
+        return graphs.timed(gm.forward)
 
-    OwnSteps.next = timed  # type: ignore[method-assign]
-    for step in range(2000):
-        x = x - 0.001 * fast(x, torch.full((2,), 5000.0 - step), labels)
-    found = sorted(spent[500:])
-    table = Table(
-        title=f"choosing a step, {len(registry.trackers(model))} model of {len(list(model.parameters()))} weights"
-    )
-    for heading in ("fastest", "median", "nine in ten"):
-        table.add_column(heading, justify="right")
-    table.add_row(*(f"{1e6 * found[int(at * (len(found) - 1))]:.0f} us" for at in (0, 0.5, 0.9)))
+    def backend(gm: fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
+        return calls.timed(duca(gm, inputs, options={"cycle": CYCLE, "inner": inner, "strict": True}))
+
+    fast = torch.compile(model, backend=backend)
+    x, labels = torch.randn(2, 1, 8, 8), torch.tensor([1, 2])
+    spent: dict[Mode, list[int]] = {mode: [] for mode in Mode}
+    for step in range(5000):
+        before = duca_compile.stats(model).steps
+        x = x - 0.001 * fast(x, torch.full((2,), 9000.0 - step), labels)
+        after = duca_compile.stats(model).steps
+        mode = next(each for each in Mode if after[each] > before.get(each, 0))
+        spent[mode].append(calls.last - graphs.last)
+    assert not duca_compile.stats(model).resets, "or these would not be the steps of one generation"
+    table = Table(title=f"host time of a step beside its graph; {len(list(model.parameters()))} weights, one thread")
+    for heading in ("mode", "steps", "fastest", "median", "nine in ten"):
+        table.add_column(heading, justify="left" if heading == "mode" else "right")
+    for mode, found in spent.items():
+        found = sorted(found[100:])
+        figures = (f"{found[int(at * (len(found) - 1))] / 1e3:.0f} us" for at in (0, 0.5, 0.9))
+        table.add_row(mode.value, str(len(found)), *figures)
     return table
+
+
+class Timer:
+    """`last`: nanoseconds that the last call of the functions it has timed took."""
+
+    last = 0
+
+    def timed(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*args: Any) -> Any:
+            began = time.perf_counter_ns()
+            found = run(*args)
+            self.last = time.perf_counter_ns() - began
+            return found
+
+        return timed
 
 
 if __name__ == "__main__":

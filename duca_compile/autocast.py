@@ -1,7 +1,7 @@
 """Writes out the casts that autocast would insert, so that every op of the graph computes what it says."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -52,8 +52,12 @@ def ambient() -> Region:
     return {device: torch.get_autocast_dtype(device) for device in devices if torch.is_autocast_enabled(device)}
 
 
+def off(devices: tuple[str, ...]) -> AbstractContextManager[None]:
+    return _off(devices) if devices else nullcontext()
+
+
 @contextmanager
-def off(devices: tuple[str, ...]) -> Iterator[None]:
+def _off(devices: tuple[str, ...]) -> Iterator[None]:
     with ExitStack() as stack:
         for device in devices:
             stack.enter_context(torch.autocast(device, enabled=False))

@@ -18,25 +18,29 @@ class Budget:
         self._limit = limit
         self._known: weakref.WeakSet[Trajectory] = weakref.WeakSet()
 
-    @property
-    def held(self) -> int:
-        return sum(trajectory.bytes for trajectory in list(self._known))
+    def make_room(self, trajectory: "Trajectory", size: int) -> int:
+        """Before a full step of `trajectory`, which will then hold `size` bytes: the least recently used go.
 
-    def make_room(self, trajectory: "Trajectory", size: int) -> None:
-        """Before a full step of `trajectory`, which will then hold `size` bytes: the least recently used go."""
+        Returns how many bytes are held then.
+        """
         self._known.add(trajectory)
         others = [other for other in list(self._known) if other is not trajectory and other.caches]
         others.sort(key=lambda other: other.used)
-        while others and (len(others) >= KEPT or self._exceeded(sum(other.bytes for other in others) + size)):
-            others.pop(0).forget()
+        held = size + sum([other.bytes for other in others])
+        while others and (len(others) >= KEPT or self._exceeded(held)):
+            first = others.pop(0)
+            held -= first.bytes
+            first.forget()
+        return held
 
     def settle(self, trajectory: "Trajectory") -> bool:
         """After a full step of `trajectory`; False where its caches alone are too large, and were dropped."""
-        self.make_room(trajectory, trajectory.bytes)
-        if self._exceeded(trajectory.bytes):
+        size = trajectory.bytes
+        held = self.make_room(trajectory, size)
+        if self._exceeded(size):
             trajectory.forget()
             return False
-        self.peak = max(self.peak, self.held)
+        self.peak = max(self.peak, held)
         return True
 
     def _exceeded(self, size: int) -> bool:

@@ -27,8 +27,10 @@ class Context:
 def entered(module: nn.Module | None) -> Context | None:
     """The context that the pipeline is in; None outside of all, and at a model's very first call."""
     registry = getattr(module, "_diffusers_hook", None)
+    if registry is None:
+        return None
     house = sys.modules.get(type(registry).__module__)
-    if registry is None or not hasattr(house, "_set_cache_context"):
+    if not hasattr(house, "_set_cache_context"):
         return None
     held = _listener(registry, house).hooks[_NAME].manager._context
     return None if held is None else Context(held.name, held.step_index, held.num_inference_steps)

@@ -9,8 +9,8 @@ given image: they stand across.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,7 +43,7 @@ Row = list[float] | None
 """A number for each row of the latents; None where they could not be read."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Moment:
     """Where a call stands. `latents`: picked elements of each, `[rows, picked]`; None where they could not be read
     without another wait for the device. `index`: the step as the pipeline counts it, where it says so.
@@ -52,15 +52,14 @@ class Moment:
     timesteps: tuple[float, ...] = ()
     latents: tuple[Tensor | None, ...] = ()
     index: int | None = None
+    lengths: tuple[Row, ...] = field(init=False)
+    """The norm of each row of each of the latents."""
 
-    @cached_property
-    def lengths(self) -> tuple[Row, ...]:
-        """The norm of each row of each of the latents."""
-        return tuple(None if held is None else held.square().sum(1).sqrt().tolist() for held in self.latents)
+    def __post_init__(self) -> None:
+        self.lengths = tuple([None if held is None else _lengths(held) for held in self.latents])
 
 
-@dataclass(frozen=True)
-class Pace:
+class Pace(NamedTuple):
     """How the last step moved: the timestep by `gap`, each row of the latents by an angle, of which `turns` are the
     sines. At a trajectory's first step nothing is known, and `gap` is 0; `rising` says that the timestep came up to it.
     `doubted`: the latents turned too far to go on, so the trajectory began there.
@@ -76,8 +75,7 @@ START = Pace()
 """Before the second step of a trajectory."""
 
 
-@dataclass(frozen=True)
-class Doubt:
+class Doubt(NamedTuple):
     """Why a call does not go on from another one, and what is still known of the pace."""
 
     reason: str
@@ -106,7 +104,7 @@ def pace(before: Moment, last: Pace, now: Moment, outputs: Sequence[Tensor] = ()
     within = map(_is_within, moved.turns, now.latents, _limits(last, moved))
     if all(within) or _is_made_of(before, now, moved, outputs):
         return moved
-    return Doubt(TURNED, replace(moved, doubted=True))
+    return Doubt(TURNED, moved._replace(doubted=True))
 
 
 def _common_gap(before: tuple[float, ...], after: tuple[float, ...]) -> float | None:
@@ -136,8 +134,12 @@ def _turns(before: Moment, now: Moment) -> tuple[Row, ...]:
         if a is None or b is None or lengths_a is None or lengths_b is None or a.shape != b.shape:
             turns.append(None)
         else:
-            turns.append(list(map(_sine, (a * b).sum(1).tolist(), lengths_a, lengths_b)))
+            turns.append(list(map(_sine, torch.linalg.vecdot(a, b).tolist(), lengths_a, lengths_b)))
     return tuple(turns)
+
+
+def _lengths(rows: Tensor) -> list[float]:
+    return list(map(math.sqrt, torch.linalg.vecdot(rows, rows).tolist()))
 
 
 def _sine(product: float, a: float, b: float) -> float:

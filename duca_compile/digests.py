@@ -12,7 +12,7 @@ _FACTORS = (-7046029254386353131, 0x2545F4914F6CDD1D)
 
 def of_host(tensor: Tensor) -> bytes:
     """128 bits of BLAKE2b over the elements of a tensor in host memory, in order."""
-    held = tensor.detach().contiguous()
+    held = tensor.contiguous()
     return hashlib.blake2b(ctypes.string_at(held.data_ptr(), held.nbytes), digest_size=16).digest()
 
 

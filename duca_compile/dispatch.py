@@ -64,7 +64,7 @@ class Dispatcher:
 
     def _run(self, step: Step, args: Sequence[Any]) -> tuple[Any, ...]:
         mode, cache = step.mode, step.cache
-        extra: list[Tensor] = []
+        extra: Sequence[Tensor] = ()
         if cache is not None and mode is Mode.CONSERVATIVE:
             extra = [*cache.features, *cache.selector.draw(cache.features[0].device)]
         elif cache is not None and mode is Mode.AGGRESSIVE:
@@ -76,11 +76,10 @@ class Dispatcher:
         if cache is None:
             return results
         if mode is Mode.FULL:
-            cache.keep(stored[: len(self.plan.caches)], stored[len(self.plan.caches) :])
-            cache.layout = layout(results)
+            cache.fill(stored[: len(self.plan.caches)], stored[len(self.plan.caches) :], layout(results))
             self.held_bytes = cache.bytes
             step.stored()
             return results
         if mode is Mode.CONSERVATIVE:
-            cache.keep(cache.features, stored)
+            cache.advance(stored)
         return delivered(results, cache.layout, cache.memory)

@@ -1,9 +1,10 @@
 """Whether tensors are the ones seen before: the same objects, in the same memory, not written to since."""
 
 import ctypes
+import operator
 import weakref
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -34,29 +35,42 @@ class Probes:
         return tuple([window.raw for window in self._windows])
 
 
+class State(NamedTuple):
+    """The `tensors` of a call, where they lie, how often each was written to, and what is probed of them."""
+
+    tensors: Sequence[Tensor]
+    addresses: list[int | None]
+    versions: list[int | None]
+    probed: tuple[bytes, ...]
+
+    @property
+    def key(self) -> Hashable:
+        """Differs where a tensor is another one or in another state; the same may be said of a dead tensor's."""
+        return hash((*map(id, self.tensors), *self.addresses, *self.versions, self.probed))
+
+
+def state(tensors: Sequence[Tensor], probes: Probes | None = None) -> State:
+    """As they are now."""
+    addresses = _addresses(tensors)
+    return State(tensors, addresses, _versions(tensors), (probes or Probes()).read(tensors, addresses))
+
+
 class Identity:
-    """`key` differs where an object, its memory, its version or what is probed of it does.
+    """Knows tensors again in the state that they were in. It does not keep them alive."""
 
-    Objects that died leave their `id` and memory to others: two identities with one key are the same only if
-    `is_same` says so too.
-    """
+    def __init__(self, seen: State) -> None:
+        self._tensors = tuple(map(weakref.ref, seen.tensors))
+        self._state = seen[1:]
 
-    def __init__(self, tensors: Sequence[Tensor], probes: Probes | None = None) -> None:
-        addresses = [address(tensor) for tensor in tensors]
-        versions = [version(tensor) for tensor in tensors]
-        probed = (probes or Probes()).read(tensors, addresses)
-        self.key: Hashable = hash((*map(id, tensors), *addresses, *versions, probed))
-        self._tensors = tuple(map(weakref.ref, tensors))
-
-    def is_same(self, other: "Identity | None") -> bool:
-        if other is None or self.key != other.key:
+    def is_of(self, seen: State) -> bool:
+        if self._state != seen[1:]:
             return False
-        return all(mine() is its() for mine, its in zip(self._tensors, other._tensors, strict=True))
+        known = [ref() for ref in self._tensors]
+        return all(map(operator.is_, known, seen.tensors))
 
     def watch(self, died: Callable[[object], None]) -> None:
         """Calls `died` when the first of the tensors does."""
-        alive = [tensor for ref in self._tensors if (tensor := ref()) is not None]
-        self._tensors = tuple(weakref.ref(tensor, died) for tensor in alive)
+        self._tensors = tuple([ref if (held := ref()) is None else weakref.ref(held, died) for ref in self._tensors])
 
 
 def version(tensor: Tensor) -> int | None:
@@ -69,6 +83,21 @@ def address(tensor: Tensor) -> int | None:
         return tensor.data_ptr()
     except RuntimeError:  # a tensor subclass without memory of its own
         return None
+
+
+def _versions(tensors: Sequence[Tensor]) -> list[int | None]:
+    """Asks each tensor at once, and only where one has no version whether it has one."""
+    try:
+        return [tensor._version for tensor in tensors]
+    except RuntimeError:
+        return [version(tensor) for tensor in tensors]
+
+
+def _addresses(tensors: Sequence[Tensor]) -> list[int | None]:
+    try:
+        return [tensor.data_ptr() for tensor in tensors]
+    except RuntimeError:
+        return [address(tensor) for tensor in tensors]
 
 
 def _is_legible(tensor: Tensor) -> bool:

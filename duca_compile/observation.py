@@ -3,7 +3,8 @@
 import weakref
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,8 +18,7 @@ _OUTPUTS = 6
 """Calls whose outputs the next latents may be made of: three calls of guidance in each of two steps."""
 
 
-@dataclass(frozen=True)
-class Observation:
+class Observation(NamedTuple):
     """`content` stands for what each conditioning tensor holds, `outputs` are those of the last calls, picked like the
     latents. See `continuity.Moment` for the rest."""
 
@@ -33,6 +33,7 @@ class Observer:
 
     def __init__(self) -> None:
         self._outputs: deque[Tensor] = deque(maxlen=_OUTPUTS)
+        self._unread: deque[Tensor] = deque(maxlen=_OUTPUTS)
         self._known: dict[int, tuple[weakref.ref[Tensor], Hashable, bytes]] = {}
 
     def read(
@@ -40,23 +41,24 @@ class Observer:
     ) -> Observation:
         """What lies on a device is read together with a timestep that does; else it is known by its identity alone."""
         transfer = _Transfer(next((given.device for given in timesteps if not on_host(given)), None))
-        clocks = [transfer.add(given.detach().double().flatten()) for given in timesteps]
+        clocks = [given if on_host(given) else transfer.add(given.detach().double()) for given in timesteps]
         picked = [transfer.add(pick(given)) if transfer.reaches(given) else None for given in latents]
-        outputs = [transfer.add(given) if transfer.reaches(given) else None for given in self._outputs]
+        outputs = [transfer.add(given) for given in self._unread if transfer.reaches(given)]
+        self._unread.clear()
         content = [self._content(given, transfer) for given in conditioning]
         transfer.run()
-        self._outputs = deque([read() for read in outputs if read is not None], _OUTPUTS)
+        self._outputs.extend(outputs)
         return Observation(
-            tuple(value for clock in clocks for value in clock().tolist()),
-            tuple(None if read is None else read() for read in picked),
-            tuple(read() for read in content),
+            tuple([float(value) for clock in clocks for value in clock.flatten().tolist()]),
+            tuple(picked),
+            tuple([read() for read in content]),
             tuple(self._outputs),
         )
 
     def produced(self, output: Tensor, latents: Tensor) -> None:
         """Takes note of a call's output, where it lies as its latents do: samplers make the next latents of both."""
         if output.shape[:1] == latents.shape[:1] and output.numel() >= latents.numel() and latents.dim() > 1:
-            self._outputs.append(pick(output, latents))
+            self._unread.append(pick(output, latents))
 
     def _content(self, tensor: Tensor, transfer: "_Transfer") -> Callable[[], Hashable]:
         if torch_private.is_wrapper(tensor) or tensor.layout is not torch.strided:
@@ -74,7 +76,7 @@ class Observer:
             token = _token(tensor)
             return lambda: token
         read = transfer.add(digests.of_device(tensor))
-        return lambda: self._remember(tensor, state, bytes(read().view(torch.uint8).tolist()))
+        return lambda: self._remember(tensor, state, bytes(read.view(torch.uint8).tolist()))
 
     def _remember(self, tensor: Tensor, state: Hashable, digest: bytes) -> bytes:
         key, known = id(tensor), self._known
@@ -83,7 +85,7 @@ class Observer:
 
 
 def on_host(tensor: Tensor) -> bool:
-    return tensor.device.type == "cpu"
+    return tensor.is_cpu
 
 
 def _token(tensor: Tensor) -> Hashable:
@@ -93,38 +95,52 @@ def _token(tensor: Tensor) -> Hashable:
 
 
 def pick(tensor: Tensor, like: Tensor | None = None) -> Tensor:
-    """Evenly spaced elements of each sample, float64 `[rows, picked]`: at the places picked of `like`, if given."""
-    rows = _rows(tensor)
-    size = rows.shape[1] if like is None else _rows(like).shape[1]
-    count = min(size, max(16, min(_PICKED, 16 * _PICKED // max(1, len(rows)))))
-    return rows[:, :: max(1, size // max(1, count))][:, :count].double()
+    """Evenly spaced elements of each sample, float64 `[rows, picked]`: at the places picked of `like`, if given.
+
+    Copied, even where they are float64: samplers write to latents in place.
+    """
+    rows, size = _rows(tensor)
+    count, step = _places(rows, size if like is None else _rows(like)[1])
+    picked = tensor.detach().contiguous().as_strided((rows, count), (size, step))
+    return picked.clone() if picked.dtype is torch.float64 else picked.double()
 
 
-def _rows(tensor: Tensor) -> Tensor:
-    held = tensor.detach()
-    return held.reshape(len(held) if held.dim() > 1 else 1, -1)
+def _rows(tensor: Tensor) -> tuple[int, int]:
+    """How many samples, and the elements of each."""
+    rows = tensor.shape[0] if tensor.dim() > 1 else 1
+    return rows, tensor.numel() // max(1, rows)
+
+
+@lru_cache
+def _places(rows: int, size: int) -> tuple[int, int]:
+    """How many elements are picked of each of so many rows of this size, and how far apart they are."""
+    count = min(size, max(16, min(_PICKED, 16 * _PICKED // max(1, rows))))
+    return count, max(1, size // max(1, count))
 
 
 class _Transfer:
-    """Copies tensors of 8-byte elements from one device, all at once."""
+    """Brings tensors of 8-byte elements from one device to the host, all at once."""
 
     def __init__(self, device: torch.device | None) -> None:
         self._device = device
         self._parts: list[Tensor] = []
-        self._found: tuple[Tensor, ...] = ()
+        self._copies: list[Tensor] = []
 
     def reaches(self, tensor: Tensor) -> bool:
         return on_host(tensor) or tensor.device == self._device
 
-    def add(self, tensor: Tensor) -> Callable[[], Tensor]:
-        """Call the result after `run`."""
+    def add(self, tensor: Tensor) -> Tensor:
+        """The tensor on the host. It holds what it should after `run`."""
         if on_host(tensor):
-            return lambda: tensor
-        at, shape, dtype = len(self._parts), tensor.shape, tensor.dtype
+            return tensor
+        copy = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
         self._parts.append(tensor.contiguous().view(torch.int64).flatten().to(self._device))
-        return lambda: self._found[at].view(shape).view(dtype)
+        self._copies.append(copy)
+        return copy
 
     def run(self) -> None:
         if self._parts:
             together = torch.cat(self._parts).cpu()
-            self._found = together.split_with_sizes([len(part) for part in self._parts])
+            found = together.split_with_sizes([len(part) for part in self._parts])
+            for copy, values in zip(self._copies, found, strict=True):
+                copy.view(torch.int64).view(-1).copy_(values)

@@ -16,7 +16,7 @@ def layout(results: Sequence[Any]) -> Layout:
 
 def memory(tensors: Iterable[Tensor]) -> frozenset[int]:
     """The addresses of the tensors' storages."""
-    return frozenset(tensor.untyped_storage().data_ptr() for tensor in tensors)
+    return frozenset([tensor.untyped_storage().data_ptr() for tensor in tensors])
 
 
 def delivered(results: Sequence[Any], wanted: Layout, kept: frozenset[int]) -> tuple[Any, ...]:

@@ -13,11 +13,12 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from duca_compile import contexts, registry, torch_private
 from duca_compile.budget import Budget
-from duca_compile.identity import Identity
+from duca_compile.identity import Identity, State, state
 from duca_compile.inputs import is_named_for_time, likeliest_latents
 from duca_compile.leaves import Leaf, leaves
 from duca_compile.modes import Mode
@@ -138,11 +139,11 @@ class Split:
         """The latents. An item of a list of them that stayed while others changed is given, as a reference image is."""
         name = likeliest_latents({leaf.name: leaf.value for leaf in rest if leaf.is_tensor})
         alike = [leaf for leaf in rest if leaf.is_tensor and leaf.name == name]
-        now: dict[Hashable, Identity] = {leaf.path: Identity([leaf.value]) for leaf in alike}
-        stayed = {path for path, held in now.items() if held.is_same(self._latents.get(path))}
+        now: dict[Hashable, State] = {leaf.path: state([leaf.value]) for leaf in alike}
+        stayed = {path for path, known in self._latents.items() if path in now and known.is_of(now[path])}
         if len(stayed) < len(alike):
             self._given |= stayed
-        self._latents = now
+        self._latents = {path: Identity(seen) for path, seen in now.items()}
         return [leaf for leaf in alike if leaf.path not in self._given]
 
     def _settle(self, given: list[Leaf]) -> None:
@@ -192,7 +193,7 @@ class Forward:
             self._start_over(trajectory)
         if self._mode is Mode.FULL:
             cache.full_step = trajectory.full_steps
-        return Step(self._mode, cache, self._abandon, self._stored, _unseen)
+        return PartStep(self._mode, cache, self)
 
     def meet(self, part: Part, args: Sequence[Any]) -> Hashable:
         """What tells this run of the graph from others in a call. Starts over where the trajectory has not met it."""
@@ -200,14 +201,14 @@ class Forward:
         trajectory = self._trajectory
         if trajectory is None:
             return None
-        weights = Identity(part.weights(args))
+        weights = state(part.weights(args))
         own = tuple(self._paths.get(id(tensor)) for tensor in part.tensors(args))
         run = (part.serial, weights.key, own, part.sizes(args))
         key = (*run, self._seen[run] if part.plan else 0)
         self._seen[run] += 1
         known = trajectory.parts.get(key)
-        if known is None or not weights.is_same(known):
-            trajectory.parts[key] = weights
+        if known is None or not known.is_of(weights):
+            trajectory.parts[key] = Identity(weights)
             trajectory.caches.pop(key, None)
             if self._mode is not Mode.FULL:
                 self._start_over(trajectory)
@@ -223,16 +224,30 @@ class Forward:
         trajectory.full_steps += 1
         trajectory.step = -1
 
-    def _stored(self) -> None:
+    def stored(self) -> None:
         if self._trajectory is not None:
             self._split.tracker.settle(self._trajectory)
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
         if self._trajectory is not None:
             self._split.tracker.abandon(self._trajectory, self._mode)
             self._trajectory = None
 
 
+@dataclass
+class PartStep(Step):
+    """The part in `forward` of one graph, which gives no output of the model that latents are made of."""
+
+    forward: Forward
+
+    def stored(self) -> None:
+        self.forward.stored()
+
+    def abandon(self) -> None:
+        self.forward.abandon()
+
+
+_UNPLACED = Step(Mode.FULL, None)
 _splits: "weakref.WeakKeyDictionary[Any, Split]" = weakref.WeakKeyDictionary()
 
 
@@ -248,14 +263,3 @@ def _forward(options: Options) -> Forward | None:
             split = _splits[call.owner] = Split(options, budget_of(options))
         known = call.kwargs[_KEY] = split.begin(call)
     return known
-
-
-def _nothing() -> None:
-    """There is no trajectory to abandon."""
-
-
-def _unseen(results: Sequence[Any]) -> None:
-    """What one of several graphs gives is not the output of the forward pass."""
-
-
-_UNPLACED = Step(Mode.FULL, None, _nothing, _nothing, _unseen)

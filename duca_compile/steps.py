@@ -1,8 +1,10 @@
 """In which mode a graph runs, and on which caches, where it is the whole forward pass."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import Tensor
 
 from duca_compile import budget, contexts, registry, torch_private
 from duca_compile.budget import Budget
@@ -11,7 +13,7 @@ from duca_compile.options import Options
 from duca_compile.refusal import COUNT_THEM, Refused, warn_once
 from duca_compile.selection import RandomTokens
 from duca_compile.tracker import Tracker
-from duca_compile.trajectory import Cache
+from duca_compile.trajectory import Cache, Trajectory
 
 if TYPE_CHECKING:
     from duca_compile.dispatch import Dispatcher
@@ -24,18 +26,39 @@ NO_CLOCK = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Step:
-    """Run in `mode`. Without a `cache`, the mode is FULL and nothing is kept."""
+    """Run in `mode`. Without a `cache`, the mode is FULL and nothing is kept. This one tells nobody what came of it."""
 
     mode: Mode
     cache: Cache | None
-    abandon: Callable[[], None]
-    """To be called when the step fails: its trajectory's caches can no longer be trusted."""
-    stored: Callable[[], None]
-    """To be called after a FULL step has filled the cache."""
-    produced: Callable[[Sequence[Any]], None]
-    """To be called with the results."""
+
+    def produced(self, results: Sequence[Any]) -> None:
+        """To be called with the results."""
+
+    def stored(self) -> None:
+        """To be called after a FULL step has filled the cache."""
+
+    def abandon(self) -> None:
+        """To be called when the step fails: its trajectory's caches can no longer be trusted."""
+
+
+@dataclass
+class OwnStep(Step):
+    """A step of `trajectory`, over `latents`."""
+
+    tracker: Tracker
+    trajectory: Trajectory
+    latents: Sequence[Tensor]
+
+    def produced(self, results: Sequence[Any]) -> None:
+        self.tracker.produced(results, self.latents)
+
+    def stored(self) -> None:
+        self.tracker.settle(self.trajectory)
+
+    def abandon(self) -> None:
+        self.tracker.abandon(self.trajectory, self.mode)
 
 
 class Steps(Protocol):
@@ -76,13 +99,7 @@ class OwnSteps:
             cache = trajectory.caches[_ONLY] = new_cache(graph, args, options.seed)
         mode = Mode.FULL if visit.repeated else options.mode_at(trajectory.step)
         self.tracker.begin(trajectory, mode, graph.held_bytes)
-        return Step(
-            mode,
-            cache,
-            lambda: self.tracker.abandon(trajectory, mode),
-            lambda: self.tracker.settle(trajectory),
-            lambda results: self.tracker.produced(results, latents),
-        )
+        return OwnStep(mode, cache, self.tracker, trajectory, latents)
 
     def clear(self) -> None:
         self.tracker.clear()

@@ -28,10 +28,9 @@ import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import sympy
 import torch
@@ -112,8 +111,7 @@ def frame_module() -> nn.Module | None:
     return module if isinstance(module, nn.Module) else None
 
 
-@dataclass(frozen=True)
-class RootCall:
+class RootCall(NamedTuple):
     """A call of a compiled function, from outside. `owner` is the same for all calls of one `torch.compile`."""
 
     owner: Any
@@ -137,11 +135,13 @@ class RootCall:
 
 def root_call() -> RootCall | None:
     """The innermost call of a compiled function that the caller is in."""
-    for frame in _frames():
-        if _is_root(frame):
-            held = frame.f_locals
-            return RootCall(held["self"], held["fn"], held["args"], held["kwargs"])
-    return None
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not _is_root(frame):
+        frame = frame.f_back
+    if frame is None:
+        return None
+    held = frame.f_locals
+    return RootCall(held["self"], held["fn"], held["args"], held["kwargs"])
 
 
 def is_whole(gm: fx.GraphModule) -> bool:

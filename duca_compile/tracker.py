@@ -15,8 +15,7 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -24,7 +23,7 @@ from duca_compile import sessions
 from duca_compile.budget import Budget
 from duca_compile.contexts import Context
 from duca_compile.continuity import AGAIN, CONFLICT, START, Doubt, Moment, Pace, pace
-from duca_compile.identity import Identity, Probes
+from duca_compile.identity import Identity, Probes, State, state
 from duca_compile.modes import Mode
 from duca_compile.observation import Observer
 from duca_compile.refusal import COUNT_THEM, Refused, warn_once
@@ -35,19 +34,18 @@ KNOWN = 64
 _thread = threading.local()
 
 
-@dataclass(frozen=True)
-class Visit:
+class Visit(NamedTuple):
     """A call placed in its trajectory. `repeated`: it was called in this step already."""
 
     trajectory: Trajectory
     repeated: bool = False
 
 
-@dataclass(frozen=True)
-class _Call:
+class _Call(NamedTuple):
     """What places a call in its trajectory. `steps`: how many a session counts, which then decides alone."""
 
     moment: Moment
+    weights: State
     conditioning: Sequence[Tensor]
     outputs: tuple[Tensor, ...]
     steps: int | None
@@ -88,17 +86,16 @@ class Tracker:
         if not timesteps and steps is None and (context is None or context.index is None):
             return None
         seen = self._observer.read(timesteps, latents, conditioning)
-        over = Identity(weights, self._probes)
         name = context and (context.name, context.total)
         owner = session.key if session else _this_thread()
-        key = (owner, name, values, over.key, seen.content)
+        key = (owner, name, values, seen.content)
         now = Moment(seen.timesteps, seen.latents, context.index if context else None)
-        call = _Call(now, conditioning, seen.outputs, steps)
-        akin = [known for known in self._live.get(key, ()) if over.is_same(known.weights)]
+        call = _Call(now, state(weights, self._probes), conditioning, seen.outputs, steps)
+        akin = [known for known in self._live.get(key, ()) if known.weights.is_of(call.weights)]
         for known in akin:
             if not known.replaced(conditioning):
                 return self._go_on(key, known, call)
-        return self._made_anew(key, akin, call) or Visit(self._start(key, over, call))
+        return self._made_anew(key, akin, call) or Visit(self._start(key, call))
 
     def produced(self, results: Sequence[Any], latents: Sequence[Tensor]) -> None:
         """A call over `latents` gave `results`."""
@@ -110,7 +107,7 @@ class Tracker:
         self.steps[mode] += 1
         if mode is Mode.FULL:
             for cache in list(trajectory.caches.values()):
-                cache.keep([], [])
+                cache.empty()
             self.budget.make_room(trajectory, size)
 
     def settle(self, trajectory: Trajectory) -> None:
@@ -144,7 +141,7 @@ class Tracker:
             warn_once(self, Refused(f"{CONFLICT}; such steps are computed. {COUNT_THEM}"))
         self._drop(known)
         self.resets[judged.reason] += 1
-        return Visit(self._start(key, known.weights, call, judged.pace))
+        return Visit(self._start(key, call, judged.pace))
 
     def _made_anew(self, key: Hashable, akin: Sequence[Trajectory], call: _Call) -> Visit | None:
         """The call as a step of the only trajectory that it can be one of, under new tensors of the same content."""
@@ -164,7 +161,7 @@ class Tracker:
         self.resets["conditioning made anew"] += 1
         if isinstance(how, Doubt):
             return None
-        return Visit(self._start(key, known.weights, call, how, replaced))
+        return Visit(self._start(key, call, how, replaced))
 
     def _advance(self, known: Trajectory, call: _Call, judged: Pace, replaced: frozenset[int]) -> Visit:
         known.touch()
@@ -184,11 +181,11 @@ class Tracker:
     def _start(
         self,
         key: Hashable,
-        weights: Identity,
         call: _Call,
         judged: Pace = START,
         remade: frozenset[int] = frozenset(),
     ) -> Trajectory:
+        weights = Identity(call.weights)
         started = Trajectory(call.moment, weights, judged, remade)
         started.take(call.conditioning)
         started.touch()

@@ -20,8 +20,8 @@ class Cache:
     """What one graph keeps between the steps of a trajectory."""
 
     selector: RandomTokens
-    features: list[Tensor] = field(default_factory=list)
-    frontier: list[Tensor] = field(default_factory=list)
+    features: Sequence[Tensor] = ()
+    frontier: Sequence[Tensor] = ()
     bytes: int = 0
     layout: Layout = ()
     """How the last full step laid out its results."""
@@ -29,11 +29,27 @@ class Cache:
     """Where features and frontier lie."""
     full_step: int = 0
     """Of the graphs of a split forward pass: the full step that filled it."""
+    _features_memory: frozenset[int] = frozenset()
+    _features_bytes: int = 0
 
-    def keep(self, features: list[Tensor], frontier: list[Tensor]) -> None:
-        self.features, self.frontier = features, frontier
-        self.memory = memory([*features, *frontier])
-        self.bytes = sum(tensor.nbytes for tensor in (*features, *frontier))
+    def fill(self, features: Sequence[Tensor], frontier: Sequence[Tensor], layout: Layout) -> None:
+        """With what a FULL step stored."""
+        self.features, self.layout = features, layout
+        self._features_memory, self._features_bytes = memory(features), _bytes(features)
+        self.advance(frontier)
+
+    def advance(self, frontier: Sequence[Tensor]) -> None:
+        """To the stream that a CONSERVATIVE step stored; the features stay."""
+        self.frontier = frontier
+        self.memory = self._features_memory | memory(frontier)
+        self.bytes = self._features_bytes + _bytes(frontier)
+
+    def empty(self) -> None:
+        self.fill((), (), ())
+
+
+def _bytes(tensors: Sequence[Tensor]) -> int:
+    return sum([tensor.nbytes for tensor in tensors])
 
 
 @dataclass(eq=False)

@@ -53,6 +53,19 @@ def test_what_lies_on_the_host_is_told_by_its_content() -> None:
     assert seen.content == observer.read([t], [LATENTS], [PROMPT.transpose(0, 1).contiguous().transpose(0, 1)]).content
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_was_read_of_latents_stays_when_a_sampler_writes_to_them(dtype: torch.dtype) -> None:
+    observer, latents, output = Observer(), noise(2, 4, 8, 8).to(dtype), noise(2, 4, 8, 8, seed=1).to(dtype)
+    (read,) = observer.read([], [latents], []).latents
+    observer.produced(output, latents)
+    assert read is not None
+    before = read.clone()
+    for written in (latents, output):
+        written.zero_()
+    assert torch.equal(read, before)
+    assert all(held.any() for held in observer.read([], [latents], []).outputs)
+
+
 def test_writes_that_no_counter_sees() -> None:
     array = np.zeros(4, np.float32)
     shared, observer = torch.from_numpy(array), Observer()

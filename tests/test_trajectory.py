@@ -225,6 +225,16 @@ def test_new_noise_over_the_same_tensors_is_another_generation(model: nn.Module)
     assert duca_compile.stats(model).resets == {"latents do not go on from the last step's": 2}
 
 
+def test_new_noise_written_over_the_latents_is_another_generation() -> None:
+    model = example_dit().double()
+    fast, labels, x = compiled(model), torch.tensor([1, 2]), noise(2, 1, 8, 8).double()
+    for seed in range(2):
+        x.copy_(noise(2, 1, 8, 8, seed=seed))
+        for t in (900.0 - 40 * seed, 880.0 - 40 * seed):
+            fast(x, torch.full((2,), t, dtype=torch.float64), labels)
+    assert duca_compile.stats(model).steps == {F: 2, C: 2, A: 0}
+
+
 def test_threads_share_no_cache(generation: Generation) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
