@@ -29,8 +29,8 @@ class Cost(Generic[Number]):
     """What one step does and moves: whole numbers, or sympy expressions in a `CostModel`.
 
     `flops`: 2 per multiply-add of matrix products, convolutions and attention; `attention_flops`: those of them that
-    multiply two activations. In bytes: `weights`, what is read of parameters and buffers, tables that are looked up in
-    left out; `caches`, what is read of the last steps' caches; `values`, the results of all operations that are no view.
+    multiply two activations. In bytes: `weights`, what is read of parameters and buffers, but for tables looked up in;
+    `caches`, what is read of the last steps' caches; `values`, the results of all operations that are no view.
     """
 
     flops: Number

@@ -6,15 +6,15 @@
     model.costs[Mode.FULL].flops  # 24*depth*tokens*width**2 + 4*depth*tokens**2*width + ...
     model.speedup(tokens=4096, width=1152, depth=28, cycle=5, cache_ratio=0.9)
 
-FLOPs and bytes of a step are polynomials in the sizes: of matrix products, convolutions and attention, whatever the
-model. So they are counted on small models, over a grid of sizes, and the polynomial through these counts is the formula;
-counts at further sizes must agree with it. The tokens that a CONSERVATIVE step recomputes are no polynomial, as
-`F = floor((1 - R) * tokens)`: its cost is linear in the F of each group of branches that choose among equally many tokens,
-and another polynomial where F is 0.
+FLOPs and bytes of a step are polynomials in the sizes, as those of matrix products, convolutions and attention are. So
+they are counted on small models, over a grid of sizes, and the polynomial through these counts is the formula; counts
+at further sizes must agree with it. How many tokens a CONSERVATIVE step recomputes is no polynomial: it is
+`F = floor((1 - R) * tokens)`. The step's cost is linear in the F of each group of branches that choose among equally
+many tokens, and another formula where F is 0.
 """
 
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from itertools import product
 from typing import Any
@@ -25,12 +25,12 @@ from duca_compile.cost import Cost
 from duca_compile.modes import Mode
 from duca_compile.options import Options
 from duca_compile.plan import exact
-from duca_compile.polynomials import Point, affine, interpolate
-from duca_compile.sampling import Build, Regime, Sample, sample
+from duca_compile.polynomials import Point, interpolate
+from duca_compile.sampling import Build, Sample, sample
 
 N, R, STEPS = sympy.symbols("N R steps")
 Through = Callable[[Mapping[Point, Any]], Any]
-_CHECKED_RATIOS = (0, 0.3, 0.5, 0.75, 0.9, 0.95, 1)
+_CHECKED_RATIOS = (0, 0.5, 0.9, 1)
 
 
 class NotPolynomial(ValueError):
@@ -54,8 +54,8 @@ class CostModel:
         return sum(count * self.costs[mode].flops for mode, count in steps_per_mode(self.options).items())
 
     def cost(self, mode: Mode, *, cache_ratio: float = 0.9, **sizes: int) -> Cost[int]:
-        """In numbers. Raises `ValueError` for sizes that the family does not have, and where `cache_ratio` leaves tokens
-        to recompute to other groups of branches than at any size of the grid."""
+        """In numbers. Raises `ValueError` for other sizes than the family has, and where at this `cache_ratio` other
+        groups of branches have tokens to recompute than can have some at all sizes of the grid."""
         if sizes.keys() != self.sizes.keys():
             raise ValueError(f"the sizes are {', '.join(self.sizes)}, not {', '.join(sizes) or 'none'}")
         numbers = {symbol: sympy.Integer(sizes[name]) for name, symbol in self.sizes.items()}
@@ -98,10 +98,8 @@ def steps_per_mode(options: Options) -> dict[Mode, Any]:
     return counts
 
 
-def fit(
-    build: Build, sizes: Mapping[str, Sequence[int]], duca_options: Mapping[str, Any] | None = None
-) -> CostModel:
-    """The costs of all models that `build(**sizes)` makes, each with the arguments of one call: `(model, args, kwargs)`.
+def fit(build: Build, sizes: Mapping[str, Sequence[int]], duca_options: Mapping[str, Any] | None = None) -> CostModel:
+    """The costs of all models that `build(**sizes)` makes, each with the arguments of a call: `(model, args, kwargs)`.
 
     `sizes` gives the values of each size to count at. The last of each is kept for the check; the others, one more than
     the degree that the size can have (two for tokens and width, one for depth, batch and most else), make the grid.
@@ -119,7 +117,7 @@ def fit(
 
     costs = {mode: _formula(mode, samples, through) for mode in Mode if mode in options.modes}
     model = CostModel(symbols, costs, options)
-    for kept in _kept(sizes):
+    for kept in _off_grid(sizes):
         _check(model, sample(build, kept, options), kept)
     return model
 
@@ -131,32 +129,26 @@ def _formula(mode: Mode, samples: Mapping[Point, Sample], through: Through) -> C
         raise NotPolynomial("streams that have equally many tokens at some sizes of the grid have not at others")
     tokens = {point: found.tokens for point, found in samples.items()}
     groups = range(len(next(iter(tokens.values()))))
-    fresh = [
-        sympy.floor((1 - R) * through({point: each[group] for point, each in tokens.items()})) for group in groups
-    ]
-    terms = {point: _terms(found) for point, found in samples.items()}
+    fresh = [sympy.floor((1 - R) * through({point: each[group] for point, each in tokens.items()})) for group in groups]
+    counted = {point: found.conservative() for point, found in samples.items()}
     pieces = []
-    for regime in set.intersection(*(set(found) for found in terms.values())):
-        factors = [1, *(fresh[group] for group in sorted(regime))]
+    for regime in set.intersection(*(set(found) for found in counted.values())):
         costs = [
-            _each(through, {point: found[regime][term] for point, found in terms.items()})
-            for term in range(len(factors))
+            _each(through, {point: found[regime][row] for point, found in counted.items()})
+            for row in range(len(regime) + 1)
         ]
-        total = [sum(map(operator.mul, factors, column)) for column in zip(*map(astuple, costs), strict=True)]
-        where = [count >= 1 if group in regime else count < 1 for group, count in enumerate(fresh)]
-        pieces.append((total, sympy.And(*where)))
+        drawn = [fresh[group] for group in sorted(regime)]
+        where = sympy.And(*(count >= 1 if group in regime else count < 1 for group, count in enumerate(fresh)))
+        pieces.append(([_linear(column, drawn) for column in zip(*map(astuple, costs), strict=True)], where))
     quantities = range(len(fields(Cost)))
     return Cost(*(sympy.Piecewise(*((total[each], where) for total, where in pieces)) for each in quantities))
 
 
-def _terms(found: Sample) -> dict[Regime, list[Cost[Any]]]:
-    """In each regime, the cost of a CONSERVATIVE step without any fresh token, and of one more in each group."""
-    terms = {}
-    for regime, chosen in found.regimes():
-        costs = [astuple(found.cost(Mode.CONSERVATIVE, ratio)) for ratio, _ in chosen]
-        columns = [affine([counts for _, counts in chosen], column) for column in zip(*costs, strict=True)]
-        terms[regime] = [Cost(*row) for row in zip(*columns, strict=True)]
-    return terms
+def _linear(counted: Sequence[Any], fresh: Sequence[Any]) -> Any:
+    """The cost with `fresh` tokens, of that with one in each group and those with one more in each by itself."""
+    one, *more = counted
+    slopes = [(other - one).expand() for other in more]
+    return (one - sum(slopes)).expand() + sum(map(operator.mul, slopes, fresh))
 
 
 def _each(through: Through, costs: Mapping[Point, Cost[Any]]) -> Cost[Any]:
@@ -164,11 +156,10 @@ def _each(through: Through, costs: Mapping[Point, Cost[Any]]) -> Cost[Any]:
     return Cost(*(through({point: row[each] for point, row in rows.items()}) for each in range(len(fields(Cost)))))
 
 
-def _kept(sizes: Mapping[str, Sequence[int]]) -> Iterator[dict[str, int]]:
+def _off_grid(sizes: Mapping[str, Sequence[int]]) -> list[dict[str, int]]:
     """One size at a time off the grid, then all."""
-    for name in sizes:
-        yield {each: values[-1] if each == name else values[0] for each, values in sizes.items()}
-    yield {each: values[-1] for each, values in sizes.items()}
+    single = [{each: values[-(each == name)] for each, values in sizes.items()} for name in sizes]
+    return single + [{each: values[-1] for each, values in sizes.items()}] * (len(sizes) > 1)
 
 
 def _check(model: CostModel, found: Sample, sizes: Mapping[str, int]) -> None:

@@ -1,5 +1,6 @@
 """Exact polynomials through values on a grid."""
 
+import operator
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
@@ -22,21 +23,7 @@ def interpolate(values: Mapping[Point, Any], grid: Sequence[Sequence[int]], symb
             index: sum(to_powers[index[place], row] * found[_moved(index, place, row)] for row in range(len(axis)))
             for index in indices
         }
-    monomials = {index: sympy.prod(symbol**power for symbol, power in zip(symbols, index)) for index in indices}
-    return sympy.Add(*(found[index] * monomials[index] for index in indices))
-
-
-def affine(vectors: Sequence[Point], values: Sequence[Any]) -> list[Any]:
-    """`[a, b1, b2, ...]` with `a + b . vector = value` for all vectors, which are affinely independent."""
-    system = sympy.Matrix([[1, *vector] for vector in vectors])
-    return list(system.LUsolve(sympy.Matrix(values)))
-
-
-def independent(vectors: Sequence[Point]) -> list[int] | None:
-    """The first vectors that are affinely independent and span all their dimensions; None if they do not."""
-    rows = sympy.Matrix([[1, *vector] for vector in vectors])
-    pivots = rows.T.rref()[1]
-    return list(pivots) if len(pivots) == rows.cols else None
+    return sympy.Add(*(found[index] * sympy.prod(map(operator.pow, symbols, index)) for index in indices))
 
 
 def _at(grid: Sequence[Sequence[int]], index: Point) -> Point:

@@ -1,8 +1,7 @@
 """Costs of a model family counted at given sizes: the values that `cost_model` puts polynomials through."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import Any
 
 from torch import fx, nn
@@ -13,22 +12,19 @@ from duca_compile.cost import Cost, cost_of
 from duca_compile.explain import look_into
 from duca_compile.modes import Mode
 from duca_compile.options import Options
-from duca_compile.plan import Plan, fresh_tokens, make_plan
-from duca_compile.polynomials import Point, independent
+from duca_compile.plan import Plan, make_plan
 from duca_compile.refusal import Refused
 
 Build = Callable[..., tuple[nn.Module, tuple[Any, ...], Mapping[str, Any]]]
-Group = int
-Regime = frozenset[Group]
+Regime = frozenset[int]
 
 
 @dataclass(frozen=True)
 class Sample:
     """One model of the family, planned at R = 0, where every branch that can be recomputed is.
 
-    A *group* is the branches that choose among the same number of tokens, such as those of text, of image or of both
-    joined. A *regime* is which groups have a token to recompute, as `floor((1 - R) * tokens)` may be 0: in each, a
-    CONSERVATIVE step has its own graph.
+    A *group* is the branches that choose among the same number of tokens: those of text, of image or of both joined. A
+    *regime* is which groups have a token to recompute, as `floor((1 - R) * tokens)` may be 0: each has its own graph.
     """
 
     captured: Capture
@@ -40,35 +36,44 @@ class Sample:
         return tuple(selection.tokens for selection in self.plan.selections)
 
     def cost(self, mode: Mode, cache_ratio: float) -> Cost[int]:
-        options = replace(self.plan.options, cache_ratio=cache_ratio)
-        return cost_of(self.captured, make_plan(self.captured.gm.graph, self.plan.facts, options), mode)
+        return cost_of(self.captured, self._planned(cache_ratio), mode)
 
-    def regimes(self) -> Iterator[tuple[Regime, list[tuple[float, Point]]]]:
-        """Every regime with values of R that tell its groups apart, and the fresh tokens that each R leaves them."""
-        ratios = sorted({1 - Fraction(fresh, tokens) for tokens in self.tokens for fresh in range(tokens + 1)} | {Fraction(1)})
-        found: dict[Regime, list[tuple[float, Point]]] = {}
-        for ratio in map(float, reversed(ratios)):
-            counts = [fresh_tokens(tokens, ratio) for tokens in self.tokens]
-            regime = frozenset(group for group, count in enumerate(counts) if count)
-            found.setdefault(regime, []).append((ratio, tuple(counts[group] for group in sorted(regime))))
-        for regime, members in found.items():
-            chosen = independent([counts for _, counts in members])
-            if chosen is not None:
-                yield regime, [members[index] for index in chosen]
+    def conservative(self) -> dict[Regime, list[Cost[int]]]:
+        """In each regime, a step's cost with one fresh token in each group, then with one more in each by itself."""
+        found = {}
+        for least in (*self.tokens, None):
+            plan = self._planned(1 - 1 / least if least else 1)
+            groups = [self.tokens.index(selection.tokens) for selection in plan.selections]
+            more = [[1 + (other == group) for other in groups] for group in sorted(groups)]
+            found[frozenset(groups)] = [self._with_counts(plan, counts) for counts in ([1] * len(groups), *more)]
+        return found
+
+    def _planned(self, cache_ratio: float) -> Plan:
+        options = replace(self.plan.options, cache_ratio=cache_ratio)
+        return make_plan(self.captured.gm.graph, self.plan.facts, options)
+
+    def _with_counts(self, plan: Plan, counts: list[int]) -> Cost[int]:
+        drawn = [replace(selection, count=count) for selection, count in zip(plan.selections, counts, strict=True)]
+        return cost_of(self.captured, replace(plan, selections=tuple(drawn)), Mode.CONSERVATIVE)
 
 
 def sample(build: Build, sizes: Mapping[str, int], options: Options) -> Sample:
     """Raises `Refused` where the model of these sizes is not accelerated, or not captured in one graph."""
     model, args, kwargs = build(**sizes)
-    found: list[Sample] = []
+    found: list[Sample | Refused] = []
 
-    def plan(gm: fx.GraphModule, inputs: list[Any]) -> Any:
-        refuse_training(inputs)
-        captured = capture(gm, inputs)
-        found.append(Sample(captured, plan_for(captured, replace(options, cache_ratio=0), whole=True)))
+    def collect(gm: fx.GraphModule, inputs: list[Any]) -> Any:
+        try:
+            refuse_training(inputs)
+            captured = capture(gm, inputs)
+            found.append(Sample(captured, plan_for(captured, replace(options, cache_ratio=0), whole=True)))
+        except Refused as refused:
+            found.append(refused)
         return gm.forward
 
-    look_into(model, args, kwargs, plan)
+    look_into(model, args, kwargs, collect)
     if len(found) != 1:
         raise Refused(f"Dynamo splits the forward pass into {len(found)} graphs; a cost model is of one")
+    if isinstance(found[0], Refused):
+        raise found[0]
     return found[0]

@@ -4,7 +4,7 @@
 - `torch._dynamo.symbolic_convert.InstructionTranslator.current_tx`: the frame being compiled, for its `self`.
 - `grapharg` in a Dynamo placeholder's metadata: whether an input is the module's own parameter or buffer, and, by
   `torch._dynamo.source.GetItemSource`, of which list it is an item.
-- `recompile_limit` and `accumulated_recompile_limit` of `torch._dynamo.config`: how many graphs of one function it makes.
+- `recompile_limit` and `accumulated_recompile_limit` of `torch._dynamo.config`: how often it captures a function.
 - `torch._dynamo.lookup_backend`, `torch._inductor.compile_fx.compile_fx`, `torch._inductor.list_mode_options`.
 - `compile_wrapper` in `torch._dynamo.eval_frame`, the frame of every call of a compiled function, with its locals
   `self`, `fn`, `args` and `kwargs`, and `GraphModule.compile_subgraph_reason`: whether a graph is all of a forward
