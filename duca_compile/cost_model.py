@@ -158,7 +158,7 @@ def _each(through: Through, costs: Mapping[Point, Cost[Any]]) -> Cost[Any]:
 
 def _off_grid(sizes: Mapping[str, Sequence[int]]) -> list[dict[str, int]]:
     """One size at a time off the grid, then all."""
-    single = [{each: values[-(each == name)] for each, values in sizes.items()} for name in sizes]
+    single = [{each: values[-1] if each == name else values[0] for each, values in sizes.items()} for name in sizes]
     return single + [{each: values[-1] for each, values in sizes.items()}] * (len(sizes) > 1)
 
 

@@ -1,7 +1,7 @@
 """What the backend finds in a model and what it will do with it, before anything is compiled."""
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,15 +62,10 @@ def explain(model: nn.Module, *args: Any, duca_options: Mapping[str, Any] | None
         reports.append(_report(gm, inputs, options))
         return gm.forward
 
-    look_into(model, args, kwargs, collect)
-    return Report(tuple(reports))
-
-
-def look_into(model: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], backend: Callable[..., Any]) -> None:
-    """Calls the model once, gives `backend` its graphs. Other models of its class may have been looked into before."""
     target = getattr(model, "_orig_mod", model)
     with torch.no_grad(), torch_private.any_number_of_graphs():
-        torch.compile(target, backend=backend, dynamic=False)(*args, **kwargs)
+        torch.compile(target, backend=collect, dynamic=False)(*args, **kwargs)
+    return Report(tuple(reports))
 
 
 def _report(gm: fx.GraphModule, inputs: list[Any], options: Options) -> GraphReport:

@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import fx, nn
 
+from duca_compile import torch_private
 from duca_compile.backend import plan_for, refuse_training
 from duca_compile.capture import Capture, capture
 from duca_compile.cost import Cost, cost_of
-from duca_compile.explain import look_into
 from duca_compile.modes import Mode
 from duca_compile.options import Options
 from duca_compile.plan import Plan, make_plan
@@ -57,6 +58,10 @@ class Sample:
         return cost_of(self.captured, replace(plan, selections=tuple(drawn)), Mode.CONSERVATIVE)
 
 
+class _Seen(Exception):
+    """Ends a compilation, so that Dynamo keeps nothing of it and the model is never run."""
+
+
 def sample(build: Build, sizes: Mapping[str, int], options: Options) -> Sample:
     """Raises `Refused` where the model of these sizes is not accelerated, or not captured in one graph."""
     model, args, kwargs = build(**sizes)
@@ -65,15 +70,18 @@ def sample(build: Build, sizes: Mapping[str, int], options: Options) -> Sample:
     def collect(gm: fx.GraphModule, inputs: list[Any]) -> Any:
         try:
             refuse_training(inputs)
+            if not torch_private.is_whole(gm):
+                raise Refused("Dynamo splits the forward pass into several graphs; a cost model is of one")
             captured = capture(gm, inputs)
             found.append(Sample(captured, plan_for(captured, replace(options, cache_ratio=0), whole=True)))
         except Refused as refused:
             found.append(refused)
-        return gm.forward
+        raise _Seen
 
-    look_into(model, args, kwargs, collect)
-    if len(found) != 1:
-        raise Refused(f"Dynamo splits the forward pass into {len(found)} graphs; a cost model is of one")
+    with torch.no_grad(), torch_private.backend_may_raise(_Seen):
+        torch.compile(model, backend=collect, dynamic=False)(*args, **kwargs)
+    if not found:
+        raise Refused("the forward pass has no graph")
     if isinstance(found[0], Refused):
         raise found[0]
     return found[0]
