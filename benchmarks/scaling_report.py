@@ -63,6 +63,7 @@ def table(
     shown = Table(title="measured / predicted after calibration, and the error of the prediction")
     for heading in ("", "plain step (ms)", "", "cached step (ms)", "", "speed-up", "", "in FLOPs"):
         shown.add_column(heading, justify="right")
+    errors = []
     for name, swept in sweeps.items():
         for sizes in swept:
             found, foretold = measured[sizes], predict(sizes)
@@ -72,8 +73,11 @@ def table(
                 (1e3, found.cached, foretold.cached),
                 (1, found.speedup(), foretold.speedup),
             ):
-                cells += [f"{unit * has:.2f} / {unit * said:.2f}", f"{said / has - 1:+.0%}"]
+                errors.append(said / has - 1)
+                cells += [f"{unit * has:.2f} / {unit * said:.2f}", f"{errors[-1]:+.0%}"]
             shown.add_row(*cells, f"{foretold.flops:.2f}", end_section=sizes is swept[-1])
+    worst = [max(map(abs, errors[each::3])) for each in range(3)]
+    shown.caption = "largest error: {:.0%} of a plain step, {:.0%} of a cached one, {:.0%} of a speed-up".format(*worst)
     return shown
 
 
@@ -107,7 +111,7 @@ def figure(
         axes.grid(alpha=0.25)
     first = drawn.axes[0]
     first.set_ylabel("times as fast as torch.compile")
-    first.set_ylim(bottom=1)
+    first.set_ylim(1, CYCLE)
     first.legend(frameon=False, loc="lower right", fontsize=9)
     drawn.suptitle(f"A cycle of {CYCLE} steps: {title}", fontsize=10)
     return drawn
