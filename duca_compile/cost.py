@@ -1,6 +1,7 @@
 """What a mode's graph costs: FLOPs (2 per multiply-add, as the paper counts) and bytes of cache."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, fx
@@ -19,6 +20,24 @@ def _cpu_attention(query: Any, key: Any, value: Any, *args: Any, out_shape: Any 
 
 
 _MISSING_IN_TORCH = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention}
+_TABLES = (torch.ops.aten.embedding, torch.ops.aten.index, torch.ops.aten.index_select)
+Number = TypeVar("Number")
+
+
+@dataclass(frozen=True)
+class Cost(Generic[Number]):
+    """What one step does and moves: whole numbers, or sympy expressions in a `CostModel`.
+
+    `flops`: 2 per multiply-add of matrix products, convolutions and attention; `attention_flops`: those of them that
+    multiply two activations. In bytes: `weights`, what is read of parameters and buffers, but for tables looked up in;
+    `caches`, what is read of the last steps' caches; `values`, the results of all operations that are no view.
+    """
+
+    flops: Number
+    attention_flops: Number
+    weights: Number
+    caches: Number
+    values: Number
 
 
 class _Faking(fx.Interpreter):
@@ -46,17 +65,53 @@ class _Faking(fx.Interpreter):
 
 def count_flops(gm: fx.GraphModule) -> int:
     """FLOPs of matrix products, convolutions and attention, counted by torch over fake tensors."""
+    return sum(_count(gm))
+
+
+def _count(gm: fx.GraphModule) -> tuple[int, int]:
+    """FLOPs of products with weights, and of two activations with each other: attention and batched products."""
     inputs = [ir.value(node) for node in ir.placeholders(gm.graph)]
     fake_mode = next(value.fake_mode for value in inputs if hasattr(value, "fake_mode"))
     with fake_mode, FlopCounterMode(display=False, custom_mapping=_MISSING_IN_TORCH) as counter:
         faking = _Faking(gm, fake_mode)
         faking.run(*inputs)
-    return int(counter.get_total_flops()) + faking.flex_flops
+    counted = counter.get_flop_counts().get("Global", {})
+    attention = sum(flops for op, flops in counted.items() if "attention" in str(op) or "bmm" in str(op))
+    return int(counter.get_total_flops() - attention), int(attention) + faking.flex_flops
 
 
 def flops_per_mode(captured: Capture, plan: Plan) -> dict[Mode, int]:
     """FLOPs of one step in each mode the options use."""
     return {mode: count_flops(rewrite(captured.gm, plan, mode)[0]) for mode in Mode if mode in plan.options.modes}
+
+
+def cost_of(captured: Capture, plan: Plan, mode: Mode) -> Cost[int]:
+    """What one step in `mode` costs."""
+    gm = rewrite(captured.gm, plan, mode)[0]
+    linear, attention = _count(gm)
+    return Cost(
+        flops=linear + attention,
+        attention_flops=attention,
+        weights=_weights_read(gm.graph, captured.state),
+        caches=bytes_read(captured, plan, mode),
+        values=sum(ir.value(node).nbytes for node in gm.graph.nodes if _computes(node) and ir.shape(node) is not None),
+    )
+
+
+def _weights_read(graph: fx.Graph, state: frozenset[str]) -> int:
+    """Of a weight that is read by its slices, the slices."""
+    read = {
+        operand
+        for node in graph.nodes
+        if _computes(node) and ir.packet(node) not in _TABLES
+        for operand in node.all_input_nodes
+        if ir.owner(operand).name in state
+    }
+    return sum(min(ir.value(operand).nbytes, ir.value(ir.owner(operand)).nbytes) for operand in read)
+
+
+def _computes(node: fx.Node) -> bool:
+    return node.op == "call_function" and ir.owner(node) is node
 
 
 def bytes_read(captured: Capture, plan: Plan, mode: Mode) -> int:

@@ -63,7 +63,7 @@ def explain(model: nn.Module, *args: Any, duca_options: Mapping[str, Any] | None
         return gm.forward
 
     target = getattr(model, "_orig_mod", model)
-    with torch.no_grad():
+    with torch.no_grad(), torch_private.any_number_of_graphs():
         torch.compile(target, backend=collect, dynamic=False)(*args, **kwargs)
     return Report(tuple(reports))
 

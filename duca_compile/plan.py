@@ -102,10 +102,15 @@ def selected_input(branch: int) -> str:
 
 
 def fresh_tokens(tokens: int, cache_ratio: float) -> int:
-    """`floor((1 - R) * tokens)`, with R the fraction that the decimal number stands for."""
-    fresh = 1 - Fraction(cache_ratio).limit_denominator(1_000_000)
+    """`floor((1 - R) * tokens)`, exactly."""
+    fresh = 1 - exact(cache_ratio)
     share: int = torch_private.floor_divide(tokens * fresh.numerator, fresh.denominator)
     return share
+
+
+def exact(cache_ratio: float) -> Fraction:
+    """The fraction that the decimal number stands for: of 0.9, 9/10."""
+    return Fraction(cache_ratio).limit_denominator(1_000_000)
 
 
 def _any_fresh(graph: fx.Graph, tokens: int, cache_ratio: float) -> bool:

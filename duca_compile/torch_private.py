@@ -4,6 +4,8 @@
 - `torch._dynamo.symbolic_convert.InstructionTranslator.current_tx`: the frame being compiled, for its `self`.
 - `grapharg` in a Dynamo placeholder's metadata: whether an input is the module's own parameter or buffer, and, by
   `torch._dynamo.source.GetItemSource`, of which list it is an item.
+- `recompile_limit` and `accumulated_recompile_limit` of `torch._dynamo.config`: how often it captures a function.
+- `torch._dynamo.exc.BackendCompilerFailed`: what an exception of a backend becomes; Dynamo keeps nothing then.
 - `torch._dynamo.lookup_backend`, `torch._inductor.compile_fx.compile_fx`, `torch._inductor.list_mode_options`.
 - `compile_wrapper` in `torch._dynamo.eval_frame`, the frame of every call of a compiled function, with its locals
   `self`, `fn`, `args` and `kwargs`, and `GraphModule.compile_subgraph_reason`: whether a graph is all of a forward
@@ -221,6 +223,21 @@ def list_of(placeholder: fx.Node) -> str | None:
     if isinstance(source, GetItemSource) and isinstance(source.index, int):
         return str(source.base.name)
     return None
+
+
+def any_number_of_graphs() -> Any:
+    """A context in which Dynamo captures a function once more, however many sizes and models it has seen it with."""
+    return torch._dynamo.config.patch(recompile_limit=sys.maxsize, accumulated_recompile_limit=sys.maxsize)
+
+
+@contextmanager
+def backend_may_raise(expected: type[Exception]) -> Iterator[None]:
+    """Lets a backend end a compilation by an exception of its own, which Dynamo wraps."""
+    try:
+        yield
+    except torch._dynamo.exc.BackendCompilerFailed as failed:
+        if not isinstance(failed.inner_exception, expected):
+            raise
 
 
 def inner_compiler(inner: str | Callable[..., Any], mode: str | None) -> Callable[..., Any]:

@@ -33,6 +33,27 @@ def seen_by_backend(model: Any, *args: Any) -> tuple[Any, Any, Any]:
     return only
 
 
+def test_a_backend_may_end_its_own_compilation() -> None:
+    """Of the attempt Dynamo keeps nothing that would count as a compilation; any other failure passes."""
+
+    def fail(gm: Any, inputs: Any) -> Any:
+        raise LookupError
+
+    fails = torch.compile(Small().eval(), backend=fail)
+    with torch_private.backend_may_raise(LookupError):
+        fails(torch.randn(2, 3, 4))
+    with pytest.raises(torch._dynamo.exc.BackendCompilerFailed), torch_private.backend_may_raise(OSError):
+        fails(torch.randn(2, 3, 4))
+    with torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=True):
+        seen_by_backend(Small().eval(), torch.randn(2, 3, 4))
+
+
+def test_a_function_may_be_captured_any_number_of_times() -> None:
+    with torch._dynamo.config.patch(recompile_limit=1), torch_private.any_number_of_graphs():
+        for size in (2, 3, 4):
+            seen_by_backend(Small().eval(), torch.randn(size, 3, 4))
+
+
 def test_export_is_functional_pre_dispatch_aten() -> None:
     gm, inputs, _ = seen_by_backend(Small().eval(), torch.randn(2, 3, 4))
     exported, lifted, mutates = torch_private.export_functional(gm, inputs)
