@@ -1,0 +1,102 @@
+"""What Inductor makes of each mode, in counts: they do not drift with the machine, and grow when something gets dearer."""
+
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch._inductor.graph import GraphLowering
+
+import duca_compile
+from dit import DiT
+from duca_compile import Mode
+from zoo.case import noise, randomise
+
+DEPTH = 5
+SIZE = 2 * 16 * 32
+"""Elements of the stream, of every feature and of every cache."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """`blocks` are functions for outlined blocks; `buffers` are full-size allocations of one step, over all its calls."""
+
+    kernels: int
+    blocks: int
+    calls: int
+    buffers: int
+
+
+def counted(code: str) -> Code:
+    main, *blocks = sorted(re.split(r"\n(?=def |class )", code), key=lambda part: "class Runner" not in part)
+    blocks = [part for part in blocks if part.startswith("def repeated_subgraph")]
+    calls = [len(re.findall(rf"= {re.escape(part.split('(')[0][4:])}\(", main)) for part in blocks]
+    buffers = full_size(main) + sum(map(int.__mul__, calls, map(full_size, blocks)))
+    return Code(len(re.findall(r"= async_compile\.cpp", code)), len(blocks), sum(calls), buffers)
+
+
+def full_size(code: str) -> int:
+    shapes = re.findall(r"empty_strided_cpu\(\(([^)]*)\)", code)
+    return sum(math.prod(int(size) for size in re.findall(r"\d+", shape)) == SIZE for shape in shapes)
+
+
+@contextmanager
+def generated(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    found: list[str] = []
+    monkeypatch.setattr(GraphLowering, "save_output_code", staticmethod(found.append))
+    with torch._inductor.config.patch(force_disable_caches=True):
+        yield found
+
+
+def test_code_of_a_cycle(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = randomise(DiT(size=8, width=32, depth=DEPTH, heads=2))
+    x, labels = noise(2, 1, 8, 8), torch.tensor([1, 2])
+    with generated(monkeypatch) as found:
+        plain, cached = torch.compile(model), torch.compile(model, backend="duca", options={"cache_ratio": 0.5})
+        plain(x, torch.full((2,), 900.0), labels)
+        for step in range(3):
+            x = x - 0.05 * cached(x, torch.full((2,), 880.0 - 20 * step), labels)
+    assert duca_compile.stats(model).steps == dict.fromkeys(Mode, 1)
+    want, full, conservative, aggressive = map(counted, found)
+    assert want.blocks == 0
+    assert full.kernels <= want.kernels, "no more kernels to compile than without us"
+    assert full == Code(kernels=10, blocks=1, calls=DEPTH, buffers=2 + 3 * DEPTH)
+    assert conservative == Code(kernels=11, blocks=1, calls=DEPTH - 1, buffers=DEPTH), (
+        "one sum a block: no cache is copied"
+    )
+    assert aggressive == Code(kernels=5, blocks=0, calls=0, buffers=1), "the final norm"
+
+
+def test_flops_of_each_mode() -> None:
+    """By hand: a block on T of 16 tokens at width 32, a batch of 2, 2 FLOPs a multiply-add; all else is the same."""
+    model = randomise(DiT(size=8, width=32, depth=DEPTH, heads=2))
+    call = (noise(2, 1, 8, 8), torch.full((2,), 900.0), torch.tensor([1, 2]))
+    (graph,) = duca_compile.explain(model, *call, duca_options={"cache_ratio": 0.5}).graphs
+    rest = graph.flops[Mode.AGGRESSIVE]
+    attention, mlp = 2 * 2 * 16 * (4 * 32 * 32 + 2 * 16 * 32), 2 * 2 * 16 * 8 * 32 * 32
+    modulation = 2 * 2 * 32 * 32
+    patches = 2 * 2 * 16 * 4 * 32
+    assert graph.flops[Mode.FULL] - rest == patches + DEPTH * (attention + mlp + 6 * modulation)
+    assert graph.flops[Mode.CONSERVATIVE] - rest == patches + DEPTH * (mlp // 2 + 4 * modulation)
+
+
+def test_a_step_is_one_launch() -> None:
+    launches = []
+
+    def counting(gm: torch.fx.GraphModule, inputs: list[object]) -> object:
+        def run(*args: object) -> object:
+            launches.append(gm)
+            return gm(*args)
+
+        return run
+
+    model = randomise(DiT(size=8, width=32, depth=2, heads=2))
+    fast = torch.compile(model, backend="duca", options={"inner": counting, "strict": True})
+    x, labels = noise(2, 1, 8, 8), torch.tensor([1, 2])
+    for step in range(10):
+        x = x - 0.05 * fast(x, torch.full((2,), 900.0 - 20 * step), labels)
+        assert len(launches) == step + 1
+    assert len(set(launches)) == 3
