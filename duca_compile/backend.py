@@ -15,7 +15,7 @@ from duca_compile.dispatch import Dispatcher
 from duca_compile.modes import Mode
 from duca_compile.options import Options
 from duca_compile.parts import Part, PlainPart
-from duca_compile.passes import outline, rewrite
+from duca_compile.passes import lower, rewrite
 from duca_compile.plan import Plan, make_plan
 from duca_compile.refusal import Refused, reason, warn_fallback
 from duca_compile.split import SharedSteps
@@ -83,9 +83,9 @@ def build(
     for mode in Mode:
         if mode in plan.options.modes:
             rewritten, results = rewrite(captured.gm, plan, mode)
-            if plan.options.outlines:
-                rewritten, outlined = outline(rewritten, plan, mode)
-                results |= outlined
+            if plan.options.inner == "inductor":
+                rewritten, lowered = lower(rewritten, plan, mode)
+                results |= lowered
             log.debug("%s: %s", mode.value, {name: result.count for name, result in results.items()})
             modes[mode] = CompiledMode(mode.value, rewritten, inner, captured.autocast)
             if captured.symbols:

@@ -85,11 +85,6 @@ class Options:
         used = self.cached_modes[: self.cycle - 1]
         return frozenset({Mode.FULL, *used})
 
-    @property
-    def outlines(self) -> bool:
-        """Other compilers may not know `invoke_subgraph`, the op that calls an outlined block."""
-        return self.outline and self.inner == "inductor"
-
     def mode_at(self, step: int) -> Mode:
         """The mode of step `step`, counted from 0 at the start of a trajectory."""
         since_warmup = step - (self.warmup_steps - 1)

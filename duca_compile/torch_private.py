@@ -19,6 +19,7 @@
 - `torch._ops.OpOverload`: what the target of an ATen call is, with its tags and schema; `HigherOrderOperator`: that of
   a call that takes functions, such as a flex attention's.
 - `torch._higher_order_ops.invoke_subgraph`: a call of a subgraph that the compiler compiles once for all its calls.
+- `torch.ops.mkldnn._linear_pointwise`: oneDNN's linear layer over weights as they are.
 - `torch.utils._python_dispatch.is_traceable_wrapper_subclass`: what a capture cannot take as an input.
 - `SymInt.node`, `optimization_hint`, `free_unbacked_symbols`, `ShapeEnv.create_symintnode`, `evaluate_expr` and
   `guarding_hint_or_throw`, `torch.utils._sympy`: symbolic sizes as sympy expressions, expressions as graph nodes, and
@@ -238,6 +239,16 @@ def backend_may_raise(expected: type[Exception]) -> Iterator[None]:
     except torch._dynamo.exc.BackendCompilerFailed as failed:
         if not isinstance(failed.inner_exception, expected):
             raise
+
+
+def has_onednn() -> bool:
+    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+
+
+def onednn_linear() -> OpOverload:
+    """`(input, weight, bias, "none", [], "")`, where torch is built with oneDNN."""
+    found: OpOverload = torch.ops.mkldnn._linear_pointwise.default
+    return found
 
 
 def inner_compiler(inner: str | Callable[..., Any], mode: str | None) -> Callable[..., Any]:

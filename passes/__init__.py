@@ -8,6 +8,7 @@ from duca_compile.passes.base import Pass, PassResult
 from duca_compile.passes.cut_stream import CutStream
 from duca_compile.passes.declare_inputs import DeclareInputs
 from duca_compile.passes.drop_dead_code import DropDeadCode
+from duca_compile.passes.few_row_linears import FewRowLinears
 from duca_compile.passes.hoist_slices import HoistSlices
 from duca_compile.passes.narrow_linears import NarrowLinears
 from duca_compile.passes.outline_blocks import OutlineBlocks
@@ -33,14 +34,24 @@ PIPELINES: dict[Mode, tuple[Pass, ...]] = {
 }
 
 
+LOWERINGS: dict[Mode, tuple[Pass, ...]] = {
+    Mode.FULL: (),
+    Mode.CONSERVATIVE: (FewRowLinears(),),
+    Mode.AGGRESSIVE: (FewRowLinears(),),
+}
+OUTLINING: dict[Mode, tuple[Pass, ...]] = {
+    mode: (HoistSlices(), StraightenStreams(mode), OutlineBlocks()) for mode in Mode
+}
+
+
 def rewrite(gm: fx.GraphModule, plan: Plan, mode: Mode) -> tuple[fx.GraphModule, dict[str, PassResult]]:
     """A copy of the captured graph rewritten for `mode`, and what each pass did. The capture stays as it is."""
     return _run(PIPELINES[mode], gm, plan, mode)
 
 
-def outline(gm: fx.GraphModule, plan: Plan, mode: Mode) -> tuple[fx.GraphModule, dict[str, PassResult]]:
-    """A copy of the graph rewritten for `mode`, in which every distinct block is there once."""
-    return _run((HoistSlices(), StraightenStreams(mode), OutlineBlocks()), gm, plan, mode)
+def lower(gm: fx.GraphModule, plan: Plan, mode: Mode) -> tuple[fx.GraphModule, dict[str, PassResult]]:
+    """A copy of the graph rewritten for `mode`, in a form that suits Inductor. Other compilers may not know its ops."""
+    return _run(LOWERINGS[mode] + (OUTLINING[mode] if plan.options.outline else ()), gm, plan, mode)
 
 
 def _run(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import duca_compile
 from duca_compile import Mode
-from duca_compile.passes import outline, rewrite
+from duca_compile.passes import lower, rewrite
 from helpers import Captured, captured, compiled, first, relative_error
 from tiny import Tiny
 from zoo.case import calls, noise, randomise
@@ -120,7 +120,7 @@ def check_fresh_caches(found: Captured, args: Sequence[Any] | None = None) -> No
     def run(mode: Mode, *extra: Tensor) -> list[Any]:
         """The same with blocks outlined as without."""
         flat = rewrite(found.capture.gm, plan, mode)[0]
-        outlined = outline(flat, plan, mode)[0](*fresh(), *[each.clone() for each in extra])
+        outlined = lower(flat, plan, mode)[0](*fresh(), *[each.clone() for each in extra])
         results = list(flat(*fresh(), *[each.clone() for each in extra]))
         for result, same in zip(results, outlined, strict=True):
             if isinstance(result, Tensor):

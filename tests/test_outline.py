@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 
 from duca_compile import ir
 from duca_compile.modes import Mode
-from duca_compile.passes import outline, rewrite
+from duca_compile.passes import lower, rewrite
 from duca_compile.passes.hoist_slices import HoistSlices
 from duca_compile.passes.outline_blocks import OutlineBlocks
 from duca_compile.passes.straighten_streams import StraightenStreams
@@ -55,7 +55,7 @@ def calls(gm: fx.GraphModule) -> list[str]:
 
 
 def outlined(found: Captured, mode: Mode) -> tuple[fx.GraphModule, dict[str, Any]]:
-    return outline(rewrite(found.capture.gm, found.plan, mode)[0], found.plan, mode)
+    return lower(rewrite(found.capture.gm, found.plan, mode)[0], found.plan, mode)
 
 
 def test_a_full_step_calls_one_block_for_all() -> None:
@@ -140,14 +140,14 @@ def test_blocks_that_read_rows_of_one_table_are_equal() -> None:
     found = blocks(table=True)
     gm = rewrite(found.capture.gm, found.plan, Mode.FULL)[0]
     assert HoistSlices().run(ir.copied(gm), found.plan).count == 3
-    assert len(calls(outline(gm, found.plan, Mode.FULL)[0])) == 3
+    assert len(calls(lower(gm, found.plan, Mode.FULL)[0])) == 3
     assert OutlineBlocks().run(ir.copied(gm), found.plan).count == 0, "without hoisting, no two are equal"
 
 
 def test_a_stream_of_transposed_patches_is_straightened_and_results_keep_their_layout() -> None:
     found = blocks(convolution=True)
     flat = rewrite(found.capture.gm, found.plan, Mode.FULL)[0]
-    gm, results = outline(flat, found.plan, Mode.FULL)
+    gm, results = lower(flat, found.plan, Mode.FULL)
     assert results["StraightenStreams"].count == 1
     assert len(calls(gm)) == 3
     values = [torch.randn(node.meta["val"].shape) for node in ir.placeholders(flat.graph)]
