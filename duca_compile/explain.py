@@ -23,13 +23,14 @@ from duca_compile.refusal import Refused
 class GraphReport:
     """One Dynamo graph of the model. `refusal` is set, and all else empty, where the graph is not accelerated.
 
-    `flops` is per step (2 per multiply-add), `cache_bytes` what a step in that mode reads, `held_bytes` what one
-    trajectory keeps between steps.
+    `flops` is per step (2 per multiply-add), `weight_bytes` and `cache_bytes` what a step in that mode reads,
+    `held_bytes` what one trajectory keeps between steps.
     """
 
     refusal: str | None
     plan: Plan | None
     flops: Mapping[Mode, int]
+    weight_bytes: Mapping[Mode, int]
     cache_bytes: Mapping[Mode, int]
     held_bytes: int
 
@@ -73,11 +74,17 @@ def _report(gm: fx.GraphModule, inputs: list[Any], options: Options) -> GraphRep
         refuse_training(inputs)
         captured = capture(gm, inputs)
         plan = plan_for(captured, options, torch_private.is_whole(gm))
-        flops = cost.flops_per_mode(captured, plan)
+        costs = {mode: cost.cost_of(captured, plan, mode) for mode in Mode if mode in options.modes}
     except Refused as refused:
-        return GraphReport(str(refused), None, {}, {}, 0)
-    reads = {mode: cost.bytes_read(captured, plan, mode) for mode in flops}
-    return GraphReport(None, plan, flops, reads, cost.bytes_held(captured, plan))
+        return GraphReport(str(refused), None, {}, {}, {}, 0)
+    return GraphReport(
+        None,
+        plan,
+        {mode: each.flops for mode, each in costs.items()},
+        {mode: each.weights for mode, each in costs.items()},
+        {mode: each.caches for mode, each in costs.items()},
+        cost.bytes_held(captured, plan),
+    )
 
 
 def _print(console: Console, graph: GraphReport) -> None:
@@ -127,10 +134,11 @@ def _branch_table(plan: Plan) -> Table:
 
 def _cost_table(graph: GraphReport) -> Table:
     table = Table(title=f"cost per step; one trajectory holds {graph.held_bytes / 2**20:.2f} MiB of cache")
-    for heading in ("mode", "GFLOPs", "share of full", "cache read (MiB)"):
+    for heading in ("mode", "GFLOPs", "share of full", "weights read (MiB)", "cache read (MiB)"):
         table.add_column(heading, justify="left" if heading == "mode" else "right")
     full = graph.flops[Mode.FULL]
     for mode, flops in graph.flops.items():
         share = f"{flops / full:.1%}" if full else "-"
-        table.add_row(mode.value, f"{flops / 1e9:.4g}", share, f"{graph.cache_bytes[mode] / 2**20:.2f}")
+        reads = (graph.weight_bytes[mode], graph.cache_bytes[mode])
+        table.add_row(mode.value, f"{flops / 1e9:.4g}", share, *(f"{read / 2**20:.2f}" for read in reads))
     return table

@@ -1,0 +1,108 @@
+"""Peak memory over that of the plain model: foretold by the plan, and measured.
+
+    python benchmarks/memory.py                   # measured, three architectures at reduced depth
+    python benchmarks/memory.py --flux-dev        # FLUX.1-dev at 1024 x 1024, foretold without memory for its weights
+
+Peaks are of what torch allocates on the CPU, by its own profiler, over one cycle, plain and cached after warming up.
+"""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.profiler import ProfilerActivity, profile
+
+import duca_compile
+from duca_compile import Mode
+from subjects import SUBJECTS, Subject, first, flux_call
+
+CYCLE = 5
+ORDERS = ("conservative-first", "conservative", "aggressive")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--flux-dev", action="store_true")
+    given = parser.parse_args()
+    with torch.no_grad():
+        Console(width=110).print(flux_dev() if given.flux_dev else measured())
+
+
+def measured() -> Table:
+    table = Table(title=f"peak over plain torch.compile, float32, 2 blocks; torch {torch.__version__}, CPU")
+    for heading in ("model", "order", "plain (MiB)", "foretold (MiB)", "measured (MiB)", "measured / foretold"):
+        table.add_column(heading, justify="left" if heading in ("model", "order") else "right")
+    for subject in SUBJECTS.values():
+        for order in ORDERS:
+            plain, foretold, over = _peaks(subject, order)
+            figures = (f"{size / 2**20:.1f}" for size in (plain, foretold, over))
+            table.add_row(subject.title, order, *figures, f"{over / foretold:.3f}")
+    return table
+
+
+def _peaks(subject: Subject, order: str) -> tuple[int, int, int]:
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    model = subject.model(1 if "FLUX" in subject.title else 2, torch.float32)
+    options = {"cycle": CYCLE, "order": order}
+    (graph,) = duca_compile.explain(model, **subject.arguments(subject.latents(), 900.0), duca_options=options).graphs
+    plain = _peak(subject, torch.compile(model))
+    cached = _peak(subject, torch.compile(model, backend="duca", options={**options, "strict": True}))
+    return plain, graph.held_bytes, cached - plain
+
+
+def _peak(subject: Subject, run: Callable[..., Any]) -> int:
+    """Bytes allocated at most in the second of two cycles, over those at its start."""
+    torch.manual_seed(1)
+    x = subject.latents()
+    fixed = subject.arguments(x, 900.0)
+    for step in range(2 * CYCLE):
+        given = subject.arguments(x, 900.0 - step)
+        moved = {name: value for name, value in given.items() if not _same(value, fixed[name])}
+        if step == CYCLE:
+            watch = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
+            watch.start()
+        x = x - 0.01 * first(run(**{**fixed, **moved}))
+    watch.stop()
+    held = highest = 0
+    for event in _allocations(watch):
+        held += event
+        highest = max(highest, held)
+    return highest
+
+
+def _allocations(watch: Any) -> list[int]:
+    """Bytes allocated, and freed as negative numbers, in order."""
+    found = [each for each in watch.profiler.kineto_results.events() if each.name() == "[memory]"]
+    return [each.nbytes() for each in sorted(found, key=lambda each: each.start_ns())]
+
+
+def _same(value: Any, other: Any) -> bool:
+    return not isinstance(value, torch.Tensor) or torch.equal(value, other)
+
+
+def flux_dev() -> Table:
+    """19 double and 38 single blocks, 4,096 image and 512 text tokens, bfloat16, a cycle of 5 at cache ratio 0.9."""
+    subject = SUBJECTS["flux"]
+    model = subject.model(subject.depth, torch.bfloat16, device="meta")
+    latents = torch.empty(1, 4096, 64, dtype=torch.bfloat16, device="meta")
+    table = Table(title="FLUX.1-dev at 1024 x 1024, bfloat16, foretold")
+    for heading in ("order", "mode", "TFLOPs", "weights read (GiB)", "cache read (GiB)", "held (GiB)"):
+        table.add_column(heading, justify="left" if heading in ("order", "mode") else "right")
+    for order in ORDERS:
+        options = {"cycle": CYCLE, "order": order}
+        (graph,) = duca_compile.explain(model, **flux_call(64, 512)(latents, 900.0), duca_options=options).graphs
+        for mode in (mode for mode in Mode if mode in graph.flops):
+            sizes = (graph.weight_bytes[mode], graph.cache_bytes[mode], graph.held_bytes)
+            cells = (f"{size / 2**30:.3f}" for size in sizes)
+            table.add_row(
+                order, mode.value, f"{graph.flops[mode] / 1e12:.3f}", *cells, end_section=mode is Mode.AGGRESSIVE
+            )
+    return table
+
+
+if __name__ == "__main__":
+    main()
