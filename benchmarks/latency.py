@@ -56,7 +56,7 @@ def modes(subject: Subject, depth: int, cycles: int, dtype: torch.dtype) -> Tabl
     ratios: dict[Mode, list[float]] = {mode: [] for mode in Mode}
     spent: dict[Mode, list[float]] = {mode: [] for mode in Mode}
     for step in range(CYCLE * (cycles + 1)):
-        moved = _moved(subject, x, 900.0 - step, fixed)
+        moved = _moved(subject, x, 980.0 - 15 * step, fixed)
         seconds, mode = {}, Mode.FULL
         for run in (plain, cached) if step % 2 else (cached, plain):
             before = duca_compile.stats(model).steps

@@ -60,7 +60,7 @@ def _peak(subject: Subject, run: Callable[..., Any]) -> int:
     x = subject.latents()
     fixed = subject.arguments(x, 900.0)
     for step in range(2 * CYCLE):
-        given = subject.arguments(x, 900.0 - step)
+        given = subject.arguments(x, 980.0 - 15 * step)
         moved = {name: value for name, value in given.items() if not _same(value, fixed[name])}
         if step == CYCLE:
             watch = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
