@@ -12,7 +12,8 @@ processes run whole trajectories in turn; *time* is the median over the rounds o
 Inductor compiled, in a full and in a cached step. *Peak* is the most that torch's allocator held over one trajectory beyond
 weights and inputs (profiler, `profile_memory=True`): caches and activations, without what compiled kernels take from
 malloc. *Error* is the relative L2 error of the sample against that of plain `torch.compile`; PSNR takes the range of pixels
-for the trained model and that of the uncached sample for the others. `torch._dynamo.config.recompile_limit` is raised for all.
+for the trained model and that of the uncached sample for the others.
+Limits of recompiling are torch's own, for cache-dit those that its `set_compile_configs()` sets.
 """
 
 import argparse
@@ -60,6 +61,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--cycle", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--no-inductor", action="store_true", help="a quick check of counts and errors; times mean nothing"
+    )
     parser.add_argument("--output", type=Path, default=RESULTS)
     given = parser.parse_args()
     size, schedule = Size(given.width, given.depth, given.side, given.batch), Schedule(given.steps, given.cycle)
@@ -71,14 +75,16 @@ def main() -> None:
     }  # fmt: skip
     given.output.mkdir(parents=True, exist_ok=True)
     for subject in given.subjects:
-        rows = compare(subject, given.methods, size, schedule, given.rounds)
+        rows = compare(subject, given.methods, size, schedule, given.rounds, not given.no_inductor)
         report["subjects"][subject] = rows
         Console(width=None if sys.stdout.isatty() else 160).print(table(subject, rows))
         (given.output / "peers.json").write_text(json.dumps(report, indent=1) + "\n")
         (given.output / "peers.md").write_text(markdown(report))
 
 
-def compare(subject: str, wanted: str, size: Size, schedule: Schedule, rounds: int) -> list[dict[str, Any]]:
+def compare(
+    subject: str, wanted: str, size: Size, schedule: Schedule, rounds: int, inductor: bool
+) -> list[dict[str, Any]]:
     """All rows of one model, plain `torch.compile` first."""
     methods = [method for method in METHODS if method is PLAIN or wanted in method.key]
     workers: dict[str, Worker] = {}
@@ -87,7 +93,9 @@ def compare(subject: str, wanted: str, size: Size, schedule: Schedule, rounds: i
         task = progress.add_task(f"{subject}: compiling", total=len(methods))
         for method in methods:
             progress.update(task, description=f"{subject}: {method.key}")
-            order = Order(subject, method.key, size, schedule, torch.get_num_threads(), settings.get(method.name, {}))
+            order = Order(
+                subject, method.key, size, schedule, torch.get_num_threads(), inductor, settings.get(method.name, {})
+            )
             worker = workers[method.key] = Worker(order)
             settings[method.name] = worker.facts["settings"]
             progress.advance(task)

@@ -92,13 +92,13 @@ def first_block(subject: Subject, schedule: Schedule, settings: dict[str, float]
         return applied
     wanted, low, high = sum(schedule.full), 0.0, 4.0
     tried: dict[float, int] = {}
-    while len(tried) < 16 and wanted not in tried.values():
+    while len(tried) < 16 and wanted not in tried.values() and high > 1.02 * low:
         middle = (low * high) ** 0.5 if low else high / 4
         for hook in hooks:
             hook.threshold = middle
         tried[middle] = sum(full_steps(flops_per_step(applied, subject, schedule.steps)))
         low, high = (middle, high) if tried[middle] > wanted else (low, middle)
-    best = min(tried, key=lambda threshold: abs(tried[threshold] - wanted))
+    best = min(tried, key=lambda threshold: (abs(tried[threshold] - wanted), -tried[threshold]))
     for hook in hooks:
         hook.threshold = best
     applied.settings = {"threshold": best}
@@ -174,7 +174,7 @@ def taylor_interval(schedule: Schedule) -> tuple[int, int]:
 
 
 def dual_block(subject: Subject, schedule: Schedule, settings: dict[str, float]) -> Applied:
-    """DBCache, F1B0, with our full steps as its mask; cached steps compute the first block."""
+    """DBCache, F1B0, with our full steps as its mask; cached steps compute the first block. Its own limits of recompiling."""
     return _cache_dit(subject, schedule, calibrator=False)
 
 
@@ -187,6 +187,7 @@ def _cache_dit(subject: Subject, schedule: Schedule, calibrator: bool) -> Applie
     import cache_dit
 
     model = subject.model
+    cache_dit.set_compile_configs(descent_tuning=False)
     config = cache_dit.DBCacheConfig(
         Fn_compute_blocks=1, Bn_compute_blocks=0, enable_separate_cfg=False, num_inference_steps=schedule.steps,
         steps_computation_mask=[int(full) for full in schedule.full], steps_computation_policy="static",

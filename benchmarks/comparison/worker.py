@@ -33,6 +33,7 @@ class Order:
     size: Size
     schedule: Schedule
     threads: int
+    inductor: bool = True
     settings: dict[str, float] = field(default_factory=dict)
 
 
@@ -59,9 +60,10 @@ class Facts:
 
 
 class Launches:
-    """Inductor as a backend that counts the graphs it compiles and the calls of them."""
+    """Inductor as a backend that counts the graphs it compiles and the calls of them; without it, graphs run as they are."""
 
-    def __init__(self) -> None:
+    def __init__(self, inductor: bool) -> None:
+        self.inductor = inductor
         self.graphs = 0
         self.calls = 0
 
@@ -69,7 +71,7 @@ class Launches:
         from torch._inductor.compile_fx import compile_fx
 
         self.graphs += 1
-        compiled = compile_fx(gm, inputs)
+        compiled = compile_fx(gm, inputs) if self.inductor else gm.forward
 
         def run(*given: Any) -> Any:
             self.calls += 1
@@ -86,7 +88,7 @@ class Row:
         self.method = next(method for method in METHODS if method.key == order.method)
         self.schedule = order.schedule
         self.subject: Subject = build(order.subject, order.size)
-        self.launches = Launches()
+        self.launches = Launches(order.inductor)
         self.facts = Facts(self.subject.shape, span=self.subject.span)
         self.whole = sum(flops_per_step(Applied(self.subject.model), self.subject, 1))
         self.applied = self.method.apply(self.subject, order.schedule, order.settings)
@@ -145,6 +147,8 @@ class Row:
         if self.method.compiled:
             launched = [after - before for before, after in pairwise(calls)]
             facts.launches_full = statistics.mean(count for count, one in zip(launched, full, strict=True) if one)
+            if not any(launched):
+                facts.notes.append("Dynamo met its recompile_limit and runs it uncompiled")
             if facts.cached:
                 cached = [count for count, one in zip(launched, full, strict=True) if not one]
                 facts.launches_cached = statistics.mean(cached)
@@ -189,7 +193,6 @@ class Row:
 def work(pipe: Connection, order: Order) -> None:
     """Prepares the row, then answers `("time", steps)` with seconds, `("sample", steps)` with the sample, until None."""
     torch.set_num_threads(order.threads)
-    torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 1024
     with tempfile.TemporaryDirectory() as cache:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
         try:
