@@ -3,17 +3,9 @@
     python benchmarks/peers.py                              # a quarter of an hour on 2 cores
     python benchmarks/peers.py --subjects FLUX --depth 12   # one model, deeper
 
-FLUX, PixArt and Wan have random weights, scaled so that every block matters: their errors are only indicative. The
-trained DiT is `examples/dit.py`. Each row compiles in a process of its own, from an empty cache of Inductor's. Then the
-processes run whole trajectories in turn; *time* is the median over the rounds of a row's time over that of plain
-`torch.compile` in the same round. A peer that cannot run a model has a row with the reason.
-
-*FLOPs* is of the trajectory, over the uncached one's, counted uncompiled for peers. *Launches* are calls of graphs that
-Inductor compiled, in a full and in a cached step. *Peak* is the most that torch's allocator held over one trajectory beyond
-weights and inputs (profiler, `profile_memory=True`): caches and activations, without what compiled kernels take from
-malloc. *Error* is the relative L2 error of the sample against that of plain `torch.compile`; PSNR takes the range of pixels
-for the trained model and that of the uncached sample for the others.
-Limits of recompiling are torch's own, for cache-dit those that its `set_compile_configs()` sets.
+Columns, rows and their limits are explained at the head of `benchmarks/results/peers.md`, which this writes, with
+`peers.json` beside it. Each row compiles in a process of its own, from an empty cache of Inductor's; then the processes run
+whole trajectories in turn. A peer that cannot run a model has a row with the reason.
 """
 
 import argparse
@@ -23,6 +15,7 @@ import os
 import platform
 import statistics
 import sys
+from dataclasses import asdict
 from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -42,7 +35,7 @@ from rich.progress import Progress
 from comparison.methods import METHODS, Schedule
 from comparison.report import markdown, table
 from comparison.subjects import SUBJECTS, Size
-from comparison.worker import Order, work
+from comparison.worker import Facts, Order, work
 
 RESULTS = Path(__file__).parent / "results"
 PLAIN = METHODS[0]
@@ -70,7 +63,7 @@ def main() -> None:
     report: dict[str, Any] = {
         "machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(),
         "versions": {name: version(name) for name in ("torch", "diffusers", "cache-dit", "duca-compile")},
-        "steps": given.steps, "cycle": given.cycle, "full_steps": sum(schedule.full), "rounds": given.rounds,
+        "steps": given.steps, "cycle": given.cycle, "full_steps": sum(schedule.full), "rounds": given.rounds, "inductor": not given.no_inductor,
         "subjects": {},
     }  # fmt: skip
     given.output.mkdir(parents=True, exist_ok=True)
@@ -157,13 +150,15 @@ class Worker:
         self.order = order
         self.pipe: Connection
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=work, args=(theirs, order), daemon=False)
+        self.process = context.Process(target=work, args=(theirs, order), daemon=True)
         self.process.start()
         theirs.close()
         try:
             self.facts: dict[str, Any] = self.pipe.recv()
         except EOFError:
-            raise SystemExit(f"{order.subject}, {order.method}: its process died") from None
+            self.facts = asdict(Facts(unsupported="its process died"))
+        if order.method == PLAIN.key and self.facts["unsupported"]:
+            raise SystemExit(f"{order.subject}: {self.facts['unsupported']}")
 
     def ask(self, what: str, steps: int) -> Any:
         self.pipe.send((what, steps))

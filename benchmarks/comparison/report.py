@@ -9,10 +9,26 @@ COLUMNS = (
     "error", "PSNR",
 )  # fmt: skip
 INTRODUCTION = """\
-{machine}, {cores} cores, CPU, fp32, torch {versions[torch]}, diffusers {versions[diffusers]}, cache-dit {versions[cache-dit]}; \
-{steps} steps of which {full_steps} are full (cycle {cycle}), {rounds} rounds. `python benchmarks/peers.py --help` says what each \
-column is. Random weights: errors are only indicative. With few blocks the one that FirstBlockCache and DBCache compute in \
-every cached step weighs more than in a model of 50. Rows are timed in turn against plain `torch.compile`; lower is better but for PSNR.
+# Beside other caches
+
+{machine}, {cores} cores, CPU, fp32; torch {versions[torch]}, diffusers {versions[diffusers]}, cache-dit {versions[cache-dit]}. Every row \
+takes {steps} steps of the same sampler from the same noise. Every cache is set to {full_steps} full steps (ours: `cycle` = {cycle}); \
+what a cached step computes is its own affair. `python benchmarks/peers.py` writes this.{warning}
+
+FLUX, PixArt and Wan have random weights, scaled so that every block matters, and few blocks: their errors are only \
+indicative, and the one block that FirstBlockCache and DBCache compute in every cached step weighs more than in a model of 50. \
+The trained DiT is `examples/dit.py`.
+
+- *time*: of a whole trajectory, over that of plain `torch.compile` in the same round; median of {rounds} rounds in turn, least and most.
+- *FLOPs*: of the trajectory over the uncached one's; of peers counted while they run uncompiled, of ours from the graphs.
+- *launches*: calls of graphs that Inductor compiled, in a full / in a cached step. *graphs*: how many it compiled.
+- *first result*: seconds to the first step's output from an empty cache of Inductor's; *compiling*: seconds of the first \
+trajectories, until nothing new is compiled, beyond what they take afterwards. Limits of recompiling are torch's own; for \
+cache-dit those of its `set_compile_configs()`.
+- *peak*: most bytes held at once of what torch's allocator gave during one trajectory (profiler, `profile_memory=True`): caches \
+and activations, without weights and without what compiled kernels take from malloc.
+- *error*: relative L2 error of the sample against that of plain `torch.compile`; *PSNR* over the range of pixels for the \
+trained model, over that of the uncached sample for the others.
 """
 
 
@@ -54,7 +70,8 @@ def table(subject: str, rows: list[dict[str, Any]]) -> Table:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    lines = [INTRODUCTION.format(**report)]
+    warning = "" if report["inductor"] else " **Without Inductor: times mean nothing.**"
+    lines = [INTRODUCTION.format(**report, warning=warning)]
     for subject, rows in report["subjects"].items():
         lines += [
             f"## {title(subject, rows)}",
