@@ -1,7 +1,8 @@
 """Our backend beside other caches, plain `torch.compile` and fewer steps, on the same models from the same noise.
 
-    python benchmarks/peers.py                              # a quarter of an hour on 2 cores
-    python benchmarks/peers.py --subjects FLUX --depth 12   # one model, deeper
+    python benchmarks/peers.py
+    python benchmarks/peers.py --subjects FLUX --depth 12 --methods 'duca|DBCache'   # one model, deeper, some of the rows
+    python benchmarks/peers.py --width 128 --side 8 --no-inductor                    # counts and errors without compiling
 
 Columns, rows and their limits are explained at the head of `benchmarks/results/peers.md`, which this writes, with
 `peers.json` beside it. Each row compiles in a process of its own, from an empty cache of Inductor's; then the processes run
@@ -13,6 +14,7 @@ import json
 import multiprocessing
 import os
 import platform
+import re
 import statistics
 import sys
 from dataclasses import asdict
@@ -45,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subjects", nargs="+", choices=tuple(SUBJECTS), default=tuple(SUBJECTS))
     parser.add_argument(
-        "--methods", default="", help="only methods whose name contains this, beside plain torch.compile"
+        "--methods", default="", help="a pattern: only rows that it is found in, beside plain torch.compile"
     )
     parser.add_argument("--width", type=int, default=512, help="a multiple of 64")
     parser.add_argument("--depth", type=int, default=6, help="blocks")
@@ -79,7 +81,7 @@ def compare(
     subject: str, wanted: str, size: Size, schedule: Schedule, rounds: int, inductor: bool
 ) -> list[dict[str, Any]]:
     """All rows of one model, plain `torch.compile` first."""
-    methods = [method for method in METHODS if method is PLAIN or wanted in method.key]
+    methods = [method for method in METHODS if method is PLAIN or re.search(wanted, method.key)]
     workers: dict[str, Worker] = {}
     settings: dict[str, dict[str, float]] = {}
     with Progress() as progress:
@@ -125,7 +127,7 @@ def row(key: str, worker: "Worker", steps: int, plain: "Worker", seconds: dict[s
     facts = {"row": key, **facts}
     if facts["unsupported"]:
         return facts
-    if key not in (worker.order.method,):
+    if key != worker.order.method:
         sample = torch.tensor(worker.ask("sample", steps))
         facts |= {"full": steps, "cached": 0, "flops_share": steps / plain.order.schedule.steps, "same_steps": False}
         facts |= {"first_seconds": None, "compile_seconds": None, "notes": ["the same graph as plain torch.compile"]}
