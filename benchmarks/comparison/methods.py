@@ -78,7 +78,10 @@ def first_block(subject: Subject, schedule: Schedule, settings: dict[str, float]
     from diffusers.models.cache_utils import CacheMixin
 
     model = subject.model
-    apply_first_block_cache(model, FirstBlockCacheConfig(threshold=settings.get("threshold", 0.05)))
+    try:
+        apply_first_block_cache(model, FirstBlockCacheConfig(threshold=settings.get("threshold", 0.05)))
+    except ValueError as unknown:
+        raise Unsupported(str(unknown)) from unknown
     hooks = [hook for hook in hooks_of(model) if hasattr(hook, "threshold")]
     applied = Applied(
         model,

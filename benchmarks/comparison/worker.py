@@ -200,7 +200,7 @@ def work(pipe: Connection, order: Order) -> None:
             row.prepare()
             row.measure()
         except Exception as error:
-            if not isinstance(error, Unsupported):
+            if not isinstance(error, Unsupported):  # a peer's fault or ours: let it be seen
                 traceback.print_exc()
             pipe.send(asdict(Facts(unsupported=reason(error))))
             return
