@@ -63,7 +63,7 @@ def main() -> None:
     given = parser.parse_args()
     size, schedule = Size(given.width, given.depth, given.side, given.batch), Schedule(given.steps, given.cycle)
     report: dict[str, Any] = {
-        "machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(),
+        "machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(), "python": platform.python_version(),
         "versions": {name: version(name) for name in ("torch", "diffusers", "cache-dit", "duca-compile")},
         "steps": given.steps, "cycle": given.cycle, "full_steps": sum(schedule.full), "rounds": given.rounds, "inductor": not given.no_inductor,
         "subjects": {},

@@ -11,7 +11,7 @@ COLUMNS = (
 INTRODUCTION = """\
 # Beside other caches
 
-{machine}, {cores} cores, CPU, fp32; torch {versions[torch]}, diffusers {versions[diffusers]}, cache-dit {versions[cache-dit]}. Every row \
+{machine}, {cores} cores, {threads} threads, CPU, fp32; torch {versions[torch]}, diffusers {versions[diffusers]}, cache-dit {versions[cache-dit]}. Every row \
 takes {steps} steps of the same sampler from the same noise. Every cache is set to {full_steps} full steps (ours: `cycle` = {cycle}); \
 what a cached step computes is its own affair. `python benchmarks/peers.py` writes this.{warning}
 
@@ -20,7 +20,8 @@ indicative, and the one block that FirstBlockCache and DBCache compute in every 
 The trained DiT is `examples/dit.py`.
 
 - *time*: of a whole trajectory, over that of plain `torch.compile` in the same round; median of {rounds} rounds in turn, least and most.
-- *FLOPs*: of the trajectory over the uncached one's; of peers counted while they run uncompiled, of ours from the graphs.
+- *full / cached*: steps, of peers by the FLOPs they spend uncompiled, of ours by its own count; * where not at the same steps as ours.
+- *FLOPs*: of the trajectory over the uncached one's, of ours as its graphs foretell.
 - *launches*: calls of graphs that Inductor compiled, in a full / in a cached step. *graphs*: how many it compiled.
 - *first result*: seconds to the first step's output from an empty cache of Inductor's; *compiling*: seconds of the first \
 trajectories, until nothing new is compiled, beyond what they take afterwards. Limits of recompiling are torch's own; for \
@@ -80,7 +81,7 @@ def markdown(report: dict[str, Any]) -> str:
             f"|---|{'---:|' * (len(COLUMNS) - 1)}",
         ]
         lines += [f"| {' | '.join(cells(row))} |" for row in rows]
-        lines += ["", "\\* at other steps than ours", ""]
+        lines.append("")
         lines += [f"- {row['row']}: {'; '.join(row['notes'])}" for row in rows if row["notes"]]
         lines.append("")
     return "\n".join(lines)
