@@ -191,7 +191,8 @@ class Row:
 
 
 def work(pipe: Connection, order: Order) -> None:
-    """Prepares the row, then answers `("time", steps)` with seconds, `("sample", steps)` with the sample, until None."""
+    """Prepares the row, then answers until None: `("time", steps)` with seconds and the number of graphs compiled by then,
+    `("sample", steps)` with the sample."""
     torch.set_num_threads(order.threads)
     with tempfile.TemporaryDirectory() as cache:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
@@ -207,7 +208,7 @@ def work(pipe: Connection, order: Order) -> None:
         pipe.send(asdict(row.facts))
         while (asked := pipe.recv()) is not None:
             what, steps = asked
-            pipe.send(row.seconds(steps) if what == "time" else row.trajectory(steps).numpy())
+            pipe.send((row.seconds(steps), row.launches.graphs) if what == "time" else row.trajectory(steps).numpy())
 
 
 def reason(error: Exception) -> str:
