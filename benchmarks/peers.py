@@ -175,7 +175,9 @@ class Worker:
     def close(self) -> None:
         if self.process.is_alive():
             self.pipe.send(None)
-        self.process.join()
+        self.process.join(timeout=30)
+        if self.process.is_alive():
+            self.process.kill()
 
 
 if __name__ == "__main__":
