@@ -147,8 +147,9 @@ class Row:
         if self.method.compiled:
             launched = [after - before for before, after in pairwise(calls)]
             facts.launches_full = statistics.mean(count for count, one in zip(launched, full, strict=True) if one)
-            if not any(launched):
-                facts.notes.append("Dynamo met its recompile_limit and runs it uncompiled")
+            if 0 in launched:
+                bare = f"{launched.count(0)} of {steps} steps"
+                facts.notes.append(f"{bare} launch no compiled graph: Dynamo met its recompile_limit")
             if facts.cached:
                 cached = [count for count, one in zip(launched, full, strict=True) if not one]
                 facts.launches_cached = statistics.mean(cached)
