@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --maxprocesses 8 --dist worksteal
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test test-all lint quality train dataset clean
+.PHONY: demo test test-all lint quality peers train dataset clean
 
 demo: $(VENV)/.demo
 	$(RUN) examples/demo.py
@@ -24,6 +24,9 @@ lint: $(VENV)/.test
 
 quality: $(VENV)/.demo dataset
 	$(RUN) benchmarks/quality.py
+
+peers: $(VENV)/.peers
+	$(RUN) benchmarks/peers.py
 
 train: $(VENV)/.demo dataset
 	$(RUN) examples/train_dit.py
@@ -44,6 +47,11 @@ $(VENV)/.demo: $(VENV)/bin/pip pyproject.toml constraints.txt
 $(VENV)/.test: $(VENV)/bin/pip pyproject.toml constraints.txt
 	$(VENV)/bin/pip install --quiet torch -c constraints.txt
 	$(VENV)/bin/pip install --quiet -c constraints.txt -e ".[examples,test]"
+	touch $@
+
+$(VENV)/.peers: $(VENV)/bin/pip pyproject.toml constraints.txt
+	$(VENV)/bin/pip install --quiet torch -c constraints.txt
+	$(VENV)/bin/pip install --quiet -c constraints.txt -e ".[examples,peers]"
 	touch $@
 
 clean:
