@@ -19,7 +19,7 @@ from torch import Tensor
 import duca_compile
 from comparison.methods import METHODS, Applied, Schedule, Unsupported, flops_per_step, full_steps
 from comparison.subjects import Size, Subject, build
-from duca_compile import Mode
+from duca_compile import Mode, torch_private
 
 WARM_UPS = 4
 
@@ -97,7 +97,11 @@ class Row:
         if self.method.compiled and self.method.options is None:
             self.run = torch.compile(self.applied.model, backend=self.launches)
         elif self.method.options is not None:
-            options = {"cycle": order.schedule.cycle, "strict": True, "inner": self.launches, **self.method.options}
+            options = {"cycle": order.schedule.cycle, "strict": True, **self.method.options}
+            if order.inductor:  # as users have it: a function as `inner` would get no outlined blocks
+                torch_private.inner_compiler = lambda inner, mode: self.launches  # type: ignore[assignment]
+            else:
+                options["inner"] = self.launches
             self.run = torch.compile(self.applied.model, backend="duca", options=options)
 
     def trajectory(self, steps: int, on_step: Callable[[], object] = lambda: None) -> Tensor:
