@@ -83,11 +83,13 @@ def build(
     for mode in Mode:
         if mode in plan.options.modes:
             rewritten, results = rewrite(captured.gm, plan, mode)
+            flat = None
             if plan.options.inner == "inductor":
-                rewritten, lowered = lower(rewritten, plan, mode)
+                flat = rewritten
+                rewritten, lowered = lower(flat, plan, mode)
                 results |= lowered
             log.debug("%s: %s", mode.value, {name: result.count for name, result in results.items()})
-            modes[mode] = CompiledMode(mode.value, rewritten, inner, captured.autocast)
+            modes[mode] = CompiledMode(mode.value, rewritten, inner, captured.autocast, otherwise=flat)
             if captured.symbols:
                 modes[mode].compile(_fake_inputs(captured, rewritten, inputs))
     return Dispatcher(captured, plan, modes, plain, steps)

@@ -28,16 +28,24 @@ class CompiledPlain:
 
 
 class CompiledMode:
-    """Calls the rewritten graph, with autocast off on the devices named. `compile_seconds` is 0 before the first."""
+    """Calls the rewritten graph, with autocast off on the devices named. `compile_seconds` is 0 before the first.
+
+    `otherwise` is the same graph in a form that the inner compiler takes if it fails on `gm`.
+    """
 
     def __init__(
-        self, name: str, gm: fx.GraphModule, inner: Callable[..., Any], autocast_off: tuple[str, ...] = ()
+        self,
+        name: str,
+        gm: fx.GraphModule,
+        inner: Callable[..., Any],
+        autocast_off: tuple[str, ...] = (),
+        otherwise: fx.GraphModule | None = None,
     ) -> None:
         self.name = name
         self._autocast_off = autocast_off
         self.compile_seconds = 0.0
         self.calls = 0
-        self._gm: fx.GraphModule | None = gm
+        self._gms = [gm] if otherwise is None else [gm, otherwise]
         self._inner = inner
         self._run: Callable[..., Any] | None = None
 
@@ -51,14 +59,25 @@ class CompiledMode:
 
     def compile(self, inputs: Sequence[Any]) -> None:
         """The graph's fake values belong to the capture; the inner compiler makes its own from the inputs."""
-        assert self._gm is not None
-        for gm in self._gm.modules():
-            if isinstance(gm, fx.GraphModule):
-                for node in gm.graph.nodes:
-                    node.meta.pop("val", None)
         started = time.perf_counter()
-        with autocast.off(self._autocast_off):
-            self._run = self._inner(self._gm, list(inputs))
-        self._gm = None
+        gm, *others = self._gms
+        _drop_values(gm)
+        try:
+            with autocast.off(self._autocast_off):
+                self._run = self._inner(gm, list(inputs))
+        except Exception:
+            if not others:
+                raise
+            log.warning("the %s graph does not compile in the form that suits Inductor", self.name, exc_info=True)
+            self._gms = others
+            return self.compile(inputs)
+        self._gms = []
         self.compile_seconds = time.perf_counter() - started
         log.info("compiled the %s graph in %.1f s", self.name, self.compile_seconds)
+
+
+def _drop_values(root: fx.GraphModule) -> None:
+    for gm in root.modules():
+        if isinstance(gm, fx.GraphModule):
+            for node in gm.graph.nodes:
+                node.meta.pop("val", None)

@@ -44,9 +44,9 @@ class OutlineBlocks:
             first = regions[0]
             if len(regions) < 2 or len(first.nodes) < SMALLEST:
                 continue
-            bent = next((given for given in first.inputs if _is_bent(given)), None)
-            if bent is not None:
-                refusals.append((first.nodes[0].name, f"%{bent.name}, which it reads, is laid out in another order"))
+            unfit = next(((given, reason) for given in first.inputs if (reason := _unfit(given))), None)
+            if unfit:
+                refusals.append((first.nodes[0].name, f"%{unfit[0].name}, which it reads, {unfit[1]}"))
                 continue
             _outline(gm, f"region_{count}", regions)
             count += 1
@@ -124,13 +124,15 @@ def _stays(node: fx.Node) -> bool:
     return isinstance(node.target, torch_private.OpOverload) and node.target._schema.is_mutable
 
 
-def _is_bent(node: fx.Node) -> bool:
-    """Whether a compiler would lay the value out in another order of dimensions, if it were free to."""
-    held = ir.value(node)
-    if node.op != "call_function" or not isinstance(held, Tensor):
-        return False
+def _unfit(given: fx.Node) -> str | None:
+    """Why a value cannot be handed to a subgraph, or had better not: there it keeps the layout of eager mode."""
+    held = ir.value(given)
+    if not isinstance(held, Tensor):
+        return "is no tensor"
     strides = [stride for size, stride in zip(held.shape, held.stride(), strict=True) if size > 1]
-    return strides != sorted(strides, reverse=True)
+    if given.op == "call_function" and strides != sorted(strides, reverse=True):
+        return "is laid out in another order"
+    return None
 
 
 def _token(node: fx.Node, name: Callable[[fx.Node], Any]) -> Hashable:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 import duca_compile
-from duca_compile import DucaWarning, Mode
+from duca_compile import DucaWarning, Mode, torch_private
 from duca_compile.passes import PIPELINES
 from helpers import first, lenient
 from zoo.case import Call, calls, noise, randomise
@@ -159,3 +159,17 @@ def test_strict_raises_a_fault_with_its_node(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("duca_compile.tokens.rule", fail)
     with pytest.raises(Exception, match=r"Planted: a planted fault \(at %"):
         lenient(example_dit(), strict=True)(**CORE["example DiT"].call(900.0))
+
+
+def test_a_compiler_that_fails_on_outlined_blocks_gets_them_in_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def inner(gm: fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
+        if any(node.target is torch_private.invoke_subgraph for node in gm.graph.nodes):
+            raise Planted("a planted fault")
+        return gm.forward
+
+    monkeypatch.setattr(torch_private, "inner_compiler", lambda *given: inner)
+    model = example_dit()
+    call = CORE["example DiT"].call
+    got = run(torch.compile(model, backend="duca", options={"strict": True}), call)
+    assert torch.equal(got[0], first(model(**call(TIMES[0]))))
+    assert duca_compile.stats(model).steps == {Mode.FULL: 1, Mode.CONSERVATIVE: 2, Mode.AGGRESSIVE: 1}

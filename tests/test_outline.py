@@ -1,5 +1,6 @@
 """Equal blocks become one subgraph, called once for each: what is found, what is not, and that the numbers hold."""
 
+import operator
 from itertools import pairwise
 from typing import Any
 
@@ -191,3 +192,24 @@ def test_what_repeats_is_found(before: list[int], unit: list[int], count: int, a
         for at in range(repeat.start, repeat.stop - repeat.period):
             assert tokens[at] == tokens[at + repeat.period]
     assert all(one.stop <= other.start for one, other in pairwise(found))
+
+
+def test_a_block_that_takes_a_piece_of_a_list_stays() -> None:
+    class Pieces(Blocks):
+        def forward(self, x: Tensor, t: Tensor) -> Tensor:
+            gates = self.clock(t[:, None].sin())[:, None].split(2, dim=-1)
+            for mlp in self.mlps:
+                x = x + torch.cat([gates[1], gates[0]], dim=-1) * mlp(x).relu()
+            return x
+
+    torch.manual_seed(0)
+    found = captured(Pieces().eval(), noise(1, 6, 4), torch.full((1,), 0.5))
+    gm = rewrite(found.capture.gm, found.plan, Mode.FULL)[0]
+    assert len(calls(lower(gm, found.plan, Mode.FULL)[0])) == 3
+    for piece in gm.graph.find_nodes(op="call_function", target=operator.getitem):
+        for user in list(piece.users):
+            with gm.graph.inserting_before(user):
+                user.replace_input_with(piece, gm.graph.node_copy(piece))
+    lowered, results = lower(gm, found.plan, Mode.FULL)
+    assert calls(lowered) == []
+    assert [reason for _, reason in results["OutlineBlocks"].refusals] == ["%split, which it reads, is no tensor"]
