@@ -19,7 +19,7 @@ LENGTHS = ["mul", "sum"]
 TURN = ["mul", "sum"]
 OUTPUT = ["detach", "as_strided", "_to_copy"]
 """The next latents may be made of it."""
-TOKENS = ["rand", "topk", "sort"]
+TOKENS = ["rand", "topk", "sort", "unbind"]
 
 
 class Ops(TorchDispatchMode):
