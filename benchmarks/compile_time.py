@@ -4,8 +4,7 @@
     python benchmarks/compile_time.py --depth 57 --rounds 3
 
 Each way runs in a process of its own, in turn. *CPU* counts the seconds of all its processes, the C++ compiler's among
-them; *kernels* are the distinct C++ sources that Inductor wrote. Ways: plain; ours; ours without outlining; and every
-outlined block as a function that is compiled by itself, driven by Python.
+them; *kernels* are the distinct C++ sources that Inductor wrote. Ways: plain; ours; ours without outlining.
 """
 
 import argparse
@@ -18,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +25,15 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import fx
 
 from dit import DiT
 
-WAYS = ("plain", "duca", "duca, not outlined", "duca, a function a block")
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "duca": {"backend": "duca", "options": {"strict": True}},
+    "duca, not outlined": {"backend": "duca", "options": {"strict": True, "outline": False}},
+}
+WAYS = tuple(OPTIONS)
 
 
 def main() -> None:
@@ -69,54 +71,12 @@ def first_results(way: str, depth: int) -> dict[str, float]:
     x, labels = torch.randn(2, 4, 32, 32), torch.tensor([1, 10])
     began, spent = time.perf_counter(), _cpu()
     with torch.no_grad():
-        run = torch.compile(model) if way == "plain" else _ours(model, way)
+        run = torch.compile(model, **OPTIONS[way])
         for step in range(1 if way == "plain" else 3):
             x = x - 0.01 * run(x, torch.full((2,), 900.0 - step), labels)
     seconds = time.perf_counter() - began
     torch._inductor.async_compile.shutdown_compile_workers()
     return {"seconds": seconds, "cpu": _cpu() - spent}
-
-
-def _ours(model: torch.nn.Module, way: str) -> Callable[..., Any]:
-    if way == "duca, a function a block":
-        from duca_compile import backend
-
-        backend.torch_private.inner_compiler = lambda inner, mode: _function_a_block  # type: ignore[assignment]
-    return torch.compile(model, backend="duca", options={"strict": True, "outline": way != "duca, not outlined"})
-
-
-def _function_a_block(gm: fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
-    """Every outlined block, and all ops between two of them, compiled by itself; Python calls one after the other."""
-    from torch._inductor.compile_fx import compile_fx
-    from torch.fx.passes.split_module import split_module
-
-    from duca_compile.torch_private import invoke_subgraph
-
-    parts: dict[fx.Node, int] = {}
-    part = 0
-    for node in gm.graph.nodes:
-        is_block = node.target is invoke_subgraph
-        part += is_block
-        parts[node] = part
-        part += is_block
-    calls = {at: node.args[1] for node, at in parts.items() if node.target is invoke_subgraph}
-    pieces = split_module(gm, gm, lambda node: parts[node], keep_original_order=True)
-    compiled: dict[Any, Callable[..., Any]] = {}
-
-    class Driver(fx.Interpreter):
-        def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
-            key = calls.get(int(str(target).removeprefix("submod_")), target)
-            if key not in compiled:
-                compiled[key] = compile_fx(getattr(pieces, str(target)), list(args))
-            results = compiled[key](*args)
-            return results[0] if _returns_one(getattr(pieces, str(target))) else tuple(results)
-
-    return Driver(pieces).run
-
-
-def _returns_one(piece: fx.GraphModule) -> bool:
-    (output,) = piece.graph.find_nodes(op="output")
-    return isinstance(output.args[0], fx.Node)
 
 
 def _cpu() -> float:
