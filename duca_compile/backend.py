@@ -83,13 +83,13 @@ def build(
     for mode in Mode:
         if mode in plan.options.modes:
             rewritten, results = rewrite(captured.gm, plan, mode)
-            flat = None
+            forms = [rewritten]
             if plan.options.inner == "inductor":
-                flat = rewritten
-                rewritten, lowered = lower(flat, plan, mode)
-                results |= lowered
+                lowered, more = lower(rewritten, plan, mode)
+                forms.insert(0, lowered)
+                results |= more
             log.debug("%s: %s", mode.value, {name: result.count for name, result in results.items()})
-            modes[mode] = CompiledMode(mode.value, rewritten, inner, captured.autocast, otherwise=flat)
+            modes[mode] = CompiledMode(mode.value, forms, inner, captured.autocast)
             if captured.symbols:
                 modes[mode].compile(_fake_inputs(captured, rewritten, inputs))
     return Dispatcher(captured, plan, modes, plain, steps)

@@ -23,29 +23,28 @@ class CompiledPlain:
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
         numbers = tuple(given for given in inputs if not isinstance(given, Tensor))
         if numbers not in self._known:
-            self._known[numbers] = CompiledMode("plain", self._gm, self._inner)
+            self._known[numbers] = CompiledMode("plain", [self._gm], self._inner)
         return self._known[numbers](inputs)
 
 
 class CompiledMode:
     """Calls the rewritten graph, with autocast off on the devices named. `compile_seconds` is 0 before the first.
 
-    `otherwise` is the same graph in a form that the inner compiler takes if it fails on `gm`.
+    `forms` are the same graph in one form or several, of which the first that the inner compiler takes is used.
     """
 
     def __init__(
         self,
         name: str,
-        gm: fx.GraphModule,
+        forms: Sequence[fx.GraphModule],
         inner: Callable[..., Any],
         autocast_off: tuple[str, ...] = (),
-        otherwise: fx.GraphModule | None = None,
     ) -> None:
         self.name = name
         self._autocast_off = autocast_off
         self.compile_seconds = 0.0
         self.calls = 0
-        self._gms = [gm] if otherwise is None else [gm, otherwise]
+        self._forms = tuple(forms)
         self._inner = inner
         self._run: Callable[..., Any] | None = None
 
@@ -60,18 +59,18 @@ class CompiledMode:
     def compile(self, inputs: Sequence[Any]) -> None:
         """The graph's fake values belong to the capture; the inner compiler makes its own from the inputs."""
         started = time.perf_counter()
-        gm, *others = self._gms
-        _drop_values(gm)
+        form, *others = self._forms
+        _drop_values(form)
         try:
             with autocast.off(self._autocast_off):
-                self._run = self._inner(gm, list(inputs))
+                self._run = self._inner(form, list(inputs))
         except Exception:
             if not others:
                 raise
             log.warning("the %s graph does not compile in the form that suits Inductor", self.name, exc_info=True)
-            self._gms = others
+            self._forms = tuple(others)
             return self.compile(inputs)
-        self._gms = []
+        self._forms = ()
         self.compile_seconds = time.perf_counter() - started
         log.info("compiled the %s graph in %.1f s", self.name, self.compile_seconds)
 

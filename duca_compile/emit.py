@@ -22,10 +22,16 @@ def emit(
     """
     given: Any = fx.node.map_aggregate(tuple(args), lambda part: _size(graph, part))
     node = graph.create_node("call_function", target, given, dict(kwargs or {}), name=name or None)
-    fake_args, fake_kwargs = fx.map_arg((node.args, node.kwargs), ir.value)
-    with torch_private.fake_modes((fake_args, fake_kwargs)):
-        node.meta["val"] = target(*fake_args, **fake_kwargs)
+    set_value(node)
     return node
+
+
+def set_value(node: fx.Node) -> None:
+    """The fake value of a call, from those of its operands."""
+    target: Any = node.target
+    args, kwargs = fx.map_arg((node.args, node.kwargs), ir.value)
+    with torch_private.fake_modes((args, kwargs)):
+        node.meta["val"] = target(*args, **kwargs)
 
 
 def _size(graph: fx.Graph, part: Any) -> Any:

@@ -52,6 +52,11 @@ def packet(node: fx.Node) -> Any:
     return node.target.overloadpacket if isinstance(node.target, OpOverload) else None
 
 
+def is_mutable(node: fx.Node) -> bool:
+    """Whether the node is an ATen call that writes to one of its operands."""
+    return isinstance(node.target, OpOverload) and node.target._schema.is_mutable
+
+
 def copied(gm: fx.GraphModule) -> fx.GraphModule:
     """A copy to be rewritten. It shares the attributes that its nodes name, so it is made once these are there."""
     graph = fx.Graph()

@@ -20,6 +20,10 @@ class PassResult:
     refusals: tuple[tuple[str, str], ...] = ()
 
 
+SYMBOLIC = PassResult(0, (("graph", "its sizes are symbolic"),))
+"""Of a pass that outlines blocks or prepares it: a subgraph takes no symbolic size as an operand."""
+
+
 class Pass(Protocol):
     def run(self, gm: fx.GraphModule, plan: Plan) -> PassResult:
         """Rewrites `gm` in place."""

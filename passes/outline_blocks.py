@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from duca_compile import ir, torch_private
-from duca_compile.passes.base import PassResult
+from duca_compile.passes.base import SYMBOLIC, PassResult
 from duca_compile.plan import Plan
 from duca_compile.repeats import Repeat, find_repeats
 
@@ -33,7 +33,7 @@ class OutlineBlocks:
 
     def run(self, gm: fx.GraphModule, plan: Plan) -> PassResult:
         if ir.symbols(gm.graph):
-            return PassResult(0, (("graph", "its sizes are symbolic"),))
+            return SYMBOLIC
         groups: dict[Hashable, list[_Region]] = defaultdict(list)
         sums = {branch.sum for branch in plan.branches}
         for region in _regions([node for node in gm.graph.nodes if node.op == "call_function"], sums):
@@ -119,9 +119,7 @@ def _parts(ops: Sequence[fx.Node]) -> Iterable[Sequence[fx.Node]]:
 
 def _stays(node: fx.Node) -> bool:
     """What writes to an input, and what takes functions of its own."""
-    if isinstance(node.target, torch_private.HigherOrderOperator):
-        return True
-    return isinstance(node.target, torch_private.OpOverload) and node.target._schema.is_mutable
+    return isinstance(node.target, torch_private.HigherOrderOperator) or ir.is_mutable(node)
 
 
 def _unfit(given: fx.Node) -> str | None:
@@ -172,9 +170,7 @@ def _owner(node: fx.Node) -> fx.Node:
 def _call(held: fx.Node, region: _Region, read: Sequence[int], outputs: Sequence[int]) -> None:
     graph = held.graph
     made: dict[fx.Node, fx.Node] = {}
-    with graph.inserting_after(region.nodes[-1]):
-        end = graph.call_function(operator.getitem)
-    with graph.inserting_before(end):
+    with graph.inserting_before(region.nodes[-1].next):
         call = graph.call_function(torch_private.invoke_subgraph, (held, str(held.target), *region.inputs))
         call.meta["val"] = tuple(ir.value(region.nodes[at]) for at in outputs)
         for place, at in enumerate(outputs):
@@ -183,7 +179,6 @@ def _call(held: fx.Node, region: _Region, read: Sequence[int], outputs: Sequence
             made[old].meta.update(old.meta)
         for at in read:
             _seen_outside(graph, region, region.nodes[at], made)
-    graph.erase_node(end)
     for at in read:
         old = region.nodes[at]
         old.replace_all_uses_with(made[old], delete_user_cb=lambda user: user not in region.index)

@@ -7,7 +7,6 @@ from duca_compile import ir
 from duca_compile.modes import Mode
 from duca_compile.passes.base import CACHE
 from duca_compile.plan import Plan
-from duca_compile.torch_private import OpOverload
 
 
 class SpecError(AssertionError):
@@ -23,7 +22,7 @@ def check(gm: fx.GraphModule, after: str) -> None:
     for node in gm.graph.nodes:
         if node.op == "call_function" and ir.value(node) is None:
             raise SpecError(f"after {after}: no shape is known for\n{_excerpt(node)}")
-        if _is_mutable(node) and not _may_write(node):
+        if ir.is_mutable(node) and not _may_write(node):
             raise SpecError(f"after {after}: only caches and inputs may be written to\n{_excerpt(node)}")
 
 
@@ -34,10 +33,6 @@ def check_signature(gm: fx.GraphModule, plan: Plan, mode: Mode) -> None:
     have = [node.name for node in ir.placeholders(gm.graph)]
     if have[len(have) - len(want) :] != want:
         raise SpecError(f"{mode.value}: inputs {have} do not end in {want}")
-
-
-def _is_mutable(node: fx.Node) -> bool:
-    return isinstance(node.target, OpOverload) and node.target._schema.is_mutable
 
 
 def _may_write(node: fx.Node) -> bool:

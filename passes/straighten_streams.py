@@ -1,16 +1,16 @@
 """Streams lie in memory token after token, whatever the patches were cut by."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from duca_compile import ir
-from duca_compile.emit import emit
+from duca_compile.emit import emit, set_value
 from duca_compile.modes import Mode
-from duca_compile.passes.base import PassResult, named
+from duca_compile.passes.base import SYMBOLIC, PassResult, named
 from duca_compile.plan import Plan
-from duca_compile.torch_private import fake_modes
 
 aten = torch.ops.aten
 
@@ -32,6 +32,8 @@ class StraightenStreams:
     mode: Mode
 
     def run(self, gm: fx.GraphModule, plan: Plan) -> PassResult:
+        if ir.symbols(gm.graph):
+            return SYMBOLIC
         nodes = named(gm.graph)
         roots = dict.fromkeys(nodes[stream.root] for stream in plan.facts.streams if stream.root in nodes)
         bent = [root for root in roots if root.op == "call_function" and not ir.value(root).is_contiguous()]
@@ -39,7 +41,7 @@ class StraightenStreams:
             output = ir.output_node(gm.graph)
             results = list(output.args[0])  # type: ignore[arg-type]
             own = results[: len(results) - len(plan.stored(self.mode))]
-            layouts = [ir.value(result) for result in own]
+            layouts = [ir.value(result) if isinstance(result, fx.Node) else None for result in own]
             for root in bent:
                 _straighten(gm.graph, root)
             _propagate(gm.graph, ir.descendants(bent) - set(bent))
@@ -59,14 +61,12 @@ def _propagate(graph: fx.Graph, moved: set[fx.Node]) -> None:
     """What eager mode makes of the new layout, down from the streams."""
     for node in graph.nodes:
         if node in moved and node.op == "call_function":
-            given = fx.map_arg((node.args, node.kwargs), ir.value)
-            with fake_modes(given):
-                node.meta["val"] = node.target(*given[0], **given[1])
+            set_value(node)
 
 
-def _laid_out(graph: fx.Graph, result: fx.Node, like: Tensor) -> fx.Node:
-    """The result in the layout it had."""
-    if not isinstance(result, fx.Node) or ir.form(ir.value(result)) == ir.form(like):
+def _laid_out(graph: fx.Graph, result: Any, like: Any) -> Any:
+    """The result in the layout it had; what is no tensor has none."""
+    if not isinstance(like, Tensor) or ir.form(ir.value(result)) == ir.form(like):
         return result
     room = emit(graph, aten.new_empty_strided.default, [result, list(like.shape), list(like.stride())])
     return emit(graph, aten.copy.default, [room, result])

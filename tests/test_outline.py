@@ -74,16 +74,16 @@ def test_a_full_step_calls_one_block_for_all() -> None:
 %view: f32[1, 1, 4] = reshape.default(%linear, [1, 1, 4])
 %region_0: NoneType = region_0()
 %invoke_subgraph: tuple = invoke_subgraph(%region_0, region_0, %view, %arg5_1, %arg3_1, %arg4_1)
-%getitem_1: f32[1, 6, 4] = getitem(%invoke_subgraph, 0)
-%getitem_2: f32[1, 6, 4] = getitem(%invoke_subgraph, 1)
-%invoke_subgraph_1: tuple = invoke_subgraph(%region_0, region_0, %view, %getitem_2, %arg6_1, %arg7_1)
-%getitem_4: f32[1, 6, 4] = getitem(%invoke_subgraph_1, 0)
-%getitem_5: f32[1, 6, 4] = getitem(%invoke_subgraph_1, 1)
-%invoke_subgraph_2: tuple = invoke_subgraph(%region_0, region_0, %view, %getitem_5, %arg8_1, %arg9_1)
-%getitem_7: f32[1, 6, 4] = getitem(%invoke_subgraph_2, 0)
-%getitem_8: f32[1, 6, 4] = getitem(%invoke_subgraph_2, 1)
-%clone_default: f32[1, 6, 4] = clone.default(%getitem_8, memory_format=torch.contiguous_format)
-return [%getitem_8, %getitem_1, %getitem_4, %getitem_7, %clone_default]""",
+%getitem: f32[1, 6, 4] = getitem(%invoke_subgraph, 0)
+%getitem_1: f32[1, 6, 4] = getitem(%invoke_subgraph, 1)
+%invoke_subgraph_1: tuple = invoke_subgraph(%region_0, region_0, %view, %getitem_1, %arg6_1, %arg7_1)
+%getitem_2: f32[1, 6, 4] = getitem(%invoke_subgraph_1, 0)
+%getitem_3: f32[1, 6, 4] = getitem(%invoke_subgraph_1, 1)
+%invoke_subgraph_2: tuple = invoke_subgraph(%region_0, region_0, %view, %getitem_3, %arg8_1, %arg9_1)
+%getitem_4: f32[1, 6, 4] = getitem(%invoke_subgraph_2, 0)
+%getitem_5: f32[1, 6, 4] = getitem(%invoke_subgraph_2, 1)
+%clone_default: f32[1, 6, 4] = clone.default(%getitem_5, memory_format=torch.contiguous_format)
+return [%getitem_5, %getitem, %getitem_2, %getitem_4, %clone_default]""",
     )
     assert_expected_inline(
         ir.render(gm.region_0.graph),
@@ -177,6 +177,17 @@ def test_symbolic_sizes_stay() -> None:
     torch._dynamo.mark_dynamic(x, 1)
     found = captured(model, x, t)
     assert OutlineBlocks().run(found.capture.gm, found.plan).refusals == (("graph", "its sizes are symbolic"),)
+
+
+def test_streams_of_symbolic_sizes_are_not_straightened_for_nothing() -> None:
+    model = Blocks(convolution=True).eval()
+    x, t = noise(1, 6, 4), torch.full((1,), 0.5)
+    torch._dynamo.mark_dynamic(x, 1)
+    found = captured(model, x, t)
+    flat = rewrite(found.capture.gm, found.plan, Mode.FULL)[0]
+    gm, results = lower(flat, found.plan, Mode.FULL)
+    assert results["StraightenStreams"].refusals == (("graph", "its sizes are symbolic"),)
+    assert ir.render(gm.graph) == ir.render(flat.graph)
 
 
 TOKENS = st.lists(st.integers(0, 3), max_size=6)
