@@ -17,11 +17,10 @@ from rich.table import Table
 from torch import fx
 
 import duca_compile
+from cycle import CYCLE
 from dit import DiT
 from duca_compile import Mode
 from duca_compile.backend import duca
-
-CYCLE = 5
 
 
 def main() -> None:

@@ -24,14 +24,11 @@ os.environ["TORCHINDUCTOR_CACHE_DIR"] = tempfile.mkdtemp()
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
 import duca_compile
+from cycle import COUNTS, CYCLE
 from duca_compile import Mode
 from subjects import SUBJECTS, Subject, first
-
-CYCLE = 5
-COUNTS = {Mode.FULL: 1, Mode.CONSERVATIVE: 2, Mode.AGGRESSIVE: 2}
 
 
 def main() -> None:
@@ -56,12 +53,12 @@ def modes(subject: Subject, depth: int, cycles: int, dtype: torch.dtype) -> Tabl
     ratios: dict[Mode, list[float]] = {mode: [] for mode in Mode}
     spent: dict[Mode, list[float]] = {mode: [] for mode in Mode}
     for step in range(CYCLE * (cycles + 1)):
-        moved = _moved(subject, x, 980.0 - 15 * step, fixed)
+        given = subject.step(x, step, fixed)
         seconds, mode = {}, Mode.FULL
         for run in (plain, cached) if step % 2 else (cached, plain):
             before = duca_compile.stats(model).steps
             began = time.perf_counter()
-            output = first(run(**{**fixed, **moved}))
+            output = first(run(**given))
             seconds[run] = time.perf_counter() - began
             after = duca_compile.stats(model).steps
             mode = next((each for each in Mode if after[each] > before[each]), mode)
@@ -75,13 +72,6 @@ def modes(subject: Subject, depth: int, cycles: int, dtype: torch.dtype) -> Tabl
         f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     )
     return _table(title, graph, ratios, spent, roofline, duca_compile.stats(model).peak_bytes)
-
-
-def _moved(subject: Subject, x: Tensor, t: float, fixed: dict[str, Any]) -> dict[str, Any]:
-    """The arguments that a sampler changes: latents and timestep. The rest are the same tensors at every step."""
-    given = subject.arguments(x, t)
-    same = (isinstance(value, Tensor) and torch.equal(value, fixed[name]) for name, value in given.items())
-    return {name: value for (name, value), kept in zip(given.items(), same, strict=True) if not kept}
 
 
 def _roofline(graph: Any, dtype: torch.dtype) -> dict[Mode, float]:

@@ -16,10 +16,10 @@ from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
 import duca_compile
+from cycle import CYCLE
 from duca_compile import Mode
 from subjects import SUBJECTS, Subject, first, flux_call
 
-CYCLE = 5
 ORDERS = ("conservative-first", "conservative", "aggressive")
 
 
@@ -60,12 +60,11 @@ def _peak(subject: Subject, run: Callable[..., Any]) -> int:
     x = subject.latents()
     fixed = subject.arguments(x, 900.0)
     for step in range(2 * CYCLE):
-        given = subject.arguments(x, 980.0 - 15 * step)
-        moved = {name: value for name, value in given.items() if not _same(value, fixed[name])}
+        given = subject.step(x, step, fixed)
         if step == CYCLE:
             watch = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
             watch.start()
-        x = x - 0.01 * first(run(**{**fixed, **moved}))
+        x = x - 0.01 * first(run(**given))
     watch.stop()
     held = highest = 0
     for event in _allocations(watch):
@@ -78,10 +77,6 @@ def _allocations(watch: Any) -> list[int]:
     """Bytes allocated, and freed as negative numbers, in order."""
     found = [each for each in watch.profiler.kineto_results.events() if each.name() == "[memory]"]
     return [each.nbytes() for each in sorted(found, key=lambda each: each.start_ns())]
-
-
-def _same(value: Any, other: Any) -> bool:
-    return not isinstance(value, torch.Tensor) or torch.equal(value, other)
 
 
 def flux_dev() -> Table:

@@ -30,11 +30,12 @@ from rich.progress import track
 from torch import Tensor, nn
 
 import duca_compile
+from cycle import COUNTS, CYCLE
 from dit import DiT
 from duca_compile import Mode, Options, cost_model
 from duca_compile.calibration import Calibration
 from duca_compile.cost_model import CostModel
-from scaling_report import COUNTS, CYCLE, Measured, Predicted, Sizes, entry, figure, table
+from scaling_report import Measured, Predicted, Sizes, entry, figure, table
 
 RESULTS = ROOT / "benchmarks/results"
 SWEEPS = {"tokens": (256, 576, 1024, 2304, 4096), "depth": (1, 2, 4, 8), "batch": (1, 2, 4, 8)}

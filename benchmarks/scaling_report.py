@@ -8,10 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 from rich.table import Table
 
+from cycle import COUNTS, CYCLE
 from duca_compile import Mode
-
-CYCLE = 5
-COUNTS = {Mode.FULL: 1, Mode.CONSERVATIVE: 2, Mode.AGGRESSIVE: 2}
 
 
 @dataclass(frozen=True)

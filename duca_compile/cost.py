@@ -19,7 +19,8 @@ def _cpu_attention(query: Any, key: Any, value: Any, *args: Any, out_shape: Any 
     return flops
 
 
-_MISSING_IN_TORCH = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention}
+MISSING_IN_TORCH = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention}
+"""Formulas of FLOPs that torch's counter lacks, as its `custom_mapping`."""
 _TABLES = (torch.ops.aten.embedding, torch.ops.aten.index, torch.ops.aten.index_select)
 Number = TypeVar("Number")
 
@@ -72,7 +73,7 @@ def _count(gm: fx.GraphModule) -> tuple[int, int]:
     """FLOPs of products with weights, and of two activations with each other: attention and batched products."""
     inputs = [ir.value(node) for node in ir.placeholders(gm.graph)]
     fake_mode = next(value.fake_mode for value in inputs if hasattr(value, "fake_mode"))
-    with fake_mode, FlopCounterMode(display=False, custom_mapping=_MISSING_IN_TORCH) as counter:
+    with fake_mode, FlopCounterMode(display=False, custom_mapping=MISSING_IN_TORCH) as counter:
         faking = _Faking(gm, fake_mode)
         faking.run(*inputs)
     counted = counter.get_flop_counts().get("Global", {})

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode
 
 import duca_compile
 from comparison.subjects import Around, Subject
 from duca_compile import Mode
+from duca_compile.cost import MISSING_IN_TORCH
 from duca_compile.options import Options
 
 
@@ -222,20 +223,14 @@ def require_hooks(model: nn.Module, reason: str) -> int:
     return count
 
 
-def _cpu_attention(query: Any, key: Any, value: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
-    flops: int = sdpa_flop_count(query, key, value)
-    return flops
-
-
 def flops_per_step(applied: Applied, subject: Subject, steps: int) -> list[int]:
     """FLOPs of each step of one trajectory, uncompiled: what a step's cache saves shows in them."""
     import torch
 
     found: list[int] = []
-    missing = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention}
 
     def run(**arguments: Any) -> Any:
-        with FlopCounterMode(display=False, custom_mapping=missing) as counter:
+        with FlopCounterMode(display=False, custom_mapping=MISSING_IN_TORCH) as counter:
             output = applied.model(**arguments)
         found.append(counter.get_total_flops())
         return output

@@ -1,0 +1,9 @@
+"""The cycle that benchmarks run: one full step in five, as the paper has it."""
+
+from collections import Counter
+
+from duca_compile import Options
+
+CYCLE = 5
+COUNTS = Counter(map(Options(cycle=CYCLE).mode_at, range(CYCLE)))
+"""How many steps of a cycle run in each mode."""
