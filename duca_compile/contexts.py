@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import nn
 
+from duca_compile import torch_private
+
 _NAME = "duca_compile"
 
 
@@ -24,9 +26,17 @@ class Context:
     total: int | None
 
 
-def entered(module: nn.Module | None) -> Context | None:
+def entered() -> Context | None:
+    """That of the call of a compiled model that is running; None without a pipeline that said one."""
+    if "diffusers" not in sys.modules:
+        return None
+    call = torch_private.root_call()
+    return None if call is None else of(call.module)
+
+
+def of(module: nn.Module | None) -> Context | None:
     """The context that the pipeline is in; None outside of all, and at a model's very first call."""
-    registry = getattr(module, "_diffusers_hook", None)
+    registry = None if module is None else vars(module).get("_diffusers_hook")
     if registry is None:
         return None
     house = sys.modules.get(type(registry).__module__)

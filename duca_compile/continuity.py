@@ -9,7 +9,8 @@ given image: they stand across.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -52,11 +53,11 @@ class Moment:
     timesteps: tuple[float, ...] = ()
     latents: tuple[Tensor | None, ...] = ()
     index: int | None = None
-    lengths: tuple[Row, ...] = field(init=False)
-    """The norm of each row of each of the latents."""
 
-    def __post_init__(self) -> None:
-        self.lengths = tuple([None if held is None else _lengths(held) for held in self.latents])
+    @cached_property
+    def lengths(self) -> tuple[Row, ...]:
+        """The norm of each row of each of the latents."""
+        return tuple([None if held is None else _lengths(held) for held in self.latents])
 
 
 class Pace(NamedTuple):

@@ -26,6 +26,7 @@ class Dispatcher:
         self.modes = modes
         self.arguments = Arguments(captured, plan.facts.inputs)
         self._constants = captured.constants
+        self._stored = {mode: len(plan.stored(mode)) for mode in modes}
         self._plain = plain
         self._steps = steps
         self._given_up = False
@@ -70,7 +71,7 @@ class Dispatcher:
         elif cache is not None and mode is Mode.AGGRESSIVE:
             extra = cache.frontier
         found = self.modes[mode]([*self._constants, *args, *extra])
-        own = len(found) - len(self.plan.stored(mode))
+        own = len(found) - self._stored[mode]
         results, stored = tuple(found[:own]), found[own:]
         step.produced(results)
         if cache is None:

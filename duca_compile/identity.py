@@ -25,14 +25,14 @@ class Probes:
         self._addresses: list[int | None] = []
         self._windows: list[Any] = []
 
-    def read(self, tensors: Sequence[Tensor], addresses: list[int | None]) -> tuple[bytes, ...]:
+    def read(self, tensors: Sequence[Tensor], addresses: list[int | None]) -> bytes:
         """`addresses` are where the tensors lie now: memory that is theirs, and so can be read."""
         if addresses != self._addresses:
             self._windows = [
                 _window(start, tensor) for tensor, start in zip(tensors, addresses, strict=True) if _is_legible(tensor)
             ]
             self._addresses = addresses
-        return tuple([window.raw for window in self._windows])
+        return b"".join(self._windows)
 
 
 class State(NamedTuple):
@@ -41,7 +41,7 @@ class State(NamedTuple):
     tensors: Sequence[Tensor]
     addresses: list[int | None]
     versions: list[int | None]
-    probed: tuple[bytes, ...]
+    probed: bytes
 
     @property
     def key(self) -> Hashable:

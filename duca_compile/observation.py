@@ -99,23 +99,22 @@ def pick(tensor: Tensor, like: Tensor | None = None) -> Tensor:
 
     Copied, even where they are float64: samplers write to latents in place.
     """
-    rows, size = _rows(tensor)
-    count, step = _places(rows, size if like is None else _rows(like)[1])
-    picked = tensor.detach().contiguous().as_strided((rows, count), (size, step))
+    picked = tensor.contiguous().as_strided(*_places(tensor.shape, tensor.shape if like is None else like.shape))
     return picked.clone() if picked.dtype is torch.float64 else picked.double()
 
 
-def _rows(tensor: Tensor) -> tuple[int, int]:
-    """How many samples, and the elements of each."""
-    rows = tensor.shape[0] if tensor.dim() > 1 else 1
-    return rows, tensor.numel() // max(1, rows)
-
-
 @lru_cache
-def _places(rows: int, size: int) -> tuple[int, int]:
-    """How many elements are picked of each of so many rows of this size, and how far apart they are."""
-    count = min(size, max(16, min(_PICKED, 16 * _PICKED // max(1, rows))))
-    return count, max(1, size // max(1, count))
+def _places(shape: torch.Size, like: torch.Size) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Size and strides of what is picked of a contiguous tensor of this shape."""
+    (rows, size), (_, size_like) = _rows(shape), _rows(like)
+    count = min(size_like, max(16, min(_PICKED, 16 * _PICKED // max(1, rows))))
+    return (rows, count), (size, max(1, size_like // max(1, count)))
+
+
+def _rows(shape: torch.Size) -> tuple[int, int]:
+    """How many samples, and the elements of each."""
+    rows = shape[0] if len(shape) > 1 else 1
+    return rows, shape.numel() // max(1, rows)
 
 
 class _Transfer:

@@ -7,22 +7,33 @@ from torch import Tensor
 
 from duca_compile.plan import Selection
 
+AHEAD = 8
+"""Steps drawn at once: the host asks torch for little at each step, and copies to a device once in as many."""
+
 
 class RandomTokens:
     """Uniformly random tokens (paper IV-C), drawn afresh per step and per branch, the same for all samples of a batch.
 
-    One draw per step covers all branches: scores `U(0, 1)` of shape `[branches, tokens]`, of which each branch keeps
+    One draw covers all branches: scores `U(0, 1)` of shape `[steps, branches, tokens]`, of which each branch keeps
     the `count` largest, sorted by position. The generator lives on the CPU, so a seed means the same on every device.
     """
 
     def __init__(self, selections: Sequence[Selection], seed: int) -> None:
         self.selections = selections
         self.generator = torch.Generator().manual_seed(seed)
+        self._ahead: list[list[Tensor]] = []
 
     def draw(self, device: torch.device) -> list[Tensor]:
-        """Indices `[count]`, int64, for every branch of each selection."""
-        drawn: list[Tensor] = []
-        for selection in self.selections:
-            scores = torch.rand(len(selection.branches), selection.tokens, generator=self.generator)
-            drawn += scores.topk(selection.count, dim=1).indices.sort(dim=1).values.to(device).unbind()
-        return drawn
+        """Indices `[count]`, int64, for every branch of each selection. `device` is the same at every call."""
+        if not self._ahead:
+            drawn = [self._drawn(selection, device) for selection in self.selections]
+            self._ahead = [[index for steps in drawn for index in steps[at]] for at in range(AHEAD)]
+        return self._ahead.pop()
+
+    def _drawn(self, selection: Selection, device: torch.device) -> list[tuple[Tensor, ...]]:
+        """The indices of every branch, for each of the steps."""
+        branches = len(selection.branches)
+        scores = torch.rand(AHEAD, branches, selection.tokens, generator=self.generator)
+        chosen = scores.topk(selection.count, sorted=False).indices.sort().values.to(device)
+        found = chosen.flatten(0, 1).unbind()
+        return [found[at * branches : (at + 1) * branches] for at in range(AHEAD)]

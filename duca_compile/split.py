@@ -83,7 +83,7 @@ class Split:
             if self.given_up:
                 return Forward(self, [], None, Mode.FULL)
             try:
-                return self._place(leaves(call.arguments()), contexts.entered(call.module))
+                return self._place(leaves(call.arguments()), contexts.of(call.module))
             except Exception as error:
                 if self._options.strict:
                     raise

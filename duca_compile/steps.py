@@ -76,15 +76,14 @@ class OwnSteps:
 
     def next(self, graph: "Dispatcher", args: Sequence[Any]) -> Step | None:
         given, options = graph.arguments, graph.plan.options
-        weights, call = given.weights(args), torch_private.root_call()
-        latents = given.latents(args)
+        weights, latents = given.weights(args), given.latents(args)
         visit = self.tracker.visit(
             given.timesteps(args),
             latents,
             given.conditioning(args),
             weights,
             given.numbers(args),
-            contexts.entered(None if call is None else call.module),
+            contexts.entered(),
         )
         if visit is None:
             if options.strict:

@@ -104,9 +104,8 @@ class Trajectory:
 
     def replaced(self, conditioning: Sequence[Tensor]) -> frozenset[int]:
         """Which of the tensors are other objects than those of its last step."""
-        return frozenset(
-            at for at, (mine, given) in enumerate(zip(self._given, conditioning, strict=True)) if mine() is not given
-        )
+        pairs = enumerate(zip(self._given, conditioning, strict=True))
+        return frozenset([at for at, (mine, given) in pairs if mine() is not given])
 
     def outlived(self, positions: frozenset[int]) -> bool:
         """Whether its conditioning tensors at all these positions are dead."""

@@ -63,8 +63,8 @@ def test_where_count_and_timestep_speak_against_each_other_nothing_is_reused(mod
 
 
 def test_models_of_other_houses_have_no_context() -> None:
-    assert contexts.entered(None) is None
-    assert contexts.entered(torch.nn.Linear(1, 1)) is None
+    assert contexts.of(None) is None
+    assert contexts.of(torch.nn.Linear(1, 1)) is None
 
 
 def test_the_model_stays_as_it_is(model: torch.nn.Module) -> None:
