@@ -79,7 +79,7 @@ def _roofline(graph: Any, dtype: torch.dtype) -> dict[Mode, float]:
     source, weights = torch.randn(512, 1152, dtype=dtype), [torch.randn(4608, 1152, dtype=dtype) for _ in range(8)]
     product = _median(lambda: [torch.nn.functional.linear(source, weight) for weight in weights])
     rate = 8 * 2 * 512 * 1152 * 4608 / product
-    large = torch.empty(2**27)
+    large = torch.ones(2**27)
     bandwidth = large.nbytes / _median(large.sum)
     moved = {mode: graph.weight_bytes[mode] + graph.cache_bytes[mode] for mode in Mode}
     return {mode: max(graph.flops[mode] / rate, moved[mode] / bandwidth) for mode in Mode}

@@ -19,6 +19,7 @@ ORDERS: dict[str, tuple[Mode, Mode]] = {
     "aggressive": (Mode.AGGRESSIVE, Mode.AGGRESSIVE),
 }
 DEPTHS = ("all", "all-but-last")
+SELECTIONS = ("branch", "step")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,9 @@ class Options:
     """N: one step in `cycle` is FULL, the `cycle - 1` after it are cached. 1 caches nothing."""
     cache_ratio: float = 0.9
     """R: the share of tokens that a CONSERVATIVE step takes from the cache; it recomputes `floor((1 - R) * tokens)`."""
+    selection: str = "branch"
+    """Tokens are drawn for every `branch` of a step (the paper's way), or once for a `step`: then all branches that have
+    equally many tokens recompute the same ones, and the host draws and hands over less."""
     order: str = "conservative-first"
     """Which cached mode follows a FULL step; the two alternate. `conservative` and `aggressive` alone use one."""
     warmup_steps: int = 1
@@ -55,6 +59,7 @@ class Options:
             raise OptionError(f"cache_ratio must be a number from 0 to 1, not {self.cache_ratio!r}")
         if not 0 <= self.cache_ratio <= 1:
             raise OptionError(f"cache_ratio must lie from 0 to 1, not {self.cache_ratio}")
+        _require_choice("selection", self.selection, SELECTIONS)
         _require_choice("order", self.order, tuple(ORDERS))
         _require_choice("aggressive_depth", self.aggressive_depth, DEPTHS)
         _require_bool("outline", self.outline)

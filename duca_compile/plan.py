@@ -17,7 +17,7 @@ from duca_compile.refusal import Refused
 
 @dataclass(frozen=True)
 class Selection:
-    """Branches that draw the same number of tokens, each into an input of its own: indices `[count]`.
+    """Branches that draw the same number of tokens, each into an input of its own, or all into one: indices `[count]`.
 
     One input of all rows would put the number of its row into the code of every branch, and equal branches would not
     be equal to a compiler. `tokens` and `count` are expressions where sizes are symbolic.
@@ -26,10 +26,15 @@ class Selection:
     tokens: int
     count: int
     branches: tuple[int, ...]
+    shared: bool = False
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        return tuple(map(selected_input, self.branches))
+        return tuple(dict.fromkeys(map(self.input_of, self.branches)))
+
+    def input_of(self, branch: int) -> str:
+        """The input that holds the tokens that the branch recomputes."""
+        return f"selected_from_branch_{self.branches[0]}" if self.shared else f"selected_for_branch_{branch}"
 
     def at(self, symbols: Mapping[Any, int]) -> "Selection":
         """The same with the numbers that the symbolic sizes of a call have."""
@@ -96,11 +101,6 @@ def make_plan(graph: fx.Graph, facts: Facts, options: Options) -> Plan:
     return Plan(facts, options, recomputed, _selections(facts, options, recomputed), caches, frontier)
 
 
-def selected_input(branch: int) -> str:
-    """The input that holds the tokens that a branch recomputes."""
-    return f"selected_for_branch_{branch}"
-
-
 def fresh_tokens(tokens: int, cache_ratio: float) -> int:
     """`floor((1 - R) * tokens)`, exactly."""
     fresh = 1 - exact(cache_ratio)
@@ -127,8 +127,9 @@ def _selections(facts: Facts, options: Options, recomputed: tuple[int, ...]) -> 
         path = facts.branches[index].path
         assert path is not None
         groups.setdefault(path.place.tokens, []).append(index)
+    shared = options.selection == "step"
     return tuple(
-        Selection(tokens, fresh_tokens(tokens, options.cache_ratio), tuple(members))
+        Selection(tokens, fresh_tokens(tokens, options.cache_ratio), tuple(members), shared)
         for tokens, members in groups.items()
     )
 

@@ -12,10 +12,10 @@ AHEAD = 8
 
 
 class RandomTokens:
-    """Uniformly random tokens (paper IV-C), drawn afresh per step and per branch, the same for all samples of a batch.
+    """Uniformly random tokens (paper IV-C), drawn afresh per step and input, the same for all samples of a batch.
 
-    One draw covers all branches: scores `U(0, 1)` of shape `[steps, branches, tokens]`, of which each branch keeps
-    the `count` largest, sorted by position. The generator lives on the CPU, so a seed means the same on every device.
+    One draw covers all inputs: scores `U(0, 1)` of shape `[steps, inputs, tokens]`, of which each input gets the `count`
+    largest, sorted by position. The generator lives on the CPU, so a seed means the same on every device.
     """
 
     def __init__(self, selections: Sequence[Selection], seed: int) -> None:
@@ -24,16 +24,16 @@ class RandomTokens:
         self._ahead: list[list[Tensor]] = []
 
     def draw(self, device: torch.device) -> list[Tensor]:
-        """Indices `[count]`, int64, for every branch of each selection. `device` is the same at every call."""
+        """Indices `[count]`, int64, for every input of each selection. `device` is the same at every call."""
         if not self._ahead:
             drawn = [self._drawn(selection, device) for selection in self.selections]
             self._ahead = [[index for steps in drawn for index in steps[at]] for at in range(AHEAD)]
         return self._ahead.pop()
 
     def _drawn(self, selection: Selection, device: torch.device) -> list[tuple[Tensor, ...]]:
-        """The indices of every branch, for each of the steps."""
-        branches = len(selection.branches)
-        scores = torch.rand(AHEAD, branches, selection.tokens, generator=self.generator)
+        """The indices of every input, for each of the steps."""
+        inputs = len(selection.inputs)
+        scores = torch.rand(AHEAD, inputs, selection.tokens, generator=self.generator)
         chosen = scores.topk(selection.count, sorted=False).indices.sort().values.to(device)
         found = chosen.flatten(0, 1).unbind()
-        return [found[at * branches : (at + 1) * branches] for at in range(AHEAD)]
+        return [found[at * inputs : (at + 1) * inputs] for at in range(AHEAD)]

@@ -10,7 +10,7 @@ from duca_compile import ir
 from duca_compile.emit import emit
 from duca_compile.facts import TokenPath
 from duca_compile.passes.base import CACHE, FRESH, PassResult, named
-from duca_compile.plan import Plan, selected_input
+from duca_compile.plan import Plan
 from duca_compile.refusal import located
 from duca_compile.token_rules import Place, has_explicit_size
 
@@ -42,7 +42,7 @@ class RecomputeTokens:
             nodes = named(gm.graph)
             feature = nodes[branch.feature]
             with located(feature), gm.graph.inserting_before(feature.next):
-                tokens = nodes[selected_input(index)]
+                tokens = nodes[chosen.input_of(index)]
                 rows = _Body(gm.graph, nodes, branch.path, tokens, chosen.count).compute(branch.feature)
                 fresh = _write_back(gm.graph, nodes[CACHE + branch.feature], branch.path.place, tokens, rows)
             feature.replace_all_uses_with(fresh)

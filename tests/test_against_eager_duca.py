@@ -74,7 +74,7 @@ def schedule(cycle: int, order: str, warmup: int) -> str:
         {"order": "aggressive-first"}, {"order": "conservative"}, {"order": "aggressive"},
         {"warmup_steps": 3}, {"warmup_steps": 4, "order": "aggressive-first", "cycle": 4},
         {"aggressive_depth": "all-but-last"}, {"aggressive_depth": "all-but-last", "order": "aggressive"},
-        {"seed": 7},
+        {"seed": 7}, {"selection": "step", "cache_ratio": 0.5},
     ],
     ids=str,
 )  # fmt: skip
@@ -85,7 +85,8 @@ def test_fifty_steps_agree(options: dict[str, Any], monkeypatch: pytest.MonkeyPa
     def recorded(self: RandomTokens, device: torch.device) -> list[Tensor]:
         drawn = draw(self, device)
         if drawn:
-            draws.append(torch.stack(drawn))
+            assert len(drawn) == 1 if options.get("selection") == "step" else len(drawn) == len(model.blocks)
+            draws.append(torch.stack(drawn).expand(len(model.blocks), -1))
         return drawn
 
     monkeypatch.setattr(RandomTokens, "draw", recorded)

@@ -34,7 +34,11 @@ def wide(tokens: int, dtype: torch.dtype = torch.float32) -> Captured:
 @needs_onednn
 @pytest.mark.parametrize("rows", [(1,), (2,), (2, 2), (5,), (3, 7), (2, 50)])
 @pytest.mark.parametrize("has_bias", [True, False])
-def test_the_op_is_a_linear_layer(rows: tuple[int, ...], has_bias: bool) -> None:
+@pytest.mark.parametrize("intel", [True, False])
+def test_the_op_is_a_linear_layer(
+    rows: tuple[int, ...], has_bias: bool, intel: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(few_rows, "on_intel", lambda: intel)
     source, weight = noise(*rows, 24), noise(16, 24, seed=1)
     bias = noise(16, seed=2) if has_bias else None
     sliced = noise(40, 24, seed=3)[8:24]

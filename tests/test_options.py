@@ -17,6 +17,7 @@ def test_the_defaults_are_the_papers() -> None:
         ({"cache_ratio": 1.2}, "cache_ratio must lie from 0 to 1"),
         ({"cache_ratio": "0.9"}, "cache_ratio must be a number"),
         ({"order": "conservativ"}, "did you mean 'conservative'"),
+        ({"selection": "steps"}, "selection cannot be 'steps' \\(did you mean 'step'\\?\\)"),
         ({"warmup_steps": 0}, "warmup_steps must be a whole number of at least 1"),
         ({"aggressive_depth": "last"}, "aggressive_depth cannot be 'last'"),
         ({"inner": "inducter"}, "did you mean 'inductor'"),

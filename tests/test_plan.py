@@ -32,6 +32,15 @@ def test_each_mode_acts_as_the_paper_says() -> None:
     assert {plan.action(branch, Mode.AGGRESSIVE) for branch in range(6)} == {"skip"}
 
 
+def test_one_selection_for_a_step_is_one_input() -> None:
+    def inputs(**options: object) -> list[str]:
+        plan = captured(example_dit(), *CALL, options={"cache_ratio": 0.5, **options}).plan
+        return [name for name in plan.extra_inputs(Mode.CONSERVATIVE) if name not in plan.caches]
+
+    assert inputs() == ["selected_for_branch_1", "selected_for_branch_3", "selected_for_branch_5"]
+    assert inputs(selection="step") == ["selected_from_branch_1"]
+
+
 def test_all_but_last_keeps_the_last_block() -> None:
     plan = captured(example_dit(), *CALL, options={"aggressive_depth": "all-but-last"}).plan
     assert [plan.action(branch, Mode.AGGRESSIVE) for branch in range(6)] == ["skip"] * 4 + ["compute"] * 2

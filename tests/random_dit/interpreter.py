@@ -15,7 +15,7 @@ from torch import Tensor, fx
 
 from duca_compile.facts import TokenPath
 from duca_compile.modes import Mode
-from duca_compile.plan import Plan, selected_input
+from duca_compile.plan import Plan
 from duca_compile.token_rules import Place
 
 Values = dict[str, Any]
@@ -82,7 +82,7 @@ class PlanInterpreter:
         branch = self.plan.branches[index]
         assert branch.path is not None
         everywhere = self._body_on_all_tokens(branch.path, held, kept)[branch.feature]
-        tokens = chosen[selected_input(index)]
+        tokens = chosen[self.plan.selection_of(index).input_of(index)]
         return put_tokens(kept[branch.feature], everywhere, branch.path.place, tokens)
 
     def _body_on_all_tokens(self, path: TokenPath, held: Values, kept: Mapping[str, Tensor]) -> Values:

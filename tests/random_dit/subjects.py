@@ -14,7 +14,7 @@ from duca_compile.analysis import analyse
 from duca_compile.capture import Capture, capture
 from duca_compile.facts import Facts
 from duca_compile.modes import Mode
-from duca_compile.options import Options
+from duca_compile.options import SELECTIONS, Options
 from duca_compile.passes import rewrite
 from duca_compile.plan import Plan, make_plan
 from duca_compile.refusal import Refused
@@ -147,8 +147,9 @@ def subject(spec: Spec, cache_ratio: float, depth: str) -> Subject | None:
     if isinstance(found, str):
         return None
     order = "conservative" if spec.returns == "feature" else "conservative-first"
+    fixed = {"cache_ratio": cache_ratio, "order": order, "selection": SELECTIONS[spec.seed % 2]}
     for aggressive_depth in (depth, "all"):
-        options = Options.parse({"cache_ratio": cache_ratio, "aggressive_depth": aggressive_depth, "order": order})
+        options = Options.parse({"aggressive_depth": aggressive_depth, **fixed})
         try:
             plan = make_plan(found.capture.gm.graph, found.facts, options)
         except Refused:

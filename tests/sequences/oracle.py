@@ -98,4 +98,4 @@ class Oracle:
 
 
 def _fixed(self: RandomTokens, device: torch.device) -> list[Tensor]:
-    return [torch.arange(each.count) for each in self.selections for _ in each.branches]
+    return [torch.arange(each.count) for each in self.selections for _ in each.inputs]
