@@ -31,8 +31,8 @@ class Options:
     cache_ratio: float = 0.9
     """R: the share of tokens that a CONSERVATIVE step takes from the cache; it recomputes `floor((1 - R) * tokens)`."""
     selection: str = "branch"
-    """Tokens are drawn for every `branch` of a step (the paper's way), or once for a `step`: then all branches that have
-    equally many tokens recompute the same ones, and the host draws and hands over less."""
+    """Tokens are drawn for every `branch` of a step (the paper's way), or once for a `step`: all branches of equally
+    many tokens then recompute the same ones, and the host draws and hands over less."""
     order: str = "conservative-first"
     """Which cached mode follows a FULL step; the two alternate. `conservative` and `aggressive` alone use one."""
     warmup_steps: int = 1

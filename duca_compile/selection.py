@@ -14,8 +14,8 @@ AHEAD = 8
 class RandomTokens:
     """Uniformly random tokens (paper IV-C), drawn afresh per step and input, the same for all samples of a batch.
 
-    One draw covers all inputs: scores `U(0, 1)` of shape `[steps, inputs, tokens]`, of which each input gets the `count`
-    largest, sorted by position. The generator lives on the CPU, so a seed means the same on every device.
+    One draw covers all inputs: scores `U(0, 1)` of shape `[steps, inputs, tokens]`, of which each input gets the
+    `count` largest, sorted by position. The generator lives on the CPU, so a seed means the same on every device.
     """
 
     def __init__(self, selections: Sequence[Selection], seed: int) -> None:
