@@ -20,7 +20,12 @@ from cycle import CYCLE
 from duca_compile import Mode
 from subjects import SUBJECTS, Subject, first, flux_call
 
-ORDERS = ("conservative-first", "conservative", "aggressive")
+OPTIONS: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "order: conservative": {"order": "conservative"},
+    "order: aggressive": {"order": "aggressive"},
+    "cache_dtype: 8 bits": {"cache_dtype": torch.float8_e4m3fn},
+}
 
 
 def main() -> None:
@@ -33,21 +38,20 @@ def main() -> None:
 
 def measured() -> Table:
     table = Table(title=f"peak over plain torch.compile, float32, 2 blocks; torch {torch.__version__}, CPU")
-    for heading in ("model", "order", "plain (MiB)", "foretold (MiB)", "measured (MiB)", "measured / foretold"):
-        table.add_column(heading, justify="left" if heading in ("model", "order") else "right")
+    for heading in ("model", "options", "plain (MiB)", "foretold (MiB)", "measured (MiB)", "measured / foretold"):
+        table.add_column(heading, justify="left" if heading in ("model", "options") else "right")
     for subject in SUBJECTS.values():
-        for order in ORDERS:
-            plain, foretold, over = _peaks(subject, order)
+        for name, options in OPTIONS.items():
+            plain, foretold, over = _peaks(subject, {"cycle": CYCLE, **options})
             figures = (f"{size / 2**20:.1f}" for size in (plain, foretold, over))
-            table.add_row(subject.title, order, *figures, f"{over / foretold:.3f}")
+            table.add_row(subject.title, name, *figures, f"{over / foretold:.3f}")
     return table
 
 
-def _peaks(subject: Subject, order: str) -> tuple[int, int, int]:
+def _peaks(subject: Subject, options: dict[str, Any]) -> tuple[int, int, int]:
     torch._dynamo.reset()
     torch.manual_seed(0)
     model = subject.model(1 if "FLUX" in subject.title else 2, torch.float32)
-    options = {"cycle": CYCLE, "order": order}
     (graph,) = duca_compile.explain(model, **subject.arguments(subject.latents(), 900.0), duca_options=options).graphs
     plain = _peak(subject, torch.compile(model))
     cached = _peak(subject, torch.compile(model, backend="duca", options={**options, "strict": True}))
@@ -85,16 +89,16 @@ def flux_dev() -> Table:
     model = subject.model(subject.depth, torch.bfloat16, device="meta")
     latents = torch.empty(1, 4096, 64, dtype=torch.bfloat16, device="meta")
     table = Table(title="FLUX.1-dev at 1024 x 1024, bfloat16, foretold")
-    for heading in ("order", "mode", "TFLOPs", "weights read (GiB)", "cache read (GiB)", "held (GiB)"):
-        table.add_column(heading, justify="left" if heading in ("order", "mode") else "right")
-    for order in ORDERS:
-        options = {"cycle": CYCLE, "order": order}
-        (graph,) = duca_compile.explain(model, **flux_call(64, 512)(latents, 900.0), duca_options=options).graphs
+    for heading in ("options", "mode", "TFLOPs", "weights read (GiB)", "cache read (GiB)", "held (GiB)"):
+        table.add_column(heading, justify="left" if heading in ("options", "mode") else "right")
+    arguments = flux_call(64, 512)(latents, 900.0)
+    for name, options in OPTIONS.items():
+        (graph,) = duca_compile.explain(model, **arguments, duca_options={"cycle": CYCLE, **options}).graphs
         for mode in (mode for mode in Mode if mode in graph.flops):
             sizes = (graph.weight_bytes[mode], graph.cache_bytes[mode], graph.held_bytes)
             cells = (f"{size / 2**30:.3f}" for size in sizes)
             table.add_row(
-                order, mode.value, f"{graph.flops[mode] / 1e12:.3f}", *cells, end_section=mode is Mode.AGGRESSIVE
+                name, mode.value, f"{graph.flops[mode] / 1e12:.3f}", *cells, end_section=mode is Mode.AGGRESSIVE
             )
     return table
 

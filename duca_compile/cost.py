@@ -117,14 +117,18 @@ def _computes(node: fx.Node) -> bool:
 
 def bytes_read(captured: Capture, plan: Plan, mode: Mode) -> int:
     """Bytes of cache that one step in `mode` takes as input."""
-    names = set(plan.extra_inputs(mode))
-    return _bytes(captured.gm.graph, names)
+    held = _bytes_held(captured.gm.graph, plan)
+    return {Mode.FULL: 0, Mode.CONSERVATIVE: held[0], Mode.AGGRESSIVE: held[1]}[mode]
 
 
 def bytes_held(captured: Capture, plan: Plan) -> int:
     """Bytes that one trajectory keeps between steps."""
-    return _bytes(captured.gm.graph, set(plan.stored(Mode.FULL)))
+    return sum(_bytes_held(captured.gm.graph, plan))
 
 
-def _bytes(graph: fx.Graph, names: set[str]) -> int:
-    return sum(ir.value(node).nbytes for node in graph.nodes if node.name in names)
+def _bytes_held(graph: fx.Graph, plan: Plan) -> tuple[int, int]:
+    """Of caches and of the frontier."""
+    values = {node.name: ir.value(node) for node in graph.nodes}
+    caches = [values[name] for name in plan.caches]
+    kept = sum(value.numel() * plan.kept_in(value.dtype).itemsize for value in caches)
+    return kept, sum(values[name].nbytes for name in plan.frontier)

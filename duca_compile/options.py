@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import torch
+
 from duca_compile.modes import Mode
 
 
@@ -20,6 +22,7 @@ ORDERS: dict[str, tuple[Mode, Mode]] = {
 }
 DEPTHS = ("all", "all-but-last")
 SELECTIONS = ("branch", "step")
+CACHE_DTYPES = (torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2)
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,10 @@ class Options:
     """AGGRESSIVE skips `all` blocks, or `all-but-last` (equation 3 read literally)."""
     seed: int = 0
     """Seeds the random choice of tokens; every trajectory draws the same sequence."""
+    cache_dtype: torch.dtype | None = None
+    """Keep features in this type where it is smaller than the model's, such as `torch.bfloat16` or
+    `torch.float8_e4m3fn`: fewer bytes, rounded. None keeps what the model computes. The stream that AGGRESSIVE steps
+    take is always kept as it is."""
     cache_budget: int | None = None
     """The most bytes that the caches of one compiled model may take, over all its generations; the least recently used
     go first. None sets no limit in bytes. At most 8 generations keep caches at once, whatever the budget."""
@@ -64,6 +71,9 @@ class Options:
         _require_choice("aggressive_depth", self.aggressive_depth, DEPTHS)
         _require_bool("outline", self.outline)
         _require_bool("strict", self.strict)
+        if self.cache_dtype is not None and self.cache_dtype not in CACHE_DTYPES:
+            listed = ", ".join(map(str, CACHE_DTYPES))
+            raise OptionError(f"cache_dtype cannot be {self.cache_dtype!r}; it is None or one of {listed}")
         if self.cache_budget is not None:
             _require_int("cache_budget", self.cache_budget, at_least=0)
         if not callable(self.inner):
@@ -101,8 +111,6 @@ class Options:
 
 def inner_names() -> tuple[str, ...]:
     """Registered backends that can be the inner compiler: all but our own."""
-    import torch
-
     names: list[str] = torch.compiler.list_backends(exclude_tags=None)
     return tuple(name for name in names if name != "duca")
 

@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 import sympy
+import torch
 from torch import fx
 
 from duca_compile import ir, torch_private
@@ -74,6 +75,11 @@ class Plan:
 
     def selection_of(self, branch: int) -> Selection:
         return next(selection for selection in self.selections if branch in selection.branches)
+
+    def kept_in(self, dtype: torch.dtype) -> torch.dtype:
+        """The type in which a cache keeps values of this type: its own, or a smaller one that the options name."""
+        small = self.options.cache_dtype
+        return small if small is not None and dtype.is_floating_point and small.itemsize < dtype.itemsize else dtype
 
     def extra_inputs(self, mode: Mode) -> tuple[str, ...]:
         """The values a mode's graph takes besides the call's own, in order."""

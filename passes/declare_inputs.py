@@ -9,6 +9,7 @@ from torch import Tensor, fx
 from duca_compile import ir, torch_private
 from duca_compile.modes import Mode
 from duca_compile.passes.base import CACHE, PassResult, add_input, named
+from duca_compile.passes.small_caches import kept
 from duca_compile.plan import Plan, Selection
 
 
@@ -33,14 +34,16 @@ class DeclareInputs:
                 chosen = selections[name]
                 add_input(gm.graph, name, _indices(chosen, like=ir.value(nodes[plan.branches[0].sum])))
             else:
-                add_input(gm.graph, CACHE + name, _as_stored(ir.value(nodes[name])))
+                value = ir.value(nodes[name])
+                dtype = kept(value.dtype, plan) if self.mode is Mode.CONSERVATIVE else value.dtype
+                add_input(gm.graph, CACHE + name, _as_stored(value, dtype))
         return PassResult(len(names))
 
 
-def _as_stored(value: Any) -> Tensor:
+def _as_stored(value: Any, dtype: torch.dtype) -> Tensor:
     """Caches are contiguous, whatever the value they hold was."""
     with value.fake_mode:
-        return torch.empty_like(value, memory_format=torch.contiguous_format)
+        return torch.empty_like(value, dtype=dtype, memory_format=torch.contiguous_format)
 
 
 def _indices(chosen: Selection, like: Any) -> Tensor:

@@ -10,6 +10,7 @@ from duca_compile import ir
 from duca_compile.emit import emit
 from duca_compile.facts import TokenPath
 from duca_compile.passes.base import CACHE, FRESH, PassResult, named
+from duca_compile.passes.small_caches import shrunk, widened
 from duca_compile.plan import Plan
 from duca_compile.refusal import located
 from duca_compile.token_rules import Place, has_explicit_size
@@ -43,15 +44,19 @@ class RecomputeTokens:
             feature = nodes[branch.feature]
             with located(feature), gm.graph.inserting_before(feature.next):
                 tokens = nodes[chosen.input_of(index)]
-                rows = _Body(gm.graph, nodes, branch.path, tokens, chosen.count).compute(branch.feature)
-                fresh = _write_back(gm.graph, nodes[CACHE + branch.feature], branch.path.place, tokens, rows)
+                rows = _Body(gm.graph, nodes, plan, branch.path, tokens, chosen.count).compute(branch.feature)
+                kept, cache = shrunk(gm.graph, rows, plan), nodes[CACHE + branch.feature]
+                name, dtype = FRESH + branch.feature, ir.value(feature).dtype
+                fresh = _write_back(gm.graph, cache, branch.path.place, tokens, kept, "" if kept is not rows else name)
+                fresh = widened(gm.graph, fresh, dtype, plan, name)
             feature.replace_all_uses_with(fresh)
         return PassResult(len(plan.recomputed), tuple(refusals))
 
 
-def _write_back(graph: fx.Graph, cache: fx.Node, place: Place, tokens: fx.Node, selected: fx.Node) -> fx.Node:
+def _write_back(
+    graph: fx.Graph, cache: fx.Node, place: Place, tokens: fx.Node, selected: fx.Node, name: str
+) -> fx.Node:
     """The cache, updated in place. One of a grid is written through a view with all tokens along one dimension."""
-    name = FRESH + cache.name.removeprefix(CACHE)
     if not place.grid:
         return emit(graph, aten.index_copy_.default, [cache, place.dim, tokens, selected], name=name)
     size, chosen = list(ir.shape(cache) or ()), list(ir.shape(selected) or ())
@@ -68,6 +73,7 @@ class _Body:
 
     graph: fx.Graph
     nodes: dict[str, fx.Node]
+    plan: Plan
     path: TokenPath
     tokens: fx.Node
     count: int
@@ -77,7 +83,7 @@ class _Body:
         for name, place in self.path.live:
             made[name] = self._gather(self._at_hand(name), place)
         for name, place in self.path.cached:
-            made[name] = self._gather(self.nodes[CACHE + name], place)
+            made[name] = self._gather(self._cached(name), place)
         handed = dict(self.path.same)
         for name, place in self.path.compute:
             made[name] = made[handed[name]] if name in handed else self._copy(self.nodes[name], place, made)
@@ -85,10 +91,12 @@ class _Body:
 
     def _at_hand(self, name: str) -> fx.Node:
         """A stream value of this step; the feature of another branch as this step updates or reuses it."""
-        for prefix in (FRESH, CACHE):
-            if prefix + name in self.nodes:
-                return self.nodes[prefix + name]
-        return self.nodes[name]
+        if FRESH + name in self.nodes:
+            return self.nodes[FRESH + name]
+        return self._cached(name) if CACHE + name in self.nodes else self.nodes[name]
+
+    def _cached(self, name: str) -> fx.Node:
+        return widened(self.graph, self.nodes[CACHE + name], ir.value(self.nodes[name]).dtype, self.plan)
 
     def _gather(self, node: fx.Node, place: Place) -> fx.Node:
         if place.span:
@@ -109,7 +117,7 @@ class _Body:
             captured = operand.name.removeprefix(FRESH)  # another branch's feature may be replaced by now
             if captured in made:
                 return made[captured]
-            return self.nodes[CACHE + captured] if captured in self.path.whole else operand
+            return self._cached(captured) if captured in self.path.whole else operand
 
         args: tuple[Any, ...] = fx.map_arg(node.args, selected)
         target: Any = node.target

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from torch import fx
 
+from duca_compile import ir
 from duca_compile.passes.base import CACHE, PassResult, named
+from duca_compile.passes.small_caches import widened
 from duca_compile.plan import Plan
 
 
@@ -25,6 +27,9 @@ class ReuseFeatures:
             if index in plan.recomputed:
                 refusals.append((branch.sum, "its tokens are recomputed"))
                 continue
-            nodes[branch.feature].replace_all_uses_with(nodes[CACHE + branch.feature])
+            feature = nodes[branch.feature]
+            with gm.graph.inserting_before(feature.next):
+                kept = widened(gm.graph, nodes[CACHE + branch.feature], ir.value(feature).dtype, plan)
+            feature.replace_all_uses_with(kept)
             count += 1
         return PassResult(count, tuple(refusals))

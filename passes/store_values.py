@@ -9,6 +9,7 @@ from duca_compile import ir
 from duca_compile.emit import emit
 from duca_compile.modes import Mode
 from duca_compile.passes.base import PassResult, named
+from duca_compile.passes.small_caches import shrunk
 from duca_compile.plan import Plan
 
 aten = torch.ops.aten
@@ -29,10 +30,13 @@ class StoreValues:
 
     def run(self, gm: fx.GraphModule, plan: Plan) -> PassResult:
         nodes, output = named(gm.graph), ir.output_node(gm.graph)
-        values = [nodes[name] for name in plan.stored(self.mode)]
         taken = {ir.owner(node) for node in output.all_input_nodes} | set(ir.placeholders(gm.graph))
         stored = []
-        for node in values:
+        for at, name in enumerate(plan.stored(self.mode)):
+            node = nodes[name]
+            if self.mode is Mode.FULL and at < len(plan.caches):
+                with gm.graph.inserting_before(output):
+                    node = shrunk(gm.graph, node, plan)
             owner = ir.owner(node)
             if owner in taken or not ir.value(node).is_contiguous():
                 with gm.graph.inserting_before(output):

@@ -18,8 +18,9 @@ LABELS = torch.tensor([1, 2])
 class EagerDuca:
     """arXiv 2412.18911, section IV-B, over the example DiT. `draws` holds the recomputed tokens, `[depth, k]` a step."""
 
-    def __init__(self, model: DiT, depth: str, draws: list[Tensor]) -> None:
+    def __init__(self, model: DiT, depth: str, draws: list[Tensor], kept: torch.dtype | None) -> None:
         self.model, self.keep_last, self.draws = model, depth == "all-but-last", iter(draws)
+        self.kept = kept or torch.float32
         self.attention: list[Tensor] = []
         self.mlp: list[Tensor] = []
         self.stream = torch.empty(0)
@@ -41,16 +42,21 @@ class EagerDuca:
                 continue
             shift1, scale1, gate1, shift2, scale2, gate2 = block.modulation(c)[:, None].chunk(6, dim=-1)
             if mode == "F":
-                self.attention.append(block.attn(modulate(block.norm1(h), scale=scale1[:, 0], shift=shift1[:, 0])))
-            h = h + gate1 * self.attention[index]
-            if mode == "F":
-                self.mlp.append(block.mlp(modulate(block.norm2(h), scale=scale2[:, 0], shift=shift2[:, 0])))
-            elif chosen is not None:
+                mixed = block.attn(modulate(block.norm1(h), scale=scale1[:, 0], shift=shift1[:, 0]))
+                h = h + gate1 * mixed
+                alone = block.mlp(modulate(block.norm2(h), scale=scale2[:, 0], shift=shift2[:, 0]))
+                h = h + gate2 * alone
+                self.attention.append(mixed.to(self.kept))
+                self.mlp.append(alone.to(self.kept))
+                continue
+            h = h + gate1 * self.attention[index].float()
+            if chosen is not None:
                 tokens = chosen[index]
                 fresh = block.mlp(modulate(block.norm2(h[:, tokens]), scale=scale2[:, 0], shift=shift2[:, 0]))
-                self.mlp[index] = self.mlp[index].clone()
+                self.mlp[index] = self.mlp[index].float()
                 self.mlp[index][:, tokens] = fresh
-            h = h + gate2 * self.mlp[index]
+                self.mlp[index] = self.mlp[index].to(self.kept)
+            h = h + gate2 * self.mlp[index].float()
         if not self.keep_last:
             if mode == "A":
                 h = self.stream
@@ -74,6 +80,7 @@ def schedule(cycle: int, order: str, warmup: int) -> str:
         {"order": "aggressive-first"}, {"order": "conservative"}, {"order": "aggressive"},
         {"warmup_steps": 3}, {"warmup_steps": 4, "order": "aggressive-first", "cycle": 4},
         {"aggressive_depth": "all-but-last"}, {"aggressive_depth": "all-but-last", "order": "aggressive"},
+        {"cache_dtype": torch.bfloat16}, {"cache_dtype": torch.float8_e4m3fn, "order": "conservative"},
         {"seed": 7}, {"selection": "step", "cache_ratio": 0.5},
     ],
     ids=str,
@@ -107,7 +114,7 @@ def test_fifty_steps_agree(options: dict[str, Any], monkeypatch: pytest.MonkeyPa
     )
     if options.get("cache_ratio") != 1.0:
         assert len(draws) == modes.count("C")
-    slow = EagerDuca(model, options.get("aggressive_depth", "all"), draws)
+    slow = EagerDuca(model, options.get("aggressive_depth", "all"), draws, options.get("cache_dtype"))
     for mode, t, given, got in zip(modes, STEPS, inputs, results, strict=True):
         assert relative_error(got, slow.step(mode, given, torch.full((2,), t), LABELS)) < 1e-5, (mode, t)
 

@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from duca_compile import Mode, OptionError, Options
 
@@ -20,6 +21,8 @@ def test_the_defaults_are_the_papers() -> None:
         ({"selection": "steps"}, "selection cannot be 'steps' \\(did you mean 'step'\\?\\)"),
         ({"warmup_steps": 0}, "warmup_steps must be a whole number of at least 1"),
         ({"aggressive_depth": "last"}, "aggressive_depth cannot be 'last'"),
+        ({"cache_dtype": "bfloat16"}, "cache_dtype cannot be 'bfloat16'; it is None or one of torch.bfloat16, "),
+        ({"cache_dtype": torch.int8}, "cache_dtype cannot be torch.int8"),
         ({"inner": "inducter"}, "did you mean 'inductor'"),
         ({"inner": "duca"}, "inner cannot be 'duca'"),
         ({"seed": -1}, "seed must be a whole number of at least 0"),

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -148,7 +149,6 @@ def taylor_seer_lite(subject: Subject, schedule: Schedule, settings: dict[str, f
 
 
 def _taylor_seer(subject: Subject, schedule: Schedule, notes: list[str], **config: Any) -> Applied:
-    import torch
     from diffusers.hooks import HookRegistry, TaylorSeerCacheConfig, apply_taylorseer_cache
     from diffusers.models.cache_utils import CacheMixin
 
@@ -225,8 +225,6 @@ def require_hooks(model: nn.Module, reason: str) -> int:
 
 def flops_per_step(applied: Applied, subject: Subject, steps: int) -> list[int]:
     """FLOPs of each step of one trajectory, uncompiled: what a step's cache saves shows in them."""
-    import torch
-
     found: list[int] = []
 
     def run(**arguments: Any) -> Any:
@@ -250,6 +248,8 @@ METHODS: tuple[Method, ...] = (
     Method("plain", plain, compiled=False),
     Method("duca-compile", ours, compiled=True, options={}),
     Method("duca-compile, aggressive only", ours, compiled=True, options={"order": "aggressive"}),
+    Method("duca-compile, one selection a step", ours, compiled=True, options={"selection": "step"}),
+    Method("duca-compile, 8-bit caches", ours, compiled=True, options={"cache_dtype": torch.float8_e4m3fn}),
     *(
         Method(name, apply, compiled)
         for name, apply in (
