@@ -7,7 +7,8 @@ A DiT with random weights (what it draws means nothing), fp32. At a few sizes th
 rates of `duca_compile.calibration` are fitted; from them, and from the formulas of `duca_compile.cost_model`, come the
 predictions at all other sizes. Every step is run twice in turn, plain `torch.compile` and cached, on the same latents;
 a speed-up is that of a cycle of 5 steps, from the medians of the pairs' ratios, so that it holds where the machine's speed
-drifts. The seconds are medians as well. Writes `results/scaling.json` and `results/scaling.png`.
+drifts. For the same reason seconds are told by a fixed matrix product that is timed beside every pair of steps: a median of
+the step's time over the product's, times the product's median over the whole run. Writes `results/scaling.json` and `results/scaling.png`.
 """
 
 import argparse
@@ -57,7 +58,10 @@ def main() -> None:
     formulas = cost_model.fit(dit, GRID)
     every = dict.fromkeys([*calibrated, *(sizes for swept in sweeps.values() for sizes in swept)])
     with torch.no_grad():
-        measured = {sizes: measure(sizes, given.seconds) for sizes in track(every, "measuring")}
+        yardstick = Yardstick()
+        told = {sizes: measure(sizes, given.seconds, yardstick) for sizes in track(every, "measuring")}
+    unit = statistics.median(yardstick.found)
+    measured = {sizes: found.times(unit) for sizes, found in told.items()}
     rates = calibrate(formulas, {sizes: measured[sizes] for sizes in calibrated})
 
     def predict(sizes: Sizes) -> Predicted:
@@ -105,7 +109,23 @@ def call_of(sizes: Sizes) -> tuple[Tensor, ...]:
     return torch.randn(batch, 4, side, side), torch.full((batch,), 900.0), torch.arange(batch) % 10
 
 
-def measure(sizes: Sizes, budget: float) -> Measured:
+class Yardstick:
+    """A product whose time is taken beside whatever is measured."""
+
+    def __init__(self) -> None:
+        self.found: list[float] = []
+        self._source, self._weights = torch.randn(512, 1152), [torch.randn(1152, 1152) for _ in range(8)]
+
+    def time(self) -> float:
+        began = time.perf_counter()
+        for weight in self._weights:
+            nn.functional.linear(self._source, weight)
+        self.found.append(time.perf_counter() - began)
+        return self.found[-1]
+
+
+def measure(sizes: Sizes, budget: float, yardstick: Yardstick) -> Measured:
+    """In times of the yardstick."""
     torch._dynamo.reset()
     torch.manual_seed(0)
     model = model_of(sizes)
@@ -119,15 +139,17 @@ def measure(sizes: Sizes, budget: float) -> Measured:
     own: dict[Mode, list[float]] = {mode: [] for mode in Mode}
     began, step = time.perf_counter(), 0
     while step < 4 * CYCLE or step % CYCLE or time.perf_counter() - began < budget:
-        both = {}
+        both, beside = {}, [yardstick.time()]
         for run in (plain, cached) if step % 2 else (cached, plain):
             since = time.perf_counter()
             output = run(x, clock - step, labels)
             both[run] = time.perf_counter() - since
+            beside.append(yardstick.time())
         if step >= CYCLE:
             mode = Options(cycle=CYCLE).mode_at(step)
-            seconds.append(both[plain])
-            own[mode].append(both[cached])
+            unit = statistics.median(beside)
+            seconds.append(both[plain] / unit)
+            own[mode].append(both[cached] / unit)
             ratios[mode].append(both[cached] / both[plain])
         step += 1
         began = time.perf_counter() if step == CYCLE else began

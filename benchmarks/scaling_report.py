@@ -33,6 +33,9 @@ class Measured:
         """Seconds of a cached step, on average over a cycle."""
         return sum(COUNTS[mode] * self.seconds[mode] for mode in Mode) / CYCLE
 
+    def times(self, unit: float) -> "Measured":
+        return replace(self, plain=self.plain * unit, seconds={mode: unit * own for mode, own in self.seconds.items()})
+
     def speedup(self, quantile: float = 0.5) -> float:
         at = {mode: sorted(found)[round(quantile * (len(found) - 1))] for mode, found in self.ratios.items()}
         return CYCLE / sum(COUNTS[mode] * at[mode] for mode in Mode)
