@@ -112,7 +112,7 @@ def figure(
         axes.grid(alpha=0.25)
     first = drawn.axes[0]
     first.set_ylabel("times as fast as torch.compile")
-    first.set_ylim(1, CYCLE)
+    first.set_ylim(1, CYCLE + 0.5)
     first.legend(frameon=False, loc="lower right", fontsize=9)
     drawn.suptitle(f"A cycle of {CYCLE} steps: {title}", fontsize=10)
     return drawn
