@@ -109,12 +109,11 @@ def flux_dev() -> Table:
     arguments = flux_call(64, 512)(latents, 900.0)
     for name, options in OPTIONS.items():
         (graph,) = duca_compile.explain(model, **arguments, duca_options={"cycle": CYCLE, **options}).graphs
-        for mode in (mode for mode in Mode if mode in graph.flops):
+        modes = [mode for mode in Mode if mode in graph.flops]
+        for mode in modes:
             sizes = (graph.weight_bytes[mode], graph.cache_bytes[mode], graph.held_bytes)
             cells = (f"{size / 2**30:.3f}" for size in sizes)
-            table.add_row(
-                name, mode.value, f"{graph.flops[mode] / 1e12:.3f}", *cells, end_section=mode is Mode.AGGRESSIVE
-            )
+            table.add_row(name, mode.value, f"{graph.flops[mode] / 1e12:.3f}", *cells, end_section=mode is modes[-1])
     return table
 
 
