@@ -32,17 +32,16 @@ class StoreValues:
         nodes, output = named(gm.graph), ir.output_node(gm.graph)
         taken = {ir.owner(node) for node in output.all_input_nodes} | set(ir.placeholders(gm.graph))
         stored = []
-        for at, name in enumerate(plan.stored(self.mode)):
-            node = nodes[name]
-            if self.mode is Mode.FULL and at < len(plan.caches):
-                with gm.graph.inserting_before(output):
+        with gm.graph.inserting_before(output):
+            for at, name in enumerate(plan.stored(self.mode)):
+                node = nodes[name]
+                if self.mode is Mode.FULL and at < len(plan.caches):
                     node = shrunk(gm.graph, node, plan)
-            owner = ir.owner(node)
-            if owner in taken or not ir.value(node).is_contiguous():
-                with gm.graph.inserting_before(output):
+                owner = ir.owner(node)
+                if owner in taken or not ir.value(node).is_contiguous():
                     node = emit(gm.graph, aten.clone.default, [node], {"memory_format": torch.contiguous_format})
-            taken.add(owner)
-            stored.append(node)
+                taken.add(owner)
+                stored.append(node)
         results = output.args[0]
         assert isinstance(results, (list, tuple))
         output.args = ((*results, *stored),)
