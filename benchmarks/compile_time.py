@@ -4,7 +4,11 @@
     python benchmarks/compile_time.py --depth 57 --rounds 3
 
 Each way runs in a process of its own, in turn. *CPU* counts the seconds of all its processes, the C++ compiler's among
-them; *kernels* are the distinct C++ sources that Inductor wrote. Ways: plain; ours; ours without outlining.
+them; *kernels* are the distinct C++ sources that Inductor wrote; *full* and *conservative* are a step's time. Ways:
+
+- plain, and plain for a single block: what no way of compiling the rest can save;
+- ours; ours without outlining; and ours with a compiled callable for each distinct block, called from an outer graph
+  that is not compiled, in place of the calls of a subgraph in one graph.
 """
 
 import argparse
@@ -17,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +30,25 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import fx
+from torch._inductor.compile_fx import compile_fx
 
+from cycle import CYCLE
 from dit import DiT
+from duca_compile import torch_private
 
+DUCA: dict[str, Any] = {"backend": "duca", "options": {"strict": True}}
+CALLABLES = "duca, a callable per block"
+ONE_BLOCK = "plain, 1 block"
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "duca": {"backend": "duca", "options": {"strict": True}},
+    ONE_BLOCK: {},
+    "duca": DUCA,
     "duca, not outlined": {"backend": "duca", "options": {"strict": True, "outline": False}},
+    CALLABLES: DUCA,
 }
 WAYS = tuple(OPTIONS)
+STEPS = 3 * CYCLE
 
 
 def main() -> None:
@@ -65,18 +80,43 @@ def _in_a_process(way: str, depth: int) -> dict[str, float]:
 
 def first_results(way: str, depth: int) -> dict[str, float]:
     torch.manual_seed(0)
+    if way == ONE_BLOCK:
+        depth = 1
+    elif way == CALLABLES:
+        torch_private.inner_compiler = lambda inner, mode: callable_per_block
     model = DiT(size=32, patch=2, channels=4, width=96, depth=depth, heads=4).eval()
     for parameter in model.parameters():
         parameter.data.normal_(std=0.02)
     x, labels = torch.randn(2, 4, 32, 32), torch.tensor([1, 10])
-    began, spent = time.perf_counter(), _cpu()
+    spent = _cpu()
     with torch.no_grad():
         run = torch.compile(model, **OPTIONS[way])
-        for step in range(1 if way == "plain" else 3):
+        times = []
+        for step in range(STEPS):
+            started = time.perf_counter()
             x = x - 0.01 * run(x, torch.full((2,), 900.0 - step), labels)
-    seconds = time.perf_counter() - began
+            times.append(time.perf_counter() - started)
+    seconds = sum(times[: 3 if "duca" in way else 1])
     torch._inductor.async_compile.shutdown_compile_workers()
-    return {"seconds": seconds, "cpu": _cpu() - spent}
+    full, conservative = (statistics.median(times[CYCLE + at :: CYCLE]) for at in (0, 1))
+    return {"seconds": seconds, "cpu": _cpu() - spent, "full": full, "conservative": conservative}
+
+
+def callable_per_block(gm: fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
+    """Runs the outer graph in Python, and each distinct block as compiled by Inductor at its first call."""
+    blocks: dict[str, Any] = {}
+
+    def run_block(name: str, *args: Any) -> Any:
+        if name not in blocks:
+            blocks[name] = compile_fx(getattr(gm, name), list(args))
+        return blocks[name](*args)
+
+    for node in gm.graph.nodes:
+        if node.target is torch_private.invoke_subgraph:
+            node.target, node.args = run_block, node.args[1:]
+    gm.graph.eliminate_dead_code()
+    gm.recompile()
+    return gm.forward
 
 
 def _cpu() -> float:
@@ -86,13 +126,15 @@ def _cpu() -> float:
 
 def _table(found: dict[str, list[dict[str, float]]], depth: int) -> Table:
     table = Table(title=f"DiT, {depth} blocks; {platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}")
-    for heading in ("way", "time / plain", "CPU / plain", "kernels", "seconds"):
+    for heading in ("way", "time / plain", "CPU / plain", "kernels", "seconds", "full, ms", "conservative, ms"):
         table.add_column(heading, justify="left" if heading == "way" else "right")
     for way, runs in found.items():
         pairs = list(zip(runs, found["plain"], strict=True))
         ratios = [statistics.median(run[of] / plain[of] for run, plain in pairs) for of in ("seconds", "cpu")]
         seconds = statistics.median(run["seconds"] for run in runs)
-        table.add_row(way, *(f"{ratio:.2f}" for ratio in ratios), f"{runs[0]['kernels']:.0f}", f"{seconds:.0f}")
+        steps = [f"{1e3 * statistics.median(run[mode] for run in runs):.1f}" for mode in ("full", "conservative")]
+        cells = (*(f"{ratio:.2f}" for ratio in ratios), f"{runs[0]['kernels']:.0f}", f"{seconds:.0f}")
+        table.add_row(way, *cells, *(steps if "duca" in way else (steps[0], "")))
     return table
 
 

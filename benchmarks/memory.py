@@ -1,16 +1,16 @@
-"""Bytes that caches take: foretold by the plan, and measured; and the peak of a cycle beside the plain model's.
+"""Bytes that caches take, and the peak of a cycle with and without them: foretold by `explain`, and measured.
 
-    python benchmarks/memory.py                   # measured, three architectures at reduced depth
-    python benchmarks/memory.py --flux-dev        # FLUX.1-dev at 1024 x 1024, foretold without memory for its weights
+    python benchmarks/memory.py                                 # three architectures at full width, few blocks
+    python benchmarks/memory.py --models dit wan --depth 28     # nearly as deep as they are
+    python benchmarks/memory.py --flux-dev                      # FLUX.1-dev at 1024 x 1024, foretold only
 
 Bytes are what torch allocates on the CPU, by its own profiler, over one cycle after warming up that begins without a
-cache. *Held* is what is allocated at its end and was not at its start, over the same of the plain model. The peak lies in
-the full step, while its caches fill; the plain model's own lies where less of them is there, so the difference is less
-than what is held.
+cache. *Held* is what is allocated at its end and was not at its start, over the same of the plain model. *Over plain* is
+the peak over the plain model's; both lie in a full step.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -30,27 +30,34 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "order: aggressive": {"order": "aggressive"},
     "cache_dtype: 8 bits": {"cache_dtype": torch.float8_e4m3fn},
 }
+OVER_PLAIN = "peak over plain"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
+    parser.add_argument("--depth", type=int, default=2)
+    parser.add_argument("--options", nargs="+", choices=OPTIONS, default=list(OPTIONS))
     parser.add_argument("--flux-dev", action="store_true")
     given = parser.parse_args()
     with torch.no_grad():
-        Console(width=110).print(flux_dev() if given.flux_dev else measured())
+        subjects = [SUBJECTS[name] for name in given.models]
+        Console(width=110).print(flux_dev() if given.flux_dev else measured(subjects, given.depth, given.options))
 
 
-def measured() -> Table:
-    table = Table(title=f"MiB over a cycle, float32; torch {torch.__version__}, CPU")
-    headings = ("model", "options", "peak, plain", "peak", "held, foretold", "held, measured", "measured / foretold")
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading in ("model", "options") else "right")
-    for subject in SUBJECTS.values():
-        for name, options in OPTIONS.items():
-            foretold, plain, cached = _taken(subject, {"cycle": CYCLE, **options})
-            held = cached.left - plain.left
-            figures = (f"{size / 2**20:.2f}" for size in (plain.peak, cached.peak, foretold, held))
-            table.add_row(subject.title, name, *figures, f"{held / foretold:.3f}")
+def measured(subjects: Sequence[Subject], depth: int, chosen: Sequence[str]) -> Table:
+    table = Table(title=f"MiB over a cycle, float32, depth {depth}; torch {torch.__version__}, CPU")
+    for heading in ("model", "options", "of", "foretold", "measured", "measured / foretold"):
+        table.add_column(heading, justify="left" if heading in ("model", "options", "of") else "right")
+    for subject in subjects:
+        torch._dynamo.reset()
+        torch.manual_seed(0)
+        model = subject.model(depth, torch.float32)
+        plain = _cycle(subject, model, torch.compile(model))
+        for name in chosen:
+            for of, foretold, taken in _taken(subject, model, plain, {"cycle": CYCLE, **OPTIONS[name]}):
+                sizes = (f"{size / 2**20:.2f}" for size in (foretold, taken))
+                table.add_row(subject.title, name, of, *sizes, f"{taken / foretold:.3f}", end_section=of == OVER_PLAIN)
     return table
 
 
@@ -61,15 +68,14 @@ class Taken(NamedTuple):
     left: int
 
 
-def _taken(subject: Subject, options: dict[str, Any]) -> tuple[int, Taken, Taken]:
-    """What the plan foretells to be held, and what the plain and the cached model take."""
-    torch._dynamo.reset()
-    torch.manual_seed(0)
-    model = subject.model(1 if "FLUX" in subject.title else 2, torch.float32)
+def _taken(subject: Subject, model: nn.Module, plain: Taken, options: dict[str, Any]) -> Iterator[tuple[str, int, int]]:
+    """What of, how much of it is foretold, and how much is taken."""
     (graph,) = duca_compile.explain(model, **subject.arguments(subject.latents(), 900.0), duca_options=options).graphs
-    plain = _cycle(subject, model, torch.compile(model))
     cached = _cycle(subject, model, torch.compile(model, backend="duca", options={**options, "strict": True}))
-    return graph.held_bytes, plain, cached
+    yield "held", graph.held_bytes, cached.left - plain.left
+    yield "peak, plain", graph.plain_step_bytes, plain.peak
+    yield "peak", graph.full_step_bytes, cached.peak
+    yield OVER_PLAIN, graph.full_step_bytes - graph.plain_step_bytes, cached.peak - plain.peak
 
 
 def _cycle(subject: Subject, model: nn.Module, run: Callable[..., Any]) -> Taken:

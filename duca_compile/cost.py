@@ -95,7 +95,9 @@ def cost_of(captured: Capture, plan: Plan, mode: Mode) -> Cost[int]:
         attention_flops=attention,
         weights=_weights_read(gm.graph, captured.state),
         caches=bytes_read(captured, plan, mode),
-        values=sum(ir.value(node).nbytes for node in gm.graph.nodes if _computes(node) and ir.shape(node) is not None),
+        values=sum(
+            ir.value(node).nbytes for node in gm.graph.nodes if ir.computes(node) and ir.shape(node) is not None
+        ),
     )
 
 
@@ -104,15 +106,11 @@ def _weights_read(graph: fx.Graph, state: frozenset[str]) -> int:
     read = {
         operand
         for node in graph.nodes
-        if _computes(node) and ir.packet(node) not in _TABLES
+        if ir.computes(node) and ir.packet(node) not in _TABLES
         for operand in node.all_input_nodes
         if ir.owner(operand).name in state
     }
     return sum(min(ir.value(operand).nbytes, ir.value(ir.owner(operand)).nbytes) for operand in read)
-
-
-def _computes(node: fx.Node) -> bool:
-    return node.op == "call_function" and ir.owner(node) is node
 
 
 def bytes_read(captured: Capture, plan: Plan, mode: Mode) -> int:

@@ -13,8 +13,10 @@ from torch import fx, nn
 from duca_compile import cost, torch_private
 from duca_compile.backend import plan_for, refuse_training
 from duca_compile.capture import capture
+from duca_compile.liveness import peak_bytes
 from duca_compile.modes import Mode
 from duca_compile.options import Options
+from duca_compile.passes import rewrite
 from duca_compile.plan import Plan
 from duca_compile.refusal import Refused
 
@@ -24,7 +26,9 @@ class GraphReport:
     """One Dynamo graph of the model. `refusal` is set, and all else empty, where the graph is not accelerated.
 
     `flops` is per step (2 per multiply-add), `weight_bytes` and `cache_bytes` what a step in that mode reads,
-    `held_bytes` what one trajectory keeps between steps.
+    `held_bytes` what one trajectory keeps between steps, `full_step_bytes` the most that a full step takes at once
+    beside weights and inputs, the caches that it fills among them, and `plain_step_bytes` the same of the model alone
+    (`liveness.peak_bytes`).
     """
 
     refusal: str | None
@@ -33,6 +37,8 @@ class GraphReport:
     weight_bytes: Mapping[Mode, int]
     cache_bytes: Mapping[Mode, int]
     held_bytes: int
+    full_step_bytes: int
+    plain_step_bytes: int
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ def _report(gm: fx.GraphModule, inputs: list[Any], options: Options) -> GraphRep
         plan = plan_for(captured, options, torch_private.is_whole(gm))
         costs = {mode: cost.cost_of(captured, plan, mode) for mode in Mode if mode in options.modes}
     except Refused as refused:
-        return GraphReport(str(refused), None, {}, {}, {}, 0)
+        return GraphReport(str(refused), None, {}, {}, {}, 0, 0, 0)
     return GraphReport(
         None,
         plan,
@@ -84,6 +90,8 @@ def _report(gm: fx.GraphModule, inputs: list[Any], options: Options) -> GraphRep
         {mode: each.weights for mode, each in costs.items()},
         {mode: each.caches for mode, each in costs.items()},
         cost.bytes_held(captured, plan),
+        peak_bytes(rewrite(captured.gm, plan, Mode.FULL)[0].graph),
+        peak_bytes(captured.gm.graph),
     )
 
 
@@ -106,6 +114,8 @@ def _print(console: Console, graph: GraphReport) -> None:
         console.print(f"stream {stream.index}: {list(stream.shape)} from {stream.root}, {len(stream.sums)} branches")
     console.print(_branch_table(graph.plan))
     console.print(_cost_table(graph))
+    full, plain = (f"{size / 2**20:.2f} MiB" for size in (graph.full_step_bytes, graph.plain_step_bytes))
+    console.print(f"beside weights, a full step takes {full} at its peak, the model alone {plain}", highlight=False)
     for name, reason in facts.refusals:
         console.print(f"not a branch: {name}: {reason}", highlight=False)
 

@@ -80,6 +80,11 @@ def owner(node: fx.Node) -> fx.Node:
     return node
 
 
+def computes(node: fx.Node) -> bool:
+    """Whether the node is a call whose result has memory of its own."""
+    return node.op == "call_function" and owner(node) is node
+
+
 def _is_view(node: fx.Node) -> bool:
     if isinstance(node.target, OpOverload):
         return any(result.alias_info is not None for result in node.target._schema.returns)
