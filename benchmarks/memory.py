@@ -57,7 +57,8 @@ def measured(subjects: Sequence[Subject], depth: int, chosen: Sequence[str]) -> 
         for name in chosen:
             for of, foretold, taken in _taken(subject, model, plain, {"cycle": CYCLE, **OPTIONS[name]}):
                 sizes = (f"{size / 2**20:.2f}" for size in (foretold, taken))
-                table.add_row(subject.title, name, of, *sizes, f"{taken / foretold:.3f}", end_section=of == OVER_PLAIN)
+                ratio = f"{taken / foretold:.3f}" if foretold else ""
+                table.add_row(subject.title, name, of, *sizes, ratio, end_section=of == OVER_PLAIN)
     return table
 
 

@@ -2,6 +2,7 @@
 
     python benchmarks/peers.py
     python benchmarks/peers.py --subjects FLUX --depth 12 --methods 'duca|DBCache'   # one model, deeper, some of the rows
+    python benchmarks/peers.py --subjects Wan --add                                  # one more in the report that is there
     python benchmarks/peers.py --width 128 --side 8 --no-inductor                    # counts and errors without compiling
 
 Columns, rows and their limits are explained at the head of `benchmarks/results/peers.md`, which this writes, with
@@ -60,6 +61,7 @@ def main() -> None:
         "--no-inductor", action="store_true", help="a quick check of counts and errors; times mean nothing"
     )
     parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--add", action="store_true", help="to the models of an earlier run with the same settings")
     given = parser.parse_args()
     size, schedule = Size(given.width, given.depth, given.side, given.batch), Schedule(given.steps, given.cycle)
     report: dict[str, Any] = {
@@ -69,12 +71,23 @@ def main() -> None:
         "subjects": {},
     }  # fmt: skip
     given.output.mkdir(parents=True, exist_ok=True)
+    if given.add:
+        report["subjects"] = earlier(given.output / "peers.json", report)
     for subject in given.subjects:
         rows = compare(subject, given.methods, size, schedule, given.rounds, not given.no_inductor)
         report["subjects"][subject] = rows
         Console(width=None if sys.stdout.isatty() else 200).print(table(subject, rows))
         (given.output / "peers.json").write_text(json.dumps(report, indent=1) + "\n")
         (given.output / "peers.md").write_text(markdown(report))
+
+
+def earlier(written: Path, report: dict[str, Any]) -> dict[str, Any]:
+    """The models of a report whose head, all but the models, is that of `report`."""
+    found: dict[str, Any] = json.loads(written.read_text())
+    other = [of for of in report if of != "subjects" and found[of] != report[of]]
+    if other:
+        raise SystemExit(f"{written} is of another run: {', '.join(other)} differ")
+    return dict(found["subjects"])
 
 
 def compare(
