@@ -61,3 +61,16 @@ def test_a_full_step_holds_its_caches_beside_what_a_plain_one_takes() -> None:
     (graph,) = duca_compile.explain(example_dit(), *call).graphs
     stream = 2 * 16 * 32 * 4
     assert graph.full_step_bytes - graph.plain_step_bytes == graph.held_bytes - 2 * stream
+
+
+def test_of_smaller_caches_the_values_do_not_live_to_the_end() -> None:
+    """At the last block's hidden layer five of the features are there in a byte instead of four."""
+    torch.manual_seed(0)
+    call = (torch.randn(2, 1, 8, 8), torch.full((2,), 500.0), torch.tensor([1, 2]))
+    reports = [
+        duca_compile.explain(example_dit(), *call, duca_options={"cache_dtype": dtype}).graphs[0]
+        for dtype in (None, torch.float8_e4m3fn)
+    ]
+    usual, small = (report.full_step_bytes for report in reports)
+    stream = 2 * 16 * 32 * 4
+    assert usual - small == 5 * stream * 3 / 4
