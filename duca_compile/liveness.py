@@ -1,13 +1,12 @@
 """How much memory the results of a graph's operations take at once."""
 
 from collections import defaultdict
-from typing import Any
 
-import torch
 from torch import Tensor, fx
 from torch.utils._pytree import tree_leaves
 
 from duca_compile import ir
+from duca_compile.token_rules import is_pointwise
 
 
 def peak_bytes(graph: fx.Graph) -> int:
@@ -23,7 +22,7 @@ def peak_bytes(graph: fx.Graph) -> int:
     held = highest = 0
     for node in filter(ir.computes, graph.nodes):
         size, ended = _bytes(node), [_bytes(given) for given in ends[node]]
-        in_place = _is_pointwise(node) and size in ended
+        in_place = is_pointwise(node) and size in ended
         highest = max(highest, held + (0 if in_place else size))
         held += (size if node in last else 0) - sum(ended)
     return highest
@@ -38,8 +37,3 @@ def _last_reads(graph: fx.Graph) -> dict[fx.Node, fx.Node]:
 
 def _bytes(node: fx.Node) -> int:
     return sum(held.nbytes for held in tree_leaves(ir.value(node)) if isinstance(held, Tensor))
-
-
-def _is_pointwise(node: fx.Node) -> bool:
-    tags: Any = getattr(node.target, "tags", ())
-    return torch.Tag.pointwise in tags

@@ -8,11 +8,15 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 import duca_compile
 from duca_compile.liveness import peak_bytes
+from zoo.case import noise
 from zoo.core import example_dit
 
 ROW = 4 * 8
 """Bytes of one row of the inputs."""
 X, WEIGHT = torch.randn(4, 8), torch.randn(8, 8)
+CALL = (noise(2, 1, 8, 8), torch.full((2,), 500.0), torch.tensor([1, 2]))
+STREAM = 2 * 16 * 32 * 4
+"""Bytes of the example DiT's stream in this call."""
 
 
 def peak(function: Callable[..., Any], *args: torch.Tensor) -> float:
@@ -56,21 +60,15 @@ def test_results_that_nobody_reads_are_gone_at_once() -> None:
 
 def test_a_full_step_holds_its_caches_beside_what_a_plain_one_takes() -> None:
     """At the last block's hidden layer all features are there but one, and that one is what the plain step holds too."""
-    torch.manual_seed(0)
-    call = (torch.randn(2, 1, 8, 8), torch.full((2,), 500.0), torch.tensor([1, 2]))
-    (graph,) = duca_compile.explain(example_dit(), *call).graphs
-    stream = 2 * 16 * 32 * 4
-    assert graph.full_step_bytes - graph.plain_step_bytes == graph.held_bytes - 2 * stream
+    (graph,) = duca_compile.explain(example_dit(), *CALL).graphs
+    assert graph.full_step_bytes - graph.plain_step_bytes == graph.held_bytes - 2 * STREAM
 
 
 def test_of_smaller_caches_the_values_do_not_live_to_the_end() -> None:
     """At the last block's hidden layer five of the features are there in a byte instead of four."""
-    torch.manual_seed(0)
-    call = (torch.randn(2, 1, 8, 8), torch.full((2,), 500.0), torch.tensor([1, 2]))
     reports = [
-        duca_compile.explain(example_dit(), *call, duca_options={"cache_dtype": dtype}).graphs[0]
+        duca_compile.explain(example_dit(), *CALL, duca_options={"cache_dtype": dtype}).graphs[0]
         for dtype in (None, torch.float8_e4m3fn)
     ]
     usual, small = (report.full_step_bytes for report in reports)
-    stream = 2 * 16 * 32 * 4
-    assert usual - small == 5 * stream * 3 / 4
+    assert usual - small == 5 * STREAM * 3 / 4
