@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import sympy
 from torch import Tensor, fx
 
 from duca_compile import ir
@@ -17,12 +18,18 @@ class Arguments:
         own = ir.placeholders(captured.gm.graph)[len(captured.constants) :]
         position = {node.name: at for at, node in enumerate(own)}
         numbers = {node.name for node in own if _is_number(node)} - {*inputs.timesteps}
+        sizes = _sizes(captured.gm.graph)
+        told = [name for name in inputs.conditioning if name not in numbers]
+        scalars = [node.name for node in own if node.name in numbers and node not in sizes and node.users]
         self._timesteps = [position[name] for name in inputs.timesteps]
         self._latents = [position[name] for name in inputs.latents]
-        self._conditioning = [position[name] for name in inputs.conditioning if name not in numbers]
+        self._conditioning = [position[name] for name in told]
         self._weights = [position[name] for name in sorted(captured.state & position.keys() - numbers)]
-        self._numbers = [position[name] for name in sorted(numbers)]
+        self._scalars = [position[name] for name in scalars]
+        self._sizes = [position[node.name] for node in own if node in sizes]
         self._symbols = captured.symbols
+        self.names = tuple(inputs.spelled.get(name, _spelled(own[position[name]])) for name in (*told, *scalars))
+        """Of conditioning tensors, then of numbers, in the model's source."""
 
     def timesteps(self, args: Sequence[Any]) -> list[Tensor]:
         return [args[at] for at in self._timesteps]
@@ -38,8 +45,12 @@ class Arguments:
         return [args[at] for at in self._weights]
 
     def numbers(self, args: Sequence[Any]) -> tuple[float, ...]:
-        """Sizes and scalars."""
-        return tuple(_number(args[at]) for at in self._numbers)
+        """Scalars that the model computes with, and that no size depends on."""
+        return tuple(_number(args[at]) for at in self._scalars)
+
+    def shape(self, args: Sequence[Any]) -> tuple[float, ...]:
+        """What the sizes of tensors depend on. Where an argument's memory begins (`t[3].expand(2)`) is none of it."""
+        return tuple(_number(args[at]) for at in self._sizes)
 
     def sizes(self, args: Sequence[Any]) -> dict[Any, int]:
         """The value of every symbolic size."""
@@ -50,6 +61,22 @@ def _is_number(node: fx.Node) -> bool:
     """A size, or a number that Dynamo wraps into a new tensor at every call: known by value, not by identity."""
     held = ir.value(node)
     return not isinstance(held, Tensor) or (held.dim() == 0 and held.device.type == "cpu")
+
+
+def _sizes(graph: fx.Graph) -> frozenset[fx.Node]:
+    """The inputs that hold symbols in the size of some value."""
+    held = [dim for node in graph.nodes for dim in _dims(ir.value(node)) if isinstance(dim, sympy.Expr)]
+    used = frozenset().union(*(dim.free_symbols for dim in held))
+    return frozenset(node for symbol, node in ir.symbols(graph).items() if symbol in used)
+
+
+def _dims(held: Any) -> tuple[Any, ...]:
+    tensors = held if isinstance(held, (list, tuple)) else (held,)
+    return tuple(dim for tensor in tensors if isinstance(tensor, Tensor) for dim in ir.sizes(tensor))
+
+
+def _spelled(node: fx.Node) -> str:
+    return str(node.meta.get("argument", node.name))
 
 
 def _number(given: Any) -> float:

@@ -56,7 +56,7 @@ def duca(
             raise
         run: Compiled = inner(gm, list(example_inputs))
         if not whole:
-            return PlainPart(run, SharedSteps(Part(gm, captured, None, reason(error)), chosen).pass_by)
+            return PlainPart(run, SharedSteps(Part(gm, captured, None, reason(error)), chosen))
         warn_fallback(error)
         return run
 

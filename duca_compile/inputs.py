@@ -1,5 +1,6 @@
 """Tells the call's arguments apart: latents, timesteps, conditioning."""
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -37,7 +38,7 @@ def _latents(graph: fx.Graph, nodes: list[fx.Node]) -> list[fx.Node]:
     """
     found: list[fx.Node] = []
     for result in ir.output_node(graph).all_input_nodes:
-        shape = _shape_now(result)
+        shape = _real_shape(result)
         likenesses = _LIKENESSES if not found else _LIKENESSES[:2]
         free = [node for node in nodes if node not in found and _may_join(node, found)]
         alike = [node for likeness in likenesses for node in free if likeness(node, shape)]
@@ -58,15 +59,23 @@ def _is_denoised(node: fx.Node) -> bool:
 
 
 def _is_noise(node: fx.Node) -> bool:
-    return len(_shape_now(node) or ()) >= 2 and ir.value(node).is_floating_point()
+    held = ir.value(node)
+    return len(held.shape) >= 2 and (held.is_floating_point() or held.is_complex())
 
 
 def _of_equal_shape(node: fx.Node, result: tuple[int, ...] | None) -> bool:
-    return _is_noise(node) and _differing_dims(_shape_now(node), result) == 0
+    return _is_noise(node) and _differing_dims(_real_shape(node), result) == 0
 
 
 def _of_other_channels(node: fx.Node, result: tuple[int, ...] | None) -> bool:
-    return _is_noise(node) and _differing_dims(_shape_now(node), result) == 1
+    return _is_noise(node) and _differing_dims(_real_shape(node), result) == 1
+
+
+def _of_equal_size(node: fx.Node, result: tuple[int, ...] | None) -> bool:
+    """As where a model takes an image and gives its patches."""
+    have = _real_shape(node) or ()
+    alike = result is not None and _is_noise(node) and have[0] == result[0] and min(len(have), len(result)) > 2
+    return alike and math.prod(have) == math.prod(result or ())
 
 
 def _of_classes(node: fx.Node, result: tuple[int, ...] | None) -> bool:
@@ -77,13 +86,19 @@ def _of_classes(node: fx.Node, result: tuple[int, ...] | None) -> bool:
     return any(have == (*result[:dim], *result[dim + 1 :]) for dim in range(1, len(result)))
 
 
-_LIKENESSES = (_of_equal_shape, _of_other_channels, _of_classes)
+_LIKENESSES = (_of_equal_shape, _of_other_channels, _of_classes, _of_equal_size)
 
 
 def _shape_now(node: fx.Node) -> tuple[int, ...] | None:
     """In numbers even where sizes are symbolic: the latents' height seldom is the result's by structure."""
     held = ir.value(node)
     return tuple(torch_private.size_now(dim) for dim in held.shape) if isinstance(held, Tensor) else None
+
+
+def _real_shape(node: fx.Node) -> tuple[int, ...] | None:
+    """With complex numbers as twice as many real ones."""
+    shape = _shape_now(node)
+    return (*shape[:-1], 2 * shape[-1]) if shape and ir.value(node).is_complex() else shape
 
 
 def _differing_dims(a: tuple[int, ...] | None, b: tuple[int, ...] | None) -> int | None:
@@ -96,14 +111,19 @@ def _timesteps(nodes: list[fx.Node], latents: list[fx.Node]) -> list[fx.Node]:
     """The arguments whose values, and nothing else's, become the phases of a sinusoidal embedding.
 
     Several are told by their names: a model may embed two times (the ends of a step, one time for each of two latents),
-    and guidance-distilled ones embed the guidance strength in the same way (FLUX). Without such names, no answer.
+    and guidance-distilled ones embed the guidance strength in the same way (FLUX), or the size of the image. Where what
+    is named for time is embedded otherwise, by layers alone, a number for a sample is taken for it. Without such names,
+    no answer. What is wrongly taken for a timestep stands still, and nothing is cached.
     """
     batch = (_shape_now(latents[0]) or (1,))[0] if latents else None
     embedded = [node for node in nodes if node not in latents and _oscillates(node)]
     named = [node for node in nodes if node not in latents and is_named_for_time(_name(node))]
-    if len(embedded) == 1 and _could_be_time(embedded[0], batch):
+    known = [node for node in named if node in embedded or _is_looked_up(node)]
+    alone = len(embedded) == 1 and _could_be_time(embedded[0], batch)
+    learned = [node for node in named if len(_shape_now(node) or ()) < 2 and _could_be_time(node, batch)]
+    if alone and (known or not learned):
         return embedded
-    return [node for node in named if node in embedded or _is_looked_up(node)]
+    return known or learned
 
 
 def _could_be_time(node: fx.Node, batch: int | None) -> bool:

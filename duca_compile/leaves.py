@@ -39,6 +39,10 @@ class Leaf:
     def is_tensor(self) -> bool:
         return isinstance(self.value, Tensor)
 
+    @property
+    def is_number(self) -> bool:
+        return isinstance(self.value, (int, float)) and not isinstance(self.value, bool)
+
 
 def leaves(arguments: Mapping[str, Any]) -> list[Leaf]:
     """Raises `Refused` for an argument that could hold tensors out of sight."""

@@ -1,7 +1,7 @@
 """Reads of a call's tensors what tells its place, and waits for a device once at most."""
 
 import weakref
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -10,55 +10,72 @@ import torch
 from torch import Tensor
 
 from duca_compile import digests, torch_private
+from duca_compile.continuity import Moment
 from duca_compile.identity import address, version
 
 _PICKED = 256
 """Elements of each sample's latents that are looked at, and at most 16 times as many in all."""
-_OUTPUTS = 6
-"""Calls whose outputs the next latents may be made of: three calls of guidance in each of two steps."""
+_PLACES = 128
+"""Latents whose outputs are remembered, the last ones."""
+_CALLS = 3
+"""Outputs remembered of calls over the same latents: those of guidance in three calls."""
 
 
 class Observation(NamedTuple):
-    """`content` stands for what each conditioning tensor holds, `outputs` are those of the last calls, picked like the
-    latents. See `continuity.Moment` for the rest."""
+    """`content` stands for what each conditioning tensor holds; `moment` is where the call stands."""
 
-    timesteps: tuple[float, ...]
-    latents: tuple[Tensor | None, ...]
+    moment: Moment
     content: tuple[Hashable, ...]
-    outputs: tuple[Tensor, ...]
 
 
 class Observer:
     """Knows the digests of tensors that lie on a device and were not written to since."""
 
     def __init__(self) -> None:
-        self._outputs: deque[Tensor] = deque(maxlen=_OUTPUTS)
-        self._unread: deque[Tensor] = deque(maxlen=_OUTPUTS)
+        self._outputs: OrderedDict[bytes, list[Tensor]] = OrderedDict()
+        self._unread: list[tuple[bytes, Tensor]] = []
         self._known: dict[int, tuple[weakref.ref[Tensor], Hashable, bytes]] = {}
 
     def read(
-        self, timesteps: Sequence[Tensor], latents: Sequence[Tensor], conditioning: Sequence[Tensor]
+        self,
+        timesteps: Sequence[Tensor],
+        latents: Sequence[Tensor],
+        conditioning: Sequence[Tensor],
+        index: int | None = None,
     ) -> Observation:
         """What lies on a device is read together with a timestep that does; else it is known by its identity alone."""
         transfer = _Transfer(next((given.device for given in timesteps if not on_host(given)), None))
         clocks = [given if on_host(given) else transfer.add(given.detach().double()) for given in timesteps]
         picked = [transfer.add(pick(given)) if transfer.reaches(given) else None for given in latents]
-        outputs = [transfer.add(given) for given in self._unread if transfer.reaches(given)]
+        outputs = [(place, transfer.add(given)) for place, given in self._unread if transfer.reaches(given)]
         self._unread.clear()
         content = [self._content(given, transfer) for given in conditioning]
         transfer.run()
-        self._outputs.extend(outputs)
-        return Observation(
-            tuple([float(value) for clock in clocks for value in clock.flatten().tolist()]),
-            tuple(picked),
-            tuple([read() for read in content]),
-            tuple(self._outputs),
-        )
+        for place, output in outputs:
+            self._remember_output(place, output)
+        times = tuple([float(value) for clock in clocks for value in clock.flatten().tolist()])
+        moment = Moment(times, tuple(picked), index, _rounding(latents[0]) if latents else 0.0)
+        return Observation(moment, tuple([read() for read in content]))
 
-    def produced(self, output: Tensor, latents: Tensor) -> None:
-        """Takes note of a call's output, where it lies as its latents do: samplers make the next latents of both."""
-        if output.shape[:1] == latents.shape[:1] and output.numel() >= latents.numel() and latents.dim() > 1:
-            self._unread.append(pick(output, latents))
+    def produced(self, output: Tensor, latents: Tensor, moment: Moment) -> None:
+        """Takes note of the output of a call over `latents` that stood at `moment`, where it lies as these do."""
+        alike = output.shape[:1] == latents.shape[:1] and output.numel() >= latents.numel() and latents.dim() > 1
+        if alike and moment.place is not None:
+            self._unread.append((moment.place, pick(output, latents)))
+            del self._unread[:-_PLACES]
+
+    def outputs(self, moment: Moment) -> Sequence[Tensor]:
+        """Of the calls over the latents of `moment`, picked like these: samplers make the next latents of both."""
+        return () if moment.place is None else self._outputs.get(moment.place, ())
+
+    def _remember_output(self, place: bytes, output: Tensor) -> None:
+        known = self._outputs.setdefault(place, [])
+        self._outputs.move_to_end(place)
+        if not any(torch.equal(output, other) for other in known):
+            known.append(output)
+            del known[:-_CALLS]
+        if len(self._outputs) > _PLACES:
+            self._outputs.popitem(last=False)
 
     def _content(self, tensor: Tensor, transfer: "_Transfer") -> Callable[[], Hashable]:
         if torch_private.is_wrapper(tensor) or tensor.layout is not torch.strided:
@@ -99,8 +116,18 @@ def pick(tensor: Tensor, like: Tensor | None = None) -> Tensor:
 
     Copied, even where they are float64: samplers write to latents in place.
     """
+    tensor, like = _real(tensor), None if like is None else _real(like)
     picked = tensor.contiguous().as_strided(*_places(tensor.shape, tensor.shape if like is None else like.shape))
     return picked.clone() if picked.dtype is torch.float64 else picked.double()
+
+
+def _real(tensor: Tensor) -> Tensor:
+    """Complex numbers as twice as many real ones."""
+    return torch.view_as_real(tensor.resolve_conj()).flatten(-2) if tensor.is_complex() else tensor
+
+
+def _rounding(tensor: Tensor) -> float:
+    return torch.finfo(tensor.dtype).eps / 2 if tensor.is_floating_point() or tensor.is_complex() else 0.0
 
 
 @lru_cache

@@ -3,7 +3,7 @@
 import itertools
 import logging
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor, fx
 
@@ -73,13 +73,23 @@ def _flops(captured: Capture | None, plan: Plan | None) -> dict[Mode, int]:
         return {}
 
 
+class Bystander(Protocol):
+    """Is told of a part that runs as it is."""
+
+    def pass_by(self, args: Sequence[Any]) -> None: ...
+
+    def produced(self, results: Sequence[Any]) -> None: ...
+
+
 class PlainPart:
     """A graph that runs as the inner compiler made it, and says that it did: others may rely on what it computes."""
 
-    def __init__(self, run: Callable[..., Any], pass_by: Callable[[Sequence[Any]], None]) -> None:
+    def __init__(self, run: Callable[..., Any], told: Bystander) -> None:
         self._run = run
-        self._pass_by = pass_by
+        self._told = told
 
     def __call__(self, *args: Any) -> Any:
-        self._pass_by(args)
-        return self._run(*args)
+        self._told.pass_by(args)
+        results = self._run(*args)
+        self._told.produced(results)
+        return results

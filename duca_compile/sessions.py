@@ -1,63 +1,111 @@
 """Generations told apart by their caller."""
 
+import inspect
+import sys
 import weakref
-from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Hashable
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from duca_compile.trajectory import Trajectory
 
 
-@dataclass(frozen=True, eq=False)
-class Session:
-    """`steps`: its calls are counted instead of told apart. `trajectories` that began in it."""
+class Shared:
+    """What all sessions of one key share, for as long as it lives: the `trajectories` that began in them."""
 
-    key: Hashable
-    steps: int | None
-    trajectories: "weakref.WeakSet[Trajectory]" = field(default_factory=weakref.WeakSet)
+    def __init__(self) -> None:
+        self.trajectories: weakref.WeakSet[Trajectory] = weakref.WeakSet()
 
 
-_current: ContextVar[Session | None] = ContextVar("the session of duca_compile", default=None)
+_named: "weakref.WeakValueDictionary[Hashable, Shared]" = weakref.WeakValueDictionary()
+_GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+_entered: "ContextVar[tuple[session, ...]]" = ContextVar("the sessions of duca_compile", default=())
 
 
-@contextmanager
-def session(key: Hashable = None, steps: int | None = None) -> Iterator[None]:
+class session:
     """Calls of compiled models in this block belong to the generation `key`, and share no cache with any other.
 
     Outside of all sessions, every thread is one of its own; the calls of a session may come from any thread.
 
     Use it where one generation follows or meets another over the very same conditioning tensors: around each
     generation without a key, or around each call with the key of the request that it serves. Sessions may nest: the
-    innermost one counts. What began in a session without a key is forgotten at its end.
+    innermost one counts. What began in a session without a key is forgotten at its end, and what began in any at an
+    exception. In a generator it holds while the generator runs, not where it yields to.
 
     Within a session, steps are told apart by their timesteps as everywhere. With `steps`, the number of steps of the
-    generation, they are counted instead: every call under one conditioning is the next step, whatever its timestep, and
-    after `steps` of them the count begins anew. Use it for models whose timestep is not found.
+    generation, they are counted instead: every call under one conditioning is the next step, whatever its timestep,
+    and after `steps` of them the count begins anew. So it does where the timestep is back where the generation began,
+    or the latents are new noise. Use it for models whose timestep is not found.
 
-    Raises `ValueError` where `steps` is no whole number of at least 1.
+    Raises `TypeError` for a key that cannot be hashed, and `ValueError` where `steps` is no whole number of at least 1.
     """
-    if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
-        raise ValueError(f"steps must be a whole number of at least 1, not {steps!r}")
-    held = Session(object() if key is None else (key,), steps)
-    token = _current.set(held)
-    try:
-        yield
-    finally:
-        _current.reset(token)
-        if key is None:
-            for trajectory in held.trajectories:
-                trajectory.forget()
+
+    def __init__(self, key: Hashable = None, steps: int | None = None) -> None:
+        try:
+            hash(key)
+        except TypeError:
+            raise TypeError(f"the key of a session must be hashable, which {key!r} is not") from None
+        if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
+            raise ValueError(f"steps must be a whole number of at least 1, not {steps!r}")
+        self.key: Hashable = object() if key is None else (key,)
+        self.steps = steps
+        self._is_named = key is not None
+        self._shared = Shared()
+        self._frame: FrameType | None = None
+        self._is_open = False
+
+    def adopt(self, trajectory: "Trajectory") -> None:
+        """One that begins in this session."""
+        self._shared.trajectories.add(trajectory)
+        trajectory.session = self._shared
+
+    def __enter__(self) -> None:
+        if self._is_open:
+            raise RuntimeError("this session is entered already; make another one of the same key")
+        if self._is_named:
+            self._shared = _named.setdefault(self.key, self._shared)
+        self._is_open, self._frame = True, _generator(sys._getframe(1))
+        _entered.set((*_open(), self))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._is_open, self._frame = False, None
+        _entered.set(_open())
+        if kind is not None or not self._is_named:
+            for trajectory in self._shared.trajectories:
+                trajectory.end()
+
+    @property
+    def holds(self) -> bool:
+        """Whether the block runs: not one of a generator that has yielded to its caller."""
+        return self._is_open and (self._frame is None or self._frame.f_back is not None)
 
 
-def current() -> Session | None:
-    """The session that the caller is in; None outside of all."""
-    return _current.get()
+def _open() -> "tuple[session, ...]":
+    """Those that were entered and not left; one may be left in another context than it was entered in."""
+    return tuple([entered for entered in _entered.get() if entered._is_open])
+
+
+def _generator(frame: FrameType | None) -> FrameType | None:
+    """The generator that the block is part of. One that makes a context manager is run by the block around it."""
+    while frame is not None and (_manages(frame) or _manages(frame.f_back)):
+        frame = frame.f_back
+    return frame if frame is not None and frame.f_code.co_flags & _GENERATORS else None
+
+
+def _manages(frame: FrameType | None) -> bool:
+    return frame is not None and frame.f_globals.get("__name__") == "contextlib"
+
+
+def current() -> session | None:
+    """The innermost session that the caller is in; None outside of all."""
+    return next((entered for entered in reversed(_entered.get()) if entered.holds), None)
 
 
 def counts() -> bool:
     """Whether the caller's session counts its calls."""
-    session = current()
-    return session is not None and session.steps is not None
+    innermost = current()
+    return innermost is not None and innermost.steps is not None

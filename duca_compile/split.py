@@ -16,6 +16,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from duca_compile import contexts, registry, torch_private
 from duca_compile.budget import Budget
 from duca_compile.identity import Identity, State, state
@@ -58,6 +60,12 @@ class SharedSteps:
                 raise
             for split in list(_splits.values()):
                 split.give_up(error)
+
+    def produced(self, results: Sequence[Any]) -> None:
+        """The part ran as it is, and gave these."""
+        forward = _forward(self._options)
+        if forward is not None:
+            forward.produced(results)
 
     def clear(self) -> None:
         """A part that fails gives exact results from then on: the caches of the others stay true."""
@@ -118,22 +126,27 @@ class Split:
         rest = [leaf for leaf in given if leaf not in timesteps]
         moving = self._moving(rest)
         fixed = [leaf for leaf in rest if leaf not in moving]
+        tensors, numbers = ([leaf for leaf in fixed if getattr(leaf, sort)] for sort in ("is_tensor", "is_number"))
+        latents = [leaf.value for leaf in moving]
         visit = self.tracker.visit(
             [leaf.value for leaf in timesteps],
-            [leaf.value for leaf in moving],
-            [leaf.value for leaf in fixed if leaf.is_tensor],
+            latents,
+            [leaf.value for leaf in tensors],
             [],
             (
-                *((leaf.path, leaf.value) for leaf in fixed if not leaf.is_tensor),
-                *((tuple(leaf.value.shape), leaf.value.dtype, leaf.value.device) for leaf in moving),
+                *((leaf.path, leaf.value) for leaf in fixed if leaf not in (*tensors, *numbers)),
+                *(leaf.path for leaf in (*tensors, *numbers)),
+                *((tuple(given.shape), given.dtype, given.device) for given in latents),
             ),
             context,
+            tuple(leaf.value for leaf in numbers),
+            [".".join(map(str, leaf.path)) for leaf in (*tensors, *numbers)],
         )
         if visit is None:
             warn_once(self, Refused(f"{NO_CLOCK}; {self._summary()}"))
             return Forward(self, given, None, Mode.FULL)
         mode = Mode.FULL if visit.repeated else self._options.mode_at(visit.trajectory.step)
-        return Forward(self, given, visit.trajectory, mode)
+        return Forward(self, given, visit.trajectory, mode, latents)
 
     def _moving(self, rest: list[Leaf]) -> list[Leaf]:
         """The latents. An item of a list of them that stayed while others changed is given, as a reference image is."""
@@ -168,9 +181,17 @@ class Split:
 class Forward:
     """One call of a split forward pass. Without a `trajectory` its graphs compute all and keep nothing."""
 
-    def __init__(self, split: Split, given: list[Leaf], trajectory: Trajectory | None, mode: Mode) -> None:
+    def __init__(
+        self,
+        split: Split,
+        given: list[Leaf],
+        trajectory: Trajectory | None,
+        mode: Mode,
+        latents: Sequence[Tensor] = (),
+    ) -> None:
         self._split = split
         self._given = given
+        self._latents = latents
         self._paths = {id(leaf.value): leaf.path for leaf in given if leaf.is_tensor}
         self._seen: Counter[Hashable] = Counter()
         self._trajectory = trajectory
@@ -224,6 +245,15 @@ class Forward:
         trajectory.full_steps += 1
         trajectory.step = -1
 
+    def produced(self, results: Sequence[Any]) -> None:
+        """A part gave these. The last one's are the model's, of which samplers make the next latents."""
+        if self._trajectory is None or not self._latents:
+            return
+        moment, like = self._trajectory.moments[-1], self._latents[0]
+        for result in results:
+            if isinstance(result, Tensor) and result.shape == like.shape:
+                self._split.tracker.produced((result,), self._latents, moment)
+
     def stored(self) -> None:
         if self._trajectory is not None:
             self._split.tracker.settle(self._trajectory)
@@ -236,9 +266,12 @@ class Forward:
 
 @dataclass
 class PartStep(Step):
-    """The part in `forward` of one graph, which gives no output of the model that latents are made of."""
+    """The part in `forward` of one graph."""
 
     forward: Forward
+
+    def produced(self, results: Sequence[Any]) -> None:
+        self.forward.produced(results)
 
     def stored(self) -> None:
         self.forward.stored()

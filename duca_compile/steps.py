@@ -82,8 +82,10 @@ class OwnSteps:
             latents,
             given.conditioning(args),
             weights,
-            given.numbers(args),
+            given.shape(args),
             contexts.entered(),
+            given.numbers(args),
+            given.names,
         )
         if visit is None:
             if options.strict:

@@ -1,12 +1,14 @@
 """Which call belongs to which generation, and which step of it: caches may be reused only within one trajectory.
 
-A call belongs to a trajectory of the same session, or of the same thread outside of all, with the same sizes and
-numbers, over the same weights, under conditioning of the same content. It is the next step of one whose conditioning
-tensors are the same objects, if timestep and latents go on from its last step (`continuity.py`).
+A call belongs to a trajectory of the same session, or of the same thread outside of all, with the same sizes, over the
+same weights, under the same conditioning. Several generations may share all of that. So the call goes on from the only
+trajectory that its timestep and its latents follow from (`continuity.py`): where none does, a new one begins; where
+several do, nobody knows, and a new one begins too. Each generation is remembered while another one runs.
 
-A pipeline may make its conditioning anew for every call. Then the objects of the last step are dead, and all else goes
-on: once this could also be a new start under the same prompt, so the trajectory starts over; from then on, the same
-tensors may be new ones again.
+Conditioning is the same if its tensors are the same objects with the same content. A pipeline may make it anew for
+every call. Then the objects of the last step are dead, and all else goes on: once this could also be a new start under
+the same prompt, so the trajectory starts over; from then on, the same tensors may be new ones again. And some
+arguments hold something else at every step (`moving.py`).
 
 In doubt a trajectory starts over, and its first step is FULL.
 """
@@ -14,24 +16,30 @@ In doubt a trajectory starts over, and its first step is FULL.
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from duca_compile import sessions
+from duca_compile import advice, moving, sessions
 from duca_compile.budget import Budget
+from duca_compile.call import Call
 from duca_compile.contexts import Context
-from duca_compile.continuity import AGAIN, CONFLICT, START, Doubt, Moment, Pace, pace
-from duca_compile.identity import Identity, Probes, State, state
+from duca_compile.continuity import AGAIN, CONFLICT, REMEMBERED, START, TURNED, Doubt, Moment, Pace
+from duca_compile.identity import Identity, Probes, state
 from duca_compile.modes import Mode
 from duca_compile.observation import Observer
 from duca_compile.refusal import COUNT_THEM, Refused, warn_once
-from duca_compile.trajectory import Trajectory
+from duca_compile.trajectory import Miss, Trajectory
 
 KNOWN = 64
 """Trajectories remembered at once, most of them without caches; the least recently used goes first."""
+ALIKE = 8
+"""Of them, those over the very same conditioning, until one of them is seen to go on after another one has begun."""
+AMBIGUOUS = "several generations could go on so"
 _thread = threading.local()
+Key = tuple[Hashable, Hashable, Hashable]
+"""Owner, context and sizes."""
 
 
 class Visit(NamedTuple):
@@ -41,22 +49,6 @@ class Visit(NamedTuple):
     repeated: bool = False
 
 
-class _Call(NamedTuple):
-    """What places a call in its trajectory. `steps`: how many a session counts, which then decides alone."""
-
-    moment: Moment
-    weights: State
-    conditioning: Sequence[Tensor]
-    outputs: tuple[Tensor, ...]
-    steps: int | None
-
-    def judge(self, known: Trajectory) -> Pace | Doubt:
-        """How the call goes on from the trajectory's last step, or why it does not."""
-        if self.steps is None:
-            return pace(known.moment, known.pace, self.moment, self.outputs)
-        return known.pace if known.step + 1 < self.steps else Doubt("the session's steps are done")
-
-
 class Tracker:
     """Places each call; `resets` counts why trajectories started over, `steps` in which modes the steps ran."""
 
@@ -64,9 +56,12 @@ class Tracker:
         self.budget = budget
         self.resets: Counter[str] = Counter()
         self.steps: Counter[Mode] = Counter()
-        self._live: dict[Hashable, list[Trajectory]] = {}
+        self._live: dict[Key, list[Trajectory]] = {}
         self._observer = Observer()
         self._probes = Probes()
+        self._moving: frozenset[int] = frozenset()
+        self._in_turns = False
+        self._now = Moment()
 
     def visit(
         self,
@@ -76,31 +71,35 @@ class Tracker:
         weights: Sequence[Tensor],
         values: tuple[Hashable, ...],
         context: Context | None = None,
+        numbers: tuple[Hashable, ...] = (),
+        names: Sequence[str] = (),
     ) -> Visit | None:
-        """`values` are the call's sizes, numbers and whatever else is known by its value.
+        """`values` are the call's sizes and whatever else must be equal, `numbers` those of its arguments that may
+        change from step to step; `names` those of conditioning tensors and numbers.
 
         None where nothing tells steps apart: neither a timestep, nor the session's or the pipeline's count.
         """
         session = sessions.current()
         steps = session.steps if session else None
-        if not timesteps and steps is None and (context is None or context.index is None):
+        index = context.index if context else None
+        if not timesteps and steps is None and index is None:
             return None
-        seen = self._observer.read(timesteps, latents, conditioning)
+        seen = self._observer.read(timesteps, latents, conditioning, index)
+        self._now = seen.moment
         name = context and (context.name, context.total)
-        owner = session.key if session else _this_thread()
-        key = (owner, name, values, seen.content)
-        now = Moment(seen.timesteps, seen.latents, context.index if context else None)
-        call = _Call(now, state(weights, self._probes), conditioning, seen.outputs, steps)
-        akin = [known for known in self._live.get(key, ()) if known.weights.is_of(call.weights)]
-        for known in akin:
-            if not known.replaced(conditioning):
-                return self._go_on(key, known, call)
-        return self._made_anew(key, akin, call) or Visit(self._start(key, call))
+        key = (session.key if session else _this_thread(), name, values)
+        content = (*seen.content, *numbers)
+        call = Call(seen.moment, state(weights, self._probes), conditioning, content, self._observer.outputs, steps)
+        visit = self._place(key, call)
+        missed = visit.trajectory.missed
+        if missed is not None and missed.times >= advice.PATIENCE:
+            warn_once(self, advice.on(missed, names))
+        return visit
 
-    def produced(self, results: Sequence[Any], latents: Sequence[Tensor]) -> None:
-        """A call over `latents` gave `results`."""
+    def produced(self, results: Sequence[Any], latents: Sequence[Tensor], moment: Moment | None = None) -> None:
+        """A call over `latents`, by default the last one placed, gave `results`."""
         if results and latents and isinstance(results[0], Tensor):
-            self._observer.produced(results[0], latents[0])
+            self._observer.produced(results[0], latents[0], moment or self._now)
 
     def begin(self, trajectory: Trajectory, mode: Mode, size: int) -> None:
         """A step of `trajectory` begins. A FULL one needs none of its caches and will keep about `size` bytes."""
@@ -131,44 +130,83 @@ class Tracker:
     def live(self) -> list[Trajectory]:
         return [trajectory for each in list(self._live.values()) for trajectory in list(each)]
 
-    def _go_on(self, key: Hashable, known: Trajectory, call: _Call) -> Visit:
-        judged = call.judge(known)
-        if isinstance(judged, Pace):
-            return self._advance(known, call, judged, frozenset())
-        if judged.reason == AGAIN:
-            return self._again(known)
-        if judged.reason == CONFLICT:
-            warn_once(self, Refused(f"{CONFLICT}; such steps are computed. {COUNT_THEM}"))
-        self._drop(known)
-        self.resets[judged.reason] += 1
-        return Visit(self._start(key, call, judged.pace))
+    def _place(self, key: Key, call: Call) -> Visit:
+        group = self._live.get(key, ())
+        akin = [known for known in group if known.content == call.content and call.is_over(known)]
+        same = [known for known in akin if not known.replaced(call.conditioning) - moving.allowed(known, self._moving)]
+        return (
+            self._go_on(key, same, call)
+            or self._made_anew(key, [known for known in akin if known not in same], call)
+            or self._moved_along(group, call)
+            or Visit(self._start(key, call, group, same))
+        )
 
-    def _made_anew(self, key: Hashable, akin: Sequence[Trajectory], call: _Call) -> Visit | None:
+    def _go_on(self, key: Key, same: Sequence[Trajectory], call: Call) -> Visit | None:
+        """The call as a step of the only trajectory over these very tensors that it follows from."""
+        judged = [(known, call.judge(known)) for known in same]
+        fitting = [(known, how) for known, how in judged if isinstance(how, Pace)]
+        if call.steps is None:
+            again = [known for known, how in judged if _is_again(how) and call.repeats(known)]
+            if again:
+                return self._again(again[-1])
+            fitting = [(known, how) for known, how in fitting if how.likeness.follows] or fitting
+        if len(fitting) == 1:
+            return self._advance(*fitting[0], call)
+        if fitting:
+            self._confuse(fitting)
+            return Visit(self._begin(key, call, same, missed=_miss(AMBIGUOUS, [known for known, _ in fitting])))
+        return None
+
+    def _confuse(self, fitting: Iterable[tuple[Trajectory, Pace]]) -> None:
+        """Which of these the call belongs to cannot be told: none may reuse what it has."""
+        self.resets[AMBIGUOUS] += 1
+        for known, how in fitting:
+            if how.likeness.follows:
+                known.forget()
+            else:
+                self._drop(known)
+
+    def _made_anew(self, key: Key, akin: Sequence[Trajectory], call: Call) -> Visit | None:
         """The call as a step of the only trajectory that it can be one of, under new tensors of the same content."""
         dead = [known for known in akin if known.outlived(known.replaced(call.conditioning))]
         judged = [(known, call.judge(known)) for known in dead]
-        found = [(known, how) for known, how in judged if isinstance(how, Pace) or how.reason == AGAIN]
+        found = [(known, how) for known, how in judged if isinstance(how, Pace) or _is_again(how)]
         if len(found) != 1:
-            self.resets["other conditioning or weights"] += bool(self._live)
             for known, _ in found:
                 self._drop(known)
             return None
         ((known, how),) = found
         replaced = known.replaced(call.conditioning)
         if isinstance(how, Pace) and replaced <= known.remade:
-            return self._advance(known, call, how, replaced)
+            return self._advance(known, how, call, replaced)
         self._drop(known)
         self.resets["conditioning made anew"] += 1
         if isinstance(how, Doubt):
             return None
-        return Visit(self._start(key, call, how, replaced))
+        return Visit(self._begin(key, call, (), how, known.moments, replaced))
 
-    def _advance(self, known: Trajectory, call: _Call, judged: Pace, replaced: frozenset[int]) -> Visit:
+    def _moved_along(self, group: Sequence[Trajectory], call: Call) -> Visit | None:
+        """The call as a step of the only trajectory that it follows from but for arguments that move with the steps."""
+        found = moving.candidates(group, call, self._moving)
+        if len(found) > 1:
+            self._confuse(found)
+        if len(found) != 1:
+            return None
+        ((known, how),) = found
+        self._moving |= known.changed(call.content)
+        return self._advance(known, how, call)
+
+    def _advance(self, known: Trajectory, judged: Pace, call: Call, replaced: frozenset[int] = frozenset()) -> Visit:
         known.touch()
-        known.moment, known.pace, known.step = call.moment, judged, known.step + 1
-        if replaced or known.remade:
-            known.remade = replaced
-            known.take(call.conditioning)
+        if known.paused:
+            known.paused, self._in_turns = False, True
+        changed = known.changed(call.content)
+        if known.varying is None:
+            known.varying = changed
+        known.move(call.moment, judged, known.step + 1)
+        if replaced or known.remade or changed:
+            known.remade, known.content = replaced, call.content
+            known.take(call.conditioning, replaced | known.varying)
         return Visit(known)
 
     def _again(self, known: Trajectory) -> Visit:
@@ -176,28 +214,82 @@ class Tracker:
         known.touch()
         self.resets[AGAIN] += known.step >= 0
         known.step = -1
+        known.missed = Miss(AGAIN).after(known.missed)
         return Visit(known, repeated=True)
 
-    def _start(
+    def _start(self, key: Key, call: Call, group: Sequence[Trajectory], same: Sequence[Trajectory]) -> Trajectory:
+        """A trajectory that goes on from none. Of one that the call nearly went on from, it takes over what it saw."""
+        doubts = [(known, how) for known in same if isinstance(how := call.judge(known), Doubt)]
+        if not doubts:
+            self.resets["other conditioning or weights"] += bool(self._live)
+            return self._begin_beside(key, call, group)
+        known, doubt = max(doubts, key=lambda each: (each[1].reason == TURNED, each[0].used))
+        self.resets[doubt.reason] += 1
+        if doubt.reason == CONFLICT:
+            warn_once(self, Refused(f"{CONFLICT}; such steps are computed. {COUNT_THEM}"))
+        if call.steps is not None:
+            self._drop(known)
+        missed = _miss(doubt.reason, [known]) if doubt.reason in (TURNED, AGAIN) else None
+        return self._begin(key, call, same, doubt.pace, known.moments, missed=missed)
+
+    def _begin_beside(self, key: Key, call: Call, group: Sequence[Trajectory]) -> Trajectory:
+        """A trajectory that may go on from one under other arguments, or from one of another thread."""
+        near = moving.nearest(group, call)
+        if near is not None:
+            missed = Miss(advice.CHANGED, near.changed).after(near.known.missed)
+            inherited = near.how.pace if isinstance(near.how, Doubt) else near.how
+            return self._begin(key, call, (), inherited, near.known.moments, missed=missed)
+        return self._begin(key, call, (), missed=self._elsewhere(key, call))
+
+    def _elsewhere(self, key: Key, call: Call) -> Miss | None:
+        """Whether the call would go on from a trajectory of another thread."""
+        for other, each in list(self._live.items()):
+            if other == key or _but_owner(other) != _but_owner(key):
+                continue
+            for known in each:
+                how = call.judge(known) if known.content == call.content and call.is_over(known) else None
+                if isinstance(how, Pace) and how.likeness.follows:
+                    return _miss(advice.THREADS, [known])
+        return None
+
+    def _begin(
         self,
-        key: Hashable,
-        call: _Call,
+        key: Key,
+        call: Call,
+        same: Sequence[Trajectory],
         judged: Pace = START,
+        past: tuple[Moment, ...] = (),
         remade: frozenset[int] = frozenset(),
+        missed: Miss | None = None,
     ) -> Trajectory:
+        """Those over the `same` conditioning give up their caches, unless generations are known to be served in turns.
+
+        Where the last step is still in doubt, the `past` moments are what the next one is compared with.
+        """
         weights = Identity(call.weights)
-        started = Trajectory(call.moment, weights, judged, remade)
-        started.take(call.conditioning)
+        moments = ((*past, call.moment) if judged != START else (call.moment,))[-REMEMBERED:]
+        started = Trajectory(moments, weights, call.content, judged, remade, missed=missed)
+        started.take(call.conditioning, remade | self._moving | (missed.arguments if missed else frozenset()))
         started.touch()
         weights.watch(_dropping(started, self))
+        self._pause(same)
         self._live.setdefault(key, []).append(started)
         session = sessions.current()
         if session is not None:
-            session.trajectories.add(started)
+            session.adopt(started)
         live = self.live
         if len(live) > KNOWN:
             self._drop(min(live, key=lambda trajectory: trajectory.used))
         return started
+
+    def _pause(self, same: Sequence[Trajectory]) -> None:
+        if self._in_turns:
+            return
+        for known in same:
+            known.paused |= bool(known.caches)
+            known.forget()
+        for known in sorted(same, key=lambda trajectory: trajectory.used)[: 1 - ALIKE]:
+            self._drop(known)
 
     def _drop(self, trajectory: Trajectory) -> None:
         trajectory.forget()
@@ -206,6 +298,19 @@ class Tracker:
                 each.remove(trajectory)
             if not each:
                 self._live.pop(key, None)
+
+
+def _is_again(how: Pace | Doubt) -> bool:
+    return isinstance(how, Doubt) and how.reason == AGAIN
+
+
+def _miss(reason: str, known: Sequence[Trajectory]) -> Miss:
+    """In a row with the longest of those that the call nearly followed."""
+    return max((Miss(reason).after(each.missed) for each in known), key=lambda miss: miss.times)
+
+
+def _but_owner(key: Key) -> Key:
+    return (None, *key[1:])
 
 
 def _dropping(trajectory: Trajectory, tracker: Tracker) -> Callable[[object], None]:

@@ -1,18 +1,35 @@
 """One generation under one conditioning, and what is kept for it between its steps."""
 
 import itertools
+import sys
 import weakref
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from duca_compile.continuity import START, Moment, Pace
+from duca_compile.continuity import REMEMBERED, START, Moment, Pace
 from duca_compile.identity import Identity
 from duca_compile.results import Layout, memory
 from duca_compile.selection import RandomTokens
 
 _uses = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Miss:
+    """Why a call began a trajectory where another one might have gone on, and how many in a row did so.
+
+    `arguments` that held something else than at the call before.
+    """
+
+    reason: str
+    arguments: frozenset[int] = frozenset()
+    times: int = 1
+
+    def after(self, earlier: "Miss | None") -> "Miss":
+        again = earlier is not None and earlier.reason == self.reason
+        return replace(self, times=earlier.times + 1) if again and earlier else self
 
 
 @dataclass(eq=False)
@@ -54,13 +71,21 @@ def _bytes(tensors: Sequence[Tensor]) -> int:
 
 @dataclass(eq=False)
 class Trajectory:
-    """`moment` and `pace` are of its last step; `weights` those that it ran over."""
+    """`moments` are its last ones, `pace` is of its last step; `weights` those that it ran over. `content` stands for
+    what each of its arguments holds: conditioning tensors, then numbers."""
 
-    moment: Moment
+    moments: tuple[Moment, ...]
     weights: Identity
+    content: tuple[Hashable, ...] = ()
     pace: Pace = START
     remade: frozenset[int] = frozenset()
     """Which conditioning tensors were other objects, of the same content, than at the call before."""
+    varying: frozenset[int] | None = None
+    """Which arguments held something else at its second step than at its first; None before."""
+    missed: Miss | None = None
+    """Why its last step was computed where it might have been cached."""
+    paused: bool = False
+    """Whether it lost its caches to another generation over the same conditioning."""
     step: int = 0
     """-1 where the next step has to start over, on the caches of none of its calls."""
     used: int = 0
@@ -71,7 +96,14 @@ class Trajectory:
     """Of a split forward pass: the weights of the graphs met so far."""
     full_steps: int = 0
     """Of a split forward pass: how often it was computed."""
+    session: object = None
+    """What the sessions of its key share; it lives as long as the trajectory."""
+    calls: int = 1
+    """Its steps so far, counted on where it starts over."""
     _given: tuple["weakref.ref[Tensor]", ...] = ()
+
+    def __post_init__(self) -> None:
+        self.begun = self.moments[-1].timesteps
 
     @property
     def bytes(self) -> int:
@@ -85,10 +117,23 @@ class Trajectory:
         self.caches.clear()
         self.step = -1
 
-    def take(self, conditioning: Sequence[Tensor]) -> None:
+    def end(self) -> None:
+        """Its generation is over: no count goes on either."""
+        self.forget()
+        self.calls = sys.maxsize
+
+    def move(self, moment: Moment, moved: Pace, step: int) -> None:
+        """Takes the next step."""
+        self.moments = (*self.moments, moment)[-REMEMBERED:]
+        self.pace, self.step = moved, step
+        self.calls += 1
+        if step > 0:
+            self.missed = None
+
+    def take(self, conditioning: Sequence[Tensor], passing: frozenset[int]) -> None:
         """Knows these tensors as its own from now on, and forgets its caches when the first of them dies.
 
-        Those that are made anew for every call die at every step: they do not count.
+        The `passing` ones, which are made anew for every call, die at every step: they do not count.
         """
         me = weakref.ref(self)
 
@@ -98,9 +143,16 @@ class Trajectory:
                 trajectory.forget()
 
         self._given = tuple(
-            weakref.ref(tensor) if at in self.remade else weakref.ref(tensor, died)
+            weakref.ref(tensor) if at in passing else weakref.ref(tensor, died)
             for at, tensor in enumerate(conditioning)
         )
+
+    def changed(self, content: tuple[Hashable, ...]) -> frozenset[int]:
+        """Which arguments held something else at its last step."""
+        if content == self.content:
+            return frozenset()
+        pairs = enumerate(zip(self.content, content, strict=True))
+        return frozenset([at for at, (mine, given) in pairs if mine != given])
 
     def replaced(self, conditioning: Sequence[Tensor]) -> frozenset[int]:
         """Which of the tensors are other objects than those of its last step."""

@@ -24,10 +24,11 @@ def model() -> nn.Module:
 
 
 class Generation:
-    """Calls one compiled model and tells which modes its calls ran in."""
+    """Samples with one compiled model, from noise at every turn of the timestep, and tells which modes its calls ran in."""
 
-    def __init__(self, model: nn.Module, fast: Any, labels: Tensor) -> None:
-        self.model, self.fast, self.labels = model, fast, labels
+    def __init__(self, model: nn.Module, fast: Any, labels: Tensor, travel: float = -1.0, seed: int = 0) -> None:
+        self.model, self.fast, self.labels, self.travel, self.seed = model, fast, labels, travel, seed
+        self.x, self.last, self.output = noise(2, 1, 8, 8, seed=seed), torch.tensor(0.0), torch.zeros(2, 1, 8, 8)
 
     def modes(self, timesteps: Sequence[float | list[float]]) -> list[Mode]:
         return [self.mode(t) for t in timesteps]
@@ -35,12 +36,22 @@ class Generation:
     def mode(self, t: float | list[float]) -> Mode:
         before = duca_compile.stats(self.model).steps
         clock = torch.full((2,), t) if isinstance(t, float) else torch.tensor(t)
-        got = self.fast(noise(2, 1, 8, 8), clock, self.labels)
+        self._move(clock)
+        got = self.fast(self.x, clock, self.labels)
         after = duca_compile.stats(self.model).steps
         (mode,) = [mode for mode in Mode if after[mode] > before[mode]]
         if mode is F:
-            assert torch.equal(got, self.model(noise(2, 1, 8, 8), clock, self.labels))
+            assert torch.equal(got, self.model(self.x, clock, self.labels))
+        self.last, self.output = clock, got[:, :1]
         return mode
+
+    def _move(self, clock: Tensor) -> None:
+        moved = float((clock - self.last).sum()) * self.travel
+        if moved > 0:
+            self.x = self.x - 0.05 * self.output
+        elif moved < 0:
+            self.seed += 10
+            self.x = noise(2, 1, 8, 8, seed=self.seed)
 
 
 @pytest.fixture
@@ -88,6 +99,7 @@ def test_a_single_call_at_the_end_does_not_open_an_upward_generation(generation:
 
 
 def test_a_model_that_counts_up_is_believed_from_its_second_move(generation: Generation) -> None:
+    generation.travel = 1.0
     assert generation.modes([0.0, 100.0, 200.0, 300.0, 400.0]) == [F, F, C, A, C]
 
 

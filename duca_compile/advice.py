@@ -1,0 +1,28 @@
+"""What a user is told where generations are computed step after step, and what to do about it."""
+
+from collections.abc import Sequence
+
+from duca_compile.continuity import AGAIN, TURNED
+from duca_compile.refusal import Refused
+from duca_compile.trajectory import Miss
+
+PATIENCE = 3
+"""Starts in a row, each where a trajectory might have gone on, after which it is said."""
+CHANGED = "arguments change at every step"
+THREADS = "the calls of a generation come from several threads"
+_KEYED = "run each call in `with duca_compile.session(key)`, with one key for each generation"
+_COUNTED = "Run each generation in `with duca_compile.session(key, steps=...)`, and its steps are counted"
+_ON = {
+    AGAIN: f"the model is called several times at one timestep over the same conditioning; {_KEYED}",
+    TURNED: "the latents do not follow from the model's last outputs, as under a sampler that draws all noise anew. "
+    f"{_COUNTED}",
+    THREADS: f"{THREADS}; {_KEYED}",
+}
+
+
+def on(missed: Miss, names: Sequence[str]) -> Refused:
+    """`names` are those of the call's arguments."""
+    if missed.reason == CHANGED:
+        listed = ", ".join(names[at] if at < len(names) else f"number {at}" for at in sorted(missed.arguments))
+        return Refused(f"{listed} changed at every step, and nothing shows that the latents go on. {_COUNTED}")
+    return Refused(_ON.get(missed.reason, f"{missed.reason}; {_KEYED}"))
