@@ -95,7 +95,8 @@ def pace(
     if found is Likeness.APART:
         return Doubt(TURNED, Pace(likeness=found))
     moved = Pace(gap or last.gap, found, last.rising)
-    return moved if found is not Likeness.DRIFTED or last.likeness.follows else Doubt(TURNED, moved)
+    drifts = found in (Likeness.STRAIGHT, Likeness.DRIFTED)
+    return Doubt(TURNED, moved) if drifts and not last.likeness.follows else moved
 
 
 def _stand(moment: Moment, outputs: Callable[[Moment], Sequence[Tensor]]) -> Stand:

@@ -23,6 +23,8 @@ MADE = 0.3
 DRIFT = 0.9
 """How much of the distance to the moment before the last the distance to the last one may be: 0.7 for even steps of
 fresh noise, 0.5 without noise, 1 for another generation."""
+STRAIGHT = 0.7
+"""The same without fresh noise: half the way at even steps."""
 FURTHEST = 0.87
 """The distance, as a share of the latents' length, from which on a drift tells nothing."""
 _TINY = 1e-30
@@ -34,12 +36,13 @@ class Likeness(Enum):
     UNKNOWN = "nothing could be read, or nothing has moved"
     EXACT = "made of the last latents and outputs, to rounding"
     MADE = "made of the last latents and outputs"
-    DRIFTED = "nearer to the last latents than to those before"
+    STRAIGHT = "half as far from the last latents as from those before"
+    DRIFTED = "nearer to the last latents than to those before, but with fresh noise"
     APART = "do not follow"
 
     @property
     def follows(self) -> bool:
-        return self in (Likeness.EXACT, Likeness.MADE, Likeness.DRIFTED)
+        return self in (Likeness.EXACT, Likeness.MADE, Likeness.STRAIGHT, Likeness.DRIFTED)
 
 
 class Stand(NamedTuple):
@@ -79,8 +82,11 @@ def _of_first(past: Sequence[Stand], now: Tensor, floor: float) -> Likeness:
     if len(past) < 2 or past[-2].latents[0] is None or past[-2].latents[0].shape != now.shape:
         return Likeness.APART
     off, earlier = _distance(now, past[-1:]), _distance(now, past[-2:-1])
-    drifted = (off <= DRIFT * earlier) & (off <= FURTHEST)
-    return Likeness.DRIFTED if bool((drifted | (off <= floor)).all()) else Likeness.APART
+    for share, found in ((STRAIGHT, Likeness.STRAIGHT), (DRIFT, Likeness.DRIFTED)):
+        near = (off <= share * earlier) & (off <= FURTHEST)
+        if bool((near | (off <= floor)).all()):
+            return found
+    return Likeness.APART
 
 
 def _distance(now: Tensor, past: Sequence[Stand], outputs: bool = True) -> Tensor:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from duca_compile import contexts, registry, torch_private
+from duca_compile import contexts, registry, strides, torch_private
 from duca_compile.budget import Budget
 from duca_compile.identity import Identity, State, state
 from duca_compile.inputs import is_named_for_time, likeliest_latents
@@ -145,7 +145,7 @@ class Split:
         if visit is None:
             warn_once(self, Refused(f"{NO_CLOCK}; {self._summary()}"))
             return Forward(self, given, None, Mode.FULL)
-        mode = Mode.FULL if visit.repeated else self._options.mode_at(visit.trajectory.step)
+        mode = Mode.FULL if visit.repeated else strides.mode_at(visit.trajectory, self._options)
         return Forward(self, given, visit.trajectory, mode, latents)
 
     def _moving(self, rest: list[Leaf]) -> list[Leaf]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 
-from duca_compile import budget, contexts, registry, torch_private
+from duca_compile import budget, contexts, registry, strides, torch_private
 from duca_compile.budget import Budget
 from duca_compile.modes import Mode
 from duca_compile.options import Options
@@ -98,7 +98,7 @@ class OwnSteps:
             registry.add(graph, self.tracker, weights)
             trajectory.step = min(trajectory.step, 0)
             cache = trajectory.caches[_ONLY] = new_cache(graph, args, options.seed)
-        mode = Mode.FULL if visit.repeated else options.mode_at(trajectory.step)
+        mode = Mode.FULL if visit.repeated else strides.mode_at(trajectory, options)
         self.tracker.begin(trajectory, mode, graph.held_bytes)
         return OwnStep(mode, cache, self.tracker, trajectory, latents)
 

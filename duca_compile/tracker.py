@@ -105,6 +105,7 @@ class Tracker:
         """A step of `trajectory` begins. A FULL one needs none of its caches and will keep about `size` bytes."""
         self.steps[mode] += 1
         if mode is Mode.FULL:
+            trajectory.computed()
             for cache in list(trajectory.caches.values()):
                 cache.empty()
             self.budget.make_room(trajectory, size)
@@ -183,7 +184,7 @@ class Tracker:
         self.resets["conditioning made anew"] += 1
         if isinstance(how, Doubt):
             return None
-        return Visit(self._begin(key, call, (), how, known.moments, replaced))
+        return Visit(self._begin(key, call, (), how, known, replaced))
 
     def _moved_along(self, group: Sequence[Trajectory], call: Call) -> Visit | None:
         """The call as a step of the only trajectory that it follows from but for arguments that move with the steps."""
@@ -230,7 +231,7 @@ class Tracker:
         if call.steps is not None:
             self._drop(known)
         missed = _miss(doubt.reason, [known]) if doubt.reason in (TURNED, AGAIN) else None
-        return self._begin(key, call, same, doubt.pace, known.moments, missed=missed)
+        return self._begin(key, call, same, doubt.pace, known, missed=missed)
 
     def _begin_beside(self, key: Key, call: Call, group: Sequence[Trajectory]) -> Trajectory:
         """A trajectory that may go on from one under other arguments, or from one of another thread."""
@@ -238,7 +239,7 @@ class Tracker:
         if near is not None:
             missed = Miss(advice.CHANGED, near.changed).after(near.known.missed)
             inherited = near.how.pace if isinstance(near.how, Doubt) else near.how
-            return self._begin(key, call, (), inherited, near.known.moments, missed=missed)
+            return self._begin(key, call, (), inherited, near.known, missed=missed)
         return self._begin(key, call, (), missed=self._elsewhere(key, call))
 
     def _elsewhere(self, key: Key, call: Call) -> Miss | None:
@@ -258,17 +259,18 @@ class Tracker:
         call: Call,
         same: Sequence[Trajectory],
         judged: Pace = START,
-        past: tuple[Moment, ...] = (),
+        past: Trajectory | None = None,
         remade: frozenset[int] = frozenset(),
         missed: Miss | None = None,
     ) -> Trajectory:
         """Those over the `same` conditioning give up their caches, unless generations are known to be served in turns.
 
-        Where the last step is still in doubt, the `past` moments are what the next one is compared with.
+        Where the call may go on from the `past` one, the next call is compared with the moments of both.
         """
         weights = Identity(call.weights)
-        moments = ((*past, call.moment) if judged != START else (call.moment,))[-REMEMBERED:]
-        started = Trajectory(moments, weights, call.content, judged, remade, missed=missed)
+        started = Trajectory((call.moment,), weights, call.content, judged, remade, missed=missed)
+        if past is not None and judged != START:
+            started.moments, started.begun = (*past.moments, call.moment)[-REMEMBERED:], past.begun
         started.take(call.conditioning, remade | self._moving | (missed.arguments if missed else frozenset()))
         started.touch()
         weights.watch(_dropping(started, self))

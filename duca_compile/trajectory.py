@@ -103,11 +103,15 @@ class Trajectory:
     _given: tuple["weakref.ref[Tensor]", ...] = ()
 
     def __post_init__(self) -> None:
-        self.begun = self.moments[-1].timesteps
+        self.begun = self.full = self.moments[-1].timesteps
 
     @property
     def bytes(self) -> int:
         return sum(cache.bytes for cache in list(self.caches.values()))
+
+    def computed(self) -> None:
+        """Its last step is FULL."""
+        self.full = self.moments[-1].timesteps
 
     def touch(self) -> None:
         self.used = next(_uses)

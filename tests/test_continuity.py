@@ -1,13 +1,17 @@
 """What timesteps and latents say of a call's place."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
 
+from duca_compile import likeness
 from duca_compile.continuity import AGAIN, CONFLICT, START, TURNED, Doubt, Moment, Pace, pace
+from duca_compile.likeness import Likeness, Stand
 from zoo.case import noise
 
-X, OTHER, OUTPUT = (noise(2, 256, seed=seed).double() for seed in range(3))
+X, OTHER, OUTPUT, NOISE = (noise(2, 256, seed=seed).double() for seed in range(4))
 
 
 def at(t: float | list[float], latents: Tensor | None = X, index: int | None = None) -> Moment:
@@ -16,6 +20,11 @@ def at(t: float | list[float], latents: Tensor | None = X, index: int | None = N
 
 def reason(found: Pace | Doubt) -> str | None:
     return found.reason if isinstance(found, Doubt) else None
+
+
+def like(now: Tensor | None, *past: tuple[Tensor | None, Sequence[Tensor]]) -> Likeness:
+    """How latents follow from those of the moments before, each with the outputs there."""
+    return likeness.of([Stand((latents,), outputs) for latents, outputs in past], [now], 0.0)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +36,7 @@ def reason(found: Pace | Doubt) -> str | None:
         (START, 900.0, 440.0, "timestep leapt ahead"),
         (START, -0.4, -0.5, None),
         (START, 0.9, 0.5, None),
-        (Pace(rising=True), 0.1, 0.2, None),
+        (Pace(rising=True), 0.1, 0.2, "timestep moved up"),
         (Pace(-20.0), 900.0, 840.0, None),
         (Pace(-20.0), 900.0, 839.0, "timestep leapt ahead"),
         (Pace(-20.0), 900.0, 901.0, "timestep jumped back"),
@@ -37,7 +46,7 @@ def reason(found: Pace | Doubt) -> str | None:
     ],
 )
 def test_timesteps(last: Pace, before: float, after: float, why: str | None) -> None:
-    assert reason(pace(at(before), last, at(after))) == why
+    assert reason(pace([at(before)], last, at(after))) == why
 
 
 @pytest.mark.parametrize(
@@ -53,49 +62,78 @@ def test_timesteps(last: Pace, before: float, after: float, why: str | None) -> 
     ],
 )
 def test_a_pipeline_that_counts_its_steps(before: int, after: int | None, t: float, why: str | None) -> None:
-    assert reason(pace(at(900.0, index=before), Pace(-20.0), at(t, index=after))) == why
+    assert reason(pace([at(900.0, index=before)], Pace(-20.0), at(t, index=after))) == why
 
 
 def test_a_count_lets_a_model_count_up_at_once() -> None:
-    assert reason(pace(at(0.1, index=0), START, at(0.2, index=1))) is None
-    assert reason(pace(at(0.1), START, at([0.2, 0.2]))) == "timesteps of the batch move apart"
+    assert reason(pace([at(0.1, index=0)], START, at(0.2, index=1))) is None
+    assert reason(pace([at(0.1)], START, at([0.2, 0.2]))) == "timesteps of the batch move apart"
 
 
-def test_latents_that_turn_little_go_on_and_others_do_not() -> None:
-    assert reason(pace(at(900.0), START, at(880.0, X + 0.1 * OTHER))) is None
-    assert reason(pace(at(900.0), START, at(880.0, X + 0.3 * OTHER))) == TURNED
-    assert reason(pace(at(900.0), START, at(880.0, OTHER))) == TURNED
-    assert reason(pace(at(900.0), START, at(880.0, torch.full_like(X, torch.nan)))) == TURNED
-    assert reason(pace(at(900.0), START, at(880.0, None))) is None, "what could not be read says nothing"
-
-
-def test_one_row_of_the_batch_that_does_not_go_on_is_enough() -> None:
-    assert reason(pace(at(900.0), START, at(880.0, torch.stack([X[0], OTHER[0]])))) == TURNED
-
-
-def test_latents_made_of_the_outputs_go_on_however_far_they_turn() -> None:
-    made = at(880.0, 0.2 * X + 3 * OUTPUT)
-    assert reason(pace(at(900.0), START, made)) == TURNED
-    assert reason(pace(at(900.0), START, made, [OUTPUT])) is None
-    assert reason(pace(at(900.0), START, made, [OTHER])) == TURNED
-    guided = at(880.0, 0.2 * X + 3 * OUTPUT - 2 * OUTPUT.flip(0))
-    assert reason(pace(at(900.0), START, guided, [OTHER, OUTPUT])) is None
-    half_new = at(880.0, 0.2 * X + 3 * OUTPUT + noise(2, 256, seed=7).double())
-    assert reason(pace(at(900.0), START, half_new, [OUTPUT])) == TURNED
-
-
-def test_latents_turn_no_faster_than_before() -> None:
-    last = Pace(-20.0, ([0.05, 0.05],))
-    assert reason(pace(at(900.0), last, at(880.0, X + 0.09 * OTHER))) is None
-    assert reason(pace(at(900.0), last, at(880.0, X + 0.14 * OTHER))) == TURNED
-    assert reason(pace(at(900.0), last, at(860.0, X + 0.14 * OTHER))) is None, "a step twice as long"
-
-
-def test_stochastic_samplers_are_believed_from_two_alike_steps_on() -> None:
-    first = pace(at(900.0), START, at(850.0, X + OTHER))
+def test_a_model_that_counts_up_is_believed_where_outputs_show_it_twice() -> None:
+    """An image that is noised further and further rises too, and its latents turn as little."""
+    made, noised = at(0.2, X + 0.1 * OUTPUT), at(0.2, X + 0.1 * NOISE)
+    first = pace([at(0.1)], START, made, lambda moment: [OUTPUT])
     assert isinstance(first, Doubt)
-    assert first.reason == TURNED
-    now = X + OTHER
-    assert reason(pace(at(850.0, now), first.pace, at(800.0, now + 0.9 * noise(2, 256, seed=5).double()))) is None
-    assert reason(pace(at(850.0, now), first.pace, at(780.0, now + 0.9 * noise(2, 256, seed=5).double()))) == TURNED
-    assert reason(pace(at(850.0, now), first.pace, at(800.0, now + 4 * noise(2, 256, seed=5).double()))) == TURNED
+    assert first.pace.rising
+    onward = at(0.3, X + 0.2 * OUTPUT)
+    assert reason(pace([made], first.pace, onward, lambda moment: [OUTPUT])) is None
+    assert reason(pace([made], START, onward, lambda moment: [OUTPUT])) == "timestep moved up"
+    assert reason(pace([at(0.1)], Pace(rising=True), noised, lambda moment: [OUTPUT])) == "timestep moved up"
+    assert reason(pace([at(0.1)], Pace(rising=True), made)) == "timestep moved up"
+
+
+def test_latents_are_made_of_the_last_ones_and_the_outputs_there() -> None:
+    made = 0.2 * X + 3 * OUTPUT
+    assert like(made, (X, [OUTPUT])) is Likeness.EXACT
+    assert like(made, (X, [])) is Likeness.APART
+    assert like(made, (X, [OTHER])) is Likeness.APART
+    assert like(made + 0.5 * NOISE, (X, [OUTPUT])) is Likeness.MADE, "clipped"
+    assert like(made + 2 * NOISE, (X, [OUTPUT])) is Likeness.APART
+    assert like(X + 0.05 * NOISE, (X, [OUTPUT])) is Likeness.APART, "however little they turn"
+
+
+def test_outputs_of_earlier_steps_and_of_the_other_half_of_a_batch_count() -> None:
+    assert like(X + OUTPUT - 0.5 * OTHER, (NOISE, [OTHER]), (X, [OUTPUT])) is Likeness.EXACT
+    assert like(0.2 * X + 3 * OUTPUT - 2 * OUTPUT.flip(0), (X, [OTHER, OUTPUT])) is Likeness.EXACT
+
+
+def test_every_row_of_a_batch_must_follow() -> None:
+    half = torch.stack([X[0] + OUTPUT[0], NOISE[1]])
+    assert like(half, (X, [OUTPUT])) is Likeness.APART
+
+
+def test_what_says_nothing_says_nothing() -> None:
+    assert like(None, (X, [])) is Likeness.UNKNOWN
+    assert like(X, (None, [])) is Likeness.UNKNOWN
+    assert like(X, (X, [])) is Likeness.UNKNOWN
+    assert like(torch.full_like(X, torch.nan), (X, [OUTPUT])) is Likeness.APART
+    assert like(X[:, :128], (X, [])) is Likeness.APART
+    assert likeness.of([Stand((), [])], [], 0.0) is Likeness.UNKNOWN
+
+
+def test_a_walk_leaves_the_moment_before_the_last_behind() -> None:
+    one, two = X + 0.5 * OTHER, X + 0.5 * OTHER + 0.5 * NOISE
+    assert like(two, (X, []), (one, [])) is Likeness.DRIFTED
+    assert like(X + OTHER, (X, []), (one, [])) is Likeness.STRAIGHT
+    assert like(X + 0.5 * NOISE, (X + 0.5 * OTHER, []), (X + 0.5 * OUTPUT, [])) is Likeness.APART, "variations of X"
+    assert like(two, (one, [])) is Likeness.APART, "nothing to compare with"
+
+
+def test_a_walk_is_believed_from_its_second_sign_on() -> None:
+    steps = [X + 0.5 * sum(noise(2, 256, seed=10 + at).double() for at in range(count)) for count in range(5)]
+    moments = [at(900.0 - 20 * number, latents) for number, latents in enumerate(steps)]
+    last, found = START, []
+    for number in range(1, 5):
+        judged = pace(moments[max(0, number - 3) : number], last, moments[number])
+        found.append(reason(judged))
+        last = judged.pace if isinstance(judged, Doubt) else judged
+    assert found == [TURNED, TURNED, None, None]
+
+
+def test_of_further_latents_the_direction_must_stay() -> None:
+    def judged(other: Tensor) -> Likeness:
+        return likeness.of([Stand((X, OTHER), [OUTPUT])], [X + OUTPUT, other], 0.0)
+
+    assert judged(OTHER + 0.3 * NOISE) is Likeness.EXACT
+    assert judged(NOISE) is Likeness.APART
