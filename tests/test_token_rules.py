@@ -16,6 +16,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from duca_compile import ir
 from duca_compile.emit import emit
+from duca_compile.facts import TokenPath
+from duca_compile.passes.base import CACHE
 from duca_compile.passes.recompute_tokens import TokenwiseBody
 from duca_compile.token_rules import RULES, Place, handed_on, rule
 from duca_compile.tokens import Liveness, path_at
@@ -340,14 +342,87 @@ def check_selected_tokens(result: fx.Node, place: Place, told: str) -> bool:
             continue
         accepted = True
         for count in {1, place.tokens - 1}:
-            tokens = graph.placeholder("tokens")
-            tokens.meta["val"] = torch.randperm(place.tokens)[:count]
-            nodes: dict[str, fx.Node] = {node.name: node for node in graph.nodes}
-            made = TokenwiseBody(graph, nodes, NO_PLAN, path, tokens, count).compute(result.name)
-            chosen = tokens_first(ir.value(made), replace(place, tokens=count, start=0, span=0))
-            same_as(chosen, tokens_first(ir.value(result), place)[ir.value(tokens)], f"{told}, stream {stream}")
+            check_path(path, result, count, f"{told}, stream {stream}")
     return accepted
+
+
+def check_path(path: TokenPath, result: fx.Node, count: int, told: str) -> None:
+    """Its tokens, as a CONSERVATIVE step computes them, are those of the whole: what it has cached is as it was."""
+    graph, place = result.graph, path.place
+    nodes: dict[str, fx.Node] = {node.name: node for node in graph.nodes}
+    nodes |= {CACHE + name: nodes[name] for name in (*dict(path.cached), *path.whole)}
+    tokens = graph.placeholder("tokens")
+    tokens.meta["val"] = torch.randperm(place.tokens)[:count]
+    made = TokenwiseBody(graph, nodes, NO_PLAN, path, tokens, count).compute(result.name)
+    chosen = tokens_first(ir.value(made), replace(place, tokens=count, start=0, span=0))
+    same_as(chosen, tokens_first(ir.value(result), place)[ir.value(tokens)], told)
 
 
 def same_as(got: Tensor, want: Tensor, told: str) -> None:
     torch.testing.assert_close(got, want, rtol=0, atol=1e-9, equal_nan=True, msg=lambda text: f"{told}: {text}")
+
+
+SQUARE = (2, 4, 4)
+"""As many tokens as features: no rule may tell them apart by their number, and any value can meet any other."""
+F = torch.nn.functional
+TOGETHER: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "add": lambda a, b: a + b,
+    "scale": lambda a, b: a * b.sigmoid(),
+    "swap": lambda a, b: a.transpose(1, 2),
+    "linear": lambda a, b: F.linear(a, weight(4, 4).double()),
+    "norm": lambda a, b: F.layer_norm(a, [4]),
+    "mix": lambda a, b: F.linear(a.transpose(1, 2), weight(4, 4).double()).transpose(1, 2),
+    "modulate by the mean": lambda a, b: a + b.mean(1, keepdim=True),
+    "attend": lambda a, b: F.scaled_dot_product_attention(a, b, b),
+    "attend with bias": lambda a, b: F.scaled_dot_product_attention(b, a, a, attn_mask=b),
+    "product": lambda a, b: a @ b,
+    "gram": lambda a, b: torch.einsum("btc,bsc->bts", a, b),
+    "linear attention": lambda a, b: torch.einsum("btc,bsc,bsd->btd", a, b, a),
+    "product and sum": lambda a, b: torch.baddbmm(a, b, a),
+    "first of both": lambda a, b: torch.cat([a, b], 1)[:, :4],
+    "second of both": lambda a, b: F.gelu(torch.cat([a, b], 1)).split(4, 1)[1],
+    "middle of both": lambda a, b: torch.cat([a, b], 1)[:, 2:6],
+    "side by side": lambda a, b: F.linear(torch.cat([a, b], -1), weight(4, 8).double()),
+    "heads": lambda a, b: F.scaled_dot_product_attention(
+        *(each.unflatten(-1, (2, 2)).transpose(1, 2) for each in (a, b, b))
+    ).transpose(1, 2).flatten(2),
+    "grid": lambda a, b: (a.unflatten(1, (2, 2)) + b[:, None, :2]).flatten(1, 2),
+    "one column": lambda a, b: a * b.select(1, 0)[:, None],
+    "one feature": lambda a, b: a * b[..., :1],
+    "squeezed": lambda a, b: a * b[:, :1].squeeze(1).unsqueeze(1) - b[..., 1:2].squeeze(-1).unsqueeze(-1),
+}  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    steps=st.lists(st.tuples(st.sampled_from(sorted(TOGETHER)), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=6),
+    streams=st.sets(st.integers(0, 5), max_size=2),
+    count=st.integers(1, 3),
+)
+def test_a_path_computes_the_tokens_of_the_whole(steps: list[tuple[str, int, int]], streams: set[int], count: int) -> None:
+    """Bodies that read a stream and another value, each once or often, through any of the latest values."""
+    def body(stream: Tensor, other: Tensor) -> list[Tensor]:
+        values = [other, stream]
+        for name, a, b in steps:
+            values.append(TOGETHER[name](values[-1 - a % len(values)], values[-1 - b % len(values)]))
+        return values
+
+    gm = make_fx(body, pre_dispatch=True)(torch.rand(SQUARE).double(), torch.rand(SQUARE).double())
+    WithValues(gm).run(torch.rand(SQUARE).double(), torch.rand(SQUARE).double())
+    values: Any = ir.output_node(gm.graph).args[0]
+    stream, feature = values[1], values[-1]
+    between = {value for index, value in enumerate(values[2:-1]) if index in streams}
+    moving = frozenset(ir.descendants([stream]))
+    live = Liveness(frozenset(({stream} | between) & moving), frozenset(), moving, frozenset())
+    for place in places(SQUARE):
+        path = path_at(feature, place, live)
+        if isinstance(path, TokenPath):
+            check_path(path, feature, min(count, place.tokens - 1), f"{steps} at {place}: {path}")
+
+
+class WithValues(fx.Interpreter):
+    """Gives each node the value that it has in this run."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        n.meta["val"] = super().run_node(n)
+        return n.meta["val"]
