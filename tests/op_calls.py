@@ -261,7 +261,14 @@ def attention(d: Drawn) -> Call:
     if d.pick(True, False):
         mask = Operand(d.broadcast((*most, queries, keys)), d.pick(FLOAT, TRUTH), below=2)
     return call(
-        aten.scaled_dot_product_attention.default, query, key, val, mask, 0.0, mask is None and d.pick(True, False), **kwargs
+        aten.scaled_dot_product_attention.default,
+        query,
+        key,
+        val,
+        mask,
+        0.0,
+        mask is None and d.pick(True, False),
+        **kwargs,
     )
 
 
@@ -286,13 +293,23 @@ def product(target: Any, batches: int) -> Make:
     return make
 
 
-EQUATIONS = ("btc,bsc->bts", "btc,bsc,bsd->btd", "tc,tc->t", "ab,bc->ac", "bij,bjk->bik", "hwc,cd->hwd", "bthd,bshd->bhts")
+EQUATIONS = (
+    "btc,bsc->bts",
+    "btc,bsc,bsd->btd",
+    "tc,tc->t",
+    "ab,bc->ac",
+    "bij,bjk->bik",
+    "hwc,cd->hwd",
+    "bthd,bshd->bhts",
+)
 
 
 def einsum(d: Drawn) -> Call:
     equation = d.pick(*EQUATIONS, None, None, None)
     if equation is None:
-        terms = ["".join(d.draw(st.lists(st.sampled_from("abcd"), min_size=1, max_size=3))) for _ in range(d.pick(1, 2, 3))]
+        terms = [
+            "".join(d.draw(st.lists(st.sampled_from("abcd"), min_size=1, max_size=3))) for _ in range(d.pick(1, 2, 3))
+        ]
         shown = sorted(set("".join(terms)))
         result = d.draw(st.lists(st.sampled_from(shown), unique=True))
         equation = f"{d.pick(',', ' , ').join(terms)}->{''.join(result)}" if d.pick(1, 2, 3) > 1 else ",".join(terms)
@@ -425,5 +442,3 @@ def factorings(size: int) -> Iterator[tuple[int, int, int]]:
         for inner in range(1, size // outer + 1):
             if size % (outer * inner) == 0 and size // outer // inner > 1:
                 yield outer, size // outer // inner, inner
-
-

@@ -395,12 +395,17 @@ TOGETHER: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @settings(max_examples=150, deadline=None)
 @given(
-    steps=st.lists(st.tuples(st.sampled_from(sorted(TOGETHER)), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=6),
+    steps=st.lists(
+        st.tuples(st.sampled_from(sorted(TOGETHER)), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=6
+    ),
     streams=st.sets(st.integers(0, 5), max_size=2),
     count=st.integers(1, 3),
 )
-def test_a_path_computes_the_tokens_of_the_whole(steps: list[tuple[str, int, int]], streams: set[int], count: int) -> None:
+def test_a_path_computes_the_tokens_of_the_whole(
+    steps: list[tuple[str, int, int]], streams: set[int], count: int
+) -> None:
     """Bodies that read a stream and another value, each once or often, through any of the latest values."""
+
     def body(stream: Tensor, other: Tensor) -> list[Tensor]:
         values = [other, stream]
         for name, a, b in steps:
