@@ -141,9 +141,8 @@ def handed_on(node: fx.Node, place: Place) -> tuple[fx.Node, Place] | None:
         return None
     start = 0
     for joined in _arg(node, 0):
-        size = (
-            (ir.shape(joined) or ())[place.dim] if _rank(joined) == rank else 0
-        )  # torch joins empty vectors to anything
+        # torch joins an empty vector to values of any rank
+        size = (ir.shape(joined) or ())[place.dim] if _rank(joined) == rank else 0
         if start == place.start and size == place.tokens:
             return joined, replace(place, start=0, span=0)
         start += size

@@ -145,4 +145,4 @@ def test_a_path_is_searched_in_linear_time(ways: str) -> None:
     path = path_at(nodes[-1], Place(1, 4), live)
     assert not isinstance(path, str)
     assert path.live == (("stream", Place(1, 4)),)
-    assert time.process_time() - began < 5
+    assert time.process_time() - began < 15
