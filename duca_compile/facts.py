@@ -26,6 +26,7 @@ class TokenPath:
     `compute` are the token-wise ops to run on the selection, in order; `live` the values gathered as this step has
     them; `cached` the mixing values gathered from the last FULL step; `whole` the cached values read without gathering.
     `same` names, for what only slices or joins along the tokens, the value whose tokens it hands on as they are.
+    `sliced` names, for all else in `compute`, the operands that the op reads at its tokens: it reads the others whole.
     """
 
     place: Place
@@ -34,6 +35,7 @@ class TokenPath:
     cached: tuple[tuple[str, Place], ...]
     whole: tuple[str, ...]
     same: tuple[tuple[str, str], ...]
+    sliced: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True)

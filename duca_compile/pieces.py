@@ -47,6 +47,8 @@ def _part_of_split(node: fx.Node, parent: fx.Node) -> Piece:
     source: Any = parent.args[0]
     at: Any = node.args[1]
     dim = ir.argument(parent, 2, "dim", 0) % len(ir.shape(source) or ())
-    sizes = [ir.sizes(part)[dim] for part in ir.value(parent)]
-    start = sum(sizes[:at])
-    return Piece(source, dim, start, start + sizes[at])
+    parts: Any = ir.value(parent)
+    size = (ir.shape(node) or ())[dim]
+    alike = not isinstance(parent.args[1], (list, tuple)) and at >= 0
+    start = at * ir.sizes(parts[0])[dim] if alike else sum(ir.sizes(part)[dim] for part in parts[:at])
+    return Piece(source, dim, start, start + size)

@@ -3,9 +3,13 @@
 One table, op by op. `rule(node, place)` answers: if the tokens of `node` lie at `place`, at which place does each
 operand carry the *same* tokens? An operand that is left out is read whole. None means that the op is not known to be
 token-wise there: it mixes tokens. The table is sound, not complete: a missing op only costs speed.
+
+The rules of the table speak of the positions of an op's operands, never of the values there: one value may stand at
+several, such as the query, key and value of an attention. `rule` alone sees to it that it is then read in one way.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -70,7 +74,7 @@ class Place:
         return self.at(first) if origins == list(range(first, first + len(origins))) else None
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        return tuple(shape[dim] for dim in self.dims) == self.sizes
+        return self.dims.stop <= len(shape) and tuple(shape[dim] for dim in self.dims) == self.sizes
 
     def resized(self, shape: tuple[int, ...], tokens: int) -> list[int]:
         """`shape` with `tokens` tokens at this place: all along the first dimension of a grid."""
@@ -82,21 +86,48 @@ class Place:
         ]
 
 
-Operands = dict[fx.Node, Place]
-Rule = Callable[[fx.Node, Place], Operands | None]
+Readings = list[tuple[fx.Node, Place]]
+"""One for every position of an operand at which an op reads it token by token; it reads all other positions whole."""
+Rule = Callable[[fx.Node, Place], Readings | None]
 
 
-def rule(node: fx.Node, place: Place) -> Operands | None:
-    """The place of the same tokens in each operand that carries them; None if the op mixes tokens."""
+def rule(node: fx.Node, place: Place) -> dict[fx.Node, Place] | None:
+    """The place of the same tokens in each operand that carries them; None if the op mixes tokens.
+
+    Every operand is read in one way only: at its place, or, where it is left out, whole. An op that reads one value at
+    two places, or at a place and whole, mixes tokens.
+    """
     size = ir.shape(node)
-    if node.op != "call_function" or (size is not None and not place.fits(size)):
+    if node.op != "call_function" or ir.is_mutable(node) or (size is not None and not place.fits(size)):
         return None
+    readings = _readings(node, place)
+    return None if readings is None else _one_way_each(node, readings)
+
+
+def _readings(node: fx.Node, place: Place) -> Readings | None:
     if ir.packet(node) is None:
         return _getitem(node, place) if getattr(node.target, "__name__", "") == "getitem" else None
     known = RULES.get(ir.packet(node))
     if known is not None:
         return known(node, place)
     return _pointwise(node, place) if is_pointwise(node) else None
+
+
+def _one_way_each(node: fx.Node, readings: Readings) -> dict[fx.Node, Place] | None:
+    found: dict[fx.Node, Place] = {}
+    whole = Counter(_positions(node))
+    for operand, place in readings:
+        if found.setdefault(operand, place) != place:
+            return None
+        whole[operand] -= 1
+    return None if any(whole[operand] for operand in found) else found
+
+
+def _positions(node: fx.Node) -> list[fx.Node]:
+    """The node at each position of an operand, in order: a value as often as it is read."""
+    read: list[fx.Node] = []
+    fx.map_arg((node.args, node.kwargs), read.append)
+    return read
 
 
 def handed_on(node: fx.Node, place: Place) -> tuple[fx.Node, Place] | None:
@@ -110,7 +141,8 @@ def handed_on(node: fx.Node, place: Place) -> tuple[fx.Node, Place] | None:
         return None
     start = 0
     for joined in _arg(node, 0):
-        size = (ir.shape(joined) or ())[place.dim]
+        # torch joins an empty vector to values of any rank
+        size = (ir.shape(joined) or ())[place.dim] if _rank(joined) == rank else 0
         if start == place.start and size == place.tokens:
             return joined, replace(place, start=0, span=0)
         start += size
@@ -126,9 +158,12 @@ def is_pointwise(node: fx.Node) -> bool:
     return torch.Tag.pointwise in tags and torch.Tag.nondeterministic_seeded not in tags
 
 
-def has_explicit_size(node: fx.Node) -> bool:
-    """Whether the op's second argument is the size of its result."""
-    return ir.packet(node) in (aten.view, aten.reshape, aten.expand)
+def needs_size(node: fx.Node) -> bool:
+    """Whether the op's result has other dimensions over fewer tokens, unless it is told their sizes.
+
+    A single token, or the second dimension of a grid, must not be squeezed away.
+    """
+    return ir.packet(node) in (aten.view, aten.reshape, aten.expand, aten.squeeze)
 
 
 def _arg(node: fx.Node, position: int) -> Any:
@@ -139,7 +174,7 @@ def _rank(node: fx.Node) -> int:
     return len(ir.shape(node) or ())
 
 
-def _aligned(operand: Any, node: fx.Node, place: Place, into: Operands) -> bool:
+def _aligned(operand: Any, node: fx.Node, place: Place, into: Readings) -> bool:
     """Adds `operand`, broadcast against `node`, at the dimensions that meet `place`; False on a contradiction.
 
     An operand that varies along a part of a grid only does not fit its place: it must be expanded there.
@@ -157,23 +192,26 @@ def _aligned(operand: Any, node: fx.Node, place: Place, into: Operands) -> bool:
     if set(met) == {1} != set(wanted):
         return True
     broadcasts = all(size in (1, whole) for size, whole in zip(met, wanted, strict=True))
-    return broadcasts and place.dim >= shift and _put(into, operand, place.at(place.dim - shift))
+    if not broadcasts or place.dim < shift:
+        return False
+    into.append((operand, place.at(place.dim - shift)))
+    return True
 
 
-def _put(into: Operands, operand: Any, place: Place) -> bool:
-    return into.setdefault(operand, place) == place
+def _all_aligned(operands: Iterable[Any], node: fx.Node, place: Place) -> Readings | None:
+    found: Readings = []
+    return found if all(_aligned(operand, node, place, found) for operand in operands) else None
 
 
-def _pointwise(node: fx.Node, place: Place) -> Operands | None:
-    found: Operands = {}
-    return found if all(_aligned(operand, node, place, found) for operand in node.all_input_nodes) else None
+def _pointwise(node: fx.Node, place: Place) -> Readings | None:
+    return _all_aligned(_positions(node), node, place)
 
 
 def _features_last(features: Callable[[fx.Node], int]) -> Rule:
     """The first operand, token by token, where the op works on its last `features(node)` dimensions."""
 
-    def apply(node: fx.Node, place: Place) -> Operands | None:
-        return {_arg(node, 0): place} if place.dims.stop <= _rank(node) - features(node) else None
+    def apply(node: fx.Node, place: Place) -> Readings | None:
+        return [(_arg(node, 0), place)] if place.dims.stop <= _rank(node) - features(node) else None
 
     return apply
 
@@ -181,15 +219,15 @@ def _features_last(features: Callable[[fx.Node], int]) -> Rule:
 def _other_dim(position: int, name: str, default: int | None = None) -> Rule:
     """The first operand, token by token, unless the op works along the tokens' dimension."""
 
-    def apply(node: fx.Node, place: Place) -> Operands | None:
+    def apply(node: fx.Node, place: Place) -> Readings | None:
         dim = ir.argument(node, position, name, default)
         rank = _rank(_arg(node, 0))
-        return {_arg(node, 0): place} if dim is not None and dim % rank not in place.dims else None
+        return [(_arg(node, 0), place)] if dim is not None and dim % rank not in place.dims else None
 
     return apply
 
 
-def _reduction(node: fx.Node, place: Place) -> Operands | None:
+def _reduction(node: fx.Node, place: Place) -> Readings | None:
     source = _arg(node, 0)
     dims = ir.argument(node, 1, "dim")
     have = ir.shape(source) if isinstance(source, fx.Node) else None
@@ -200,16 +238,18 @@ def _reduction(node: fx.Node, place: Place) -> Operands | None:
     return _moved(source, place, [kept[dim] for dim in place.dims], forbidden=reduced)
 
 
-def _moved(source: fx.Node, place: Place, origins: list[int], forbidden: Iterable[int] = ()) -> Operands | None:
+def _moved(source: fx.Node, place: Place, origins: list[int], forbidden: Iterable[int] = ()) -> Readings | None:
     origin = None if set(origins) & set(forbidden) else place.moved(origins)
-    return None if origin is None else {source: origin}
+    return None if origin is None else [(source, origin)]
 
 
-def _reshape(node: fx.Node, place: Place) -> Operands | None:
+def _reshape(node: fx.Node, place: Place) -> Readings | None:
     source = _arg(node, 0)
     have, want = ir.shape(source), ir.shape(node)
     assert have is not None
     assert want is not None
+    if node.target is aten.view.dtype or 0 in have:
+        return None
     before = math.prod(want[: place.dim]) * place.outer
     after = place.inner * math.prod(want[place.dims.stop :])
     for dim in range(len(have)):
@@ -217,15 +257,15 @@ def _reshape(node: fx.Node, place: Place) -> Operands | None:
         if before % left == 0 and after % right == 0:
             at = replace(place, dim=dim, outer=before // left, inner=after // right, grid=())
             if at.sizes == (have[dim],):
-                return {source: at} if not place.span or at.outer == at.inner == 1 else None
+                return [(source, at)] if not place.span or at.outer == at.inner == 1 else None
     first = next((dim for dim in range(len(have), -1, -1) if math.prod(have[:dim]) == before), None)
     stop = next((dim for dim in range(len(have) + 1) if math.prod(have[dim:]) == after), None)
     if first is None or stop is None or stop <= first or place.span:
         return None
-    return {source: Place.over(have, first, stop)}
+    return [(source, Place.over(have, first, stop))]
 
 
-def _permute(node: fx.Node, place: Place) -> Operands | None:
+def _permute(node: fx.Node, place: Place) -> Readings | None:
     source = _arg(node, 0)
     rank = _rank(source)
     order = list(range(rank))
@@ -239,14 +279,14 @@ def _permute(node: fx.Node, place: Place) -> Operands | None:
     return _moved(source, place, [order[dim] for dim in place.dims])
 
 
-def _unsqueeze(node: fx.Node, place: Place) -> Operands | None:
+def _unsqueeze(node: fx.Node, place: Place) -> Readings | None:
     dim = _arg(node, 1) % _rank(node)
     if dim in place.dims:
         return None
-    return {_arg(node, 0): place.at(place.dim - (dim < place.dim))}
+    return [(_arg(node, 0), place.at(place.dim - (dim < place.dim)))]
 
 
-def _squeeze(node: fx.Node, place: Place) -> Operands | None:
+def _squeeze(node: fx.Node, place: Place) -> Readings | None:
     have = ir.shape(_arg(node, 0)) or ()
     dims = ir.argument(node, 1, "dim", list(range(len(have))))
     gone = {dim % len(have) for dim in (dims if isinstance(dims, (list, tuple)) else [dims])}
@@ -254,33 +294,32 @@ def _squeeze(node: fx.Node, place: Place) -> Operands | None:
     return _moved(_arg(node, 0), place, [kept[dim] for dim in place.dims])
 
 
-def _select(node: fx.Node, place: Place) -> Operands | None:
+def _select(node: fx.Node, place: Place) -> Readings | None:
     gone = ir.argument(node, 1, "dim", 0) % _rank(_arg(node, 0))
     return _moved(_arg(node, 0), place, [dim + (gone <= dim) for dim in place.dims])
 
 
-def _expand(node: fx.Node, place: Place) -> Operands | None:
-    found: Operands = {}
-    return found if _aligned(_arg(node, 0), node, place, found) else None
+def _expand(node: fx.Node, place: Place) -> Readings | None:
+    return _all_aligned([_arg(node, 0)], node, place)
 
 
-def _cat(node: fx.Node, place: Place) -> Operands | None:
+def _cat(node: fx.Node, place: Place) -> Readings | None:
     dim = ir.argument(node, 1, "dim", 0) % _rank(node)
     pieces: Any = _arg(node, 0)
-    if dim in place.dims:
+    if dim in place.dims or len({_rank(piece) for piece in pieces}) > 1:
         return None
     origin = place.at(place.dim - (dim < place.dim)) if ir.packet(node) is aten.stack else place
-    return dict.fromkeys(pieces, origin)
+    return [(piece, origin) for piece in pieces]
 
 
-def _getitem(node: fx.Node, place: Place) -> Operands | None:
+def _getitem(node: fx.Node, place: Place) -> Readings | None:
     """One of several results: the place is asked of the op that made them all."""
     parent = _arg(node, 0)
     assert isinstance(parent, fx.Node)
-    return {parent: place} if rule(parent, place) is not None else None
+    return [(parent, place)] if rule(parent, place) is not None else None
 
 
-def _attention(node: fx.Node, place: Place) -> Operands | None:
+def _attention(node: fx.Node, place: Place) -> Readings | None:
     """Queries are independent; keys and values are read whole, unless the tokens lie in a batch dimension.
 
     A mask `[..., queries, keys]` meets the result `[..., queries, features]` in every dimension that tokens can lie in.
@@ -291,86 +330,83 @@ def _attention(node: fx.Node, place: Place) -> Operands | None:
     among_queries = place.dims.stop == rank - 1
     if ir.argument(node, 4, "dropout_p", 0.0) or place.dims.stop == rank or (place.grid and among_queries):
         return None
-    found: Operands = {}
     if among_queries:
-        fine = not ir.argument(node, 5, "is_causal", False) and _put(found, query, place)
-        return found if fine and _aligned(mask, node, place, found) else None
+        found = [(query, place.at(_rank(query) - 2))]
+        fine = not ir.argument(node, 5, "is_causal", False) and _aligned(mask, node, place, found)
+        return found if fine else None
     if ir.argument(node, 7, "enable_gqa", False) and rank - 3 in place.dims:
         return None
-    fine = all(_aligned(operand, node, place, found) for operand in (query, key, val))
-    return found if fine and _aligned(mask, node, place, found) else None
+    return _all_aligned((query, key, val, mask), node, place)
 
 
-def _matmul(node: fx.Node, place: Place) -> Operands | None:
+def _matmul(node: fx.Node, place: Place) -> Readings | None:
     return _product(_arg(node, 0), _arg(node, 1), node, place)
 
 
-def _product(left: fx.Node, right: fx.Node, node: fx.Node, place: Place) -> Operands | None:
+def _product(left: fx.Node, right: fx.Node, node: fx.Node, place: Place) -> Readings | None:
     rank = _rank(node)
     ranks = {_rank(left), _rank(right)}
-    found: Operands = {}
-    if min(ranks) < 2 or left is right:
+    if min(ranks) < 2:
         return None
     if _rank(right) == 2 and place.dims.stop < rank:
-        return {left: place}
+        return [(left, place)]
     if place.grid and place.dims.stop >= rank - 1:
         return None
     if place.dim == rank - 2:
-        _put(found, left, place.at(_rank(left) - 2))
-    elif place.dim == rank - 1:
-        _put(found, right, place.at(_rank(right) - 1))
-    elif not all(_aligned(operand, node, place, found) for operand in (left, right)):
-        return None
-    return found
+        return [(left, place.at(_rank(left) - 2))]
+    if place.dim == rank - 1:
+        return [(right, place.at(_rank(right) - 1))]
+    return _all_aligned((left, right), node, place)
 
 
-def _baddbmm(node: fx.Node, place: Place) -> Operands | None:
+def _baddbmm(node: fx.Node, place: Place) -> Readings | None:
     added, left, right = node.args[:3]
     found = _product(left, right, node, place)  # type: ignore[arg-type]
     return found if found is not None and _aligned(added, node, place, found) else None
 
 
-def _einsum(node: fx.Node, place: Place) -> Operands | None:
+def _einsum(node: fx.Node, place: Place) -> Readings | None:
     """Every operand that has the tokens' labels, at these. Without ellipsis, and without diagonals."""
     equation, operands = str(_arg(node, 0)).replace(" ", ""), _arg(node, 1)
     if "->" not in equation or "." in equation:
         return None
     terms, result = equation.split("->")
     labels = [result[dim] for dim in place.dims]
-    found: Operands = {}
+    found: Readings = []
     for operand, term in zip(operands, terms.split(","), strict=True):
         if len(set(term)) < len(term):
             return None
         if not set(labels) & set(term):
             continue
-        origin = place.moved([term.find(label) for label in labels])
-        if origin is None or not origin.fits(ir.shape(operand) or ()) or not _put(found, operand, origin):
+        origin = place.moved([term.index(label) for label in labels]) if set(labels) <= set(term) else None
+        if origin is None or not origin.fits(ir.shape(operand) or ()):
             return None
+        found.append((operand, origin))
     return found
 
 
-def _addmm(node: fx.Node, place: Place) -> Operands | None:
+def _addmm(node: fx.Node, place: Place) -> Readings | None:
     bias, left = _arg(node, 0), _arg(node, 1)
-    found: Operands = {}
-    if place.dims != range(1) or not _put(found, left, place) or not _aligned(bias, node, place, found):
-        return None
-    return found
+    found = [(left, place)]
+    return found if place.dims == range(1) and _aligned(bias, node, place, found) else None
 
 
-def _convolution(node: fx.Node, place: Place) -> Operands | None:
-    """Token-wise over samples, and over positions where every kernel dimension is 1."""
+def _convolution(node: fx.Node, place: Place) -> Readings | None:
+    """Token-wise over samples, and over positions where every kernel dimension and stride is 1."""
     kernel = (ir.shape(_arg(node, 1)) or ())[2:]
     source = _arg(node, 0)
     if _rank(node) != len(kernel) + 2:
         return None
     if place.dims == range(1):
-        return {source: place}
-    plain = set(kernel) == {1} and (ir.shape(source) or ())[2:] == (ir.shape(node) or ())[2:]
-    return {source: place} if plain and place.dim >= 2 else None
+        return [(source, place)]
+    stride = ir.argument(node, 3, "stride", 1)
+    steps = set(stride) if isinstance(stride, (list, tuple)) else {stride}
+    plain = set(kernel) == steps == {1} and (ir.shape(source) or ())[2:] == (ir.shape(node) or ())[2:]
+    return [(source, place)] if plain and place.dim >= 2 else None
 
 
-def _embedding(node: fx.Node, place: Place) -> Operands | None:
-    return {_arg(node, 1): place} if place.dims.stop <= _rank(_arg(node, 1)) else None
+def _embedding(node: fx.Node, place: Place) -> Readings | None:
+    return [(_arg(node, 1), place)] if place.dims.stop <= _rank(_arg(node, 1)) else None
 
 
 RULES: dict[Any, Rule] = {

@@ -37,28 +37,39 @@ class _Search:
     cached: dict[fx.Node, Place] = field(default_factory=dict)
     whole: set[fx.Node] = field(default_factory=set)
     same: dict[fx.Node, fx.Node] = field(default_factory=dict)
+    sliced: dict[fx.Node, tuple[fx.Node, ...]] = field(default_factory=dict)
     fresh: bool = False
     mixing: fx.Node | None = None
 
-    def visit(self, node: fx.Node, place: Place) -> bool:
-        """Plans the value of `node` at the selected tokens; False if one value would be needed in two layouts."""
+    def plan(self, place: Place) -> bool:
+        """Plans the feature at the selected tokens; False if one value would be needed in two layouts."""
+        ahead = [(self.feature, place)]
+        while ahead:
+            needed = self._visit(*ahead.pop())
+            if needed is None:
+                return False
+            ahead += reversed(needed)
+        return True
+
+    def _visit(self, node: fx.Node, place: Place) -> list[tuple[fx.Node, Place]] | None:
+        """Plans one value; what it takes at the selected tokens, or None if there is no such plan."""
         known = self.compute.get(node) or self.gathered.get(node) or self.cached.get(node)
         if known is not None:
-            return known == place
+            return [] if known == place else None
         if self._at_hand(node):
             self.gathered[node] = place
             self.fresh |= node in self.live.moving and node not in self.live.stale
-            return True
+            return []
         with located(node):
             handed = handed_on(node, place)
             needed = rule(node, place) if handed is None else None
         if handed is not None:
             self.compute[node], self.same[node] = place, handed[0]
-            return self.visit(*handed)
+            return [handed]
         if needed is None or not self._whole_operands_fit(node, set(needed)):
-            return self._cut(node, place)
-        self.compute[node] = place
-        return all(self.visit(operand, at) for operand, at in needed.items())
+            return [] if self._cut(node, place) else None
+        self.compute[node], self.sliced[node] = place, tuple(needed)
+        return list(needed.items())
 
     def _at_hand(self, node: fx.Node) -> bool:
         if node is self.feature:
@@ -131,17 +142,22 @@ def token_path(feature: fx.Node, live: Liveness, layout: Layout) -> TokenPath | 
     place = layout.place(size)
     if place.tokens in (0, 1):
         return "the stream has a single token"
+    return path_at(feature, place, live)
+
+
+def path_at(feature: fx.Node, place: Place, live: Liveness) -> TokenPath | str:
+    """The same for tokens that lie at `place` in `feature`."""
     search = _Search(live, feature)
-    if not search.visit(feature, place):
+    if not search.plan(place):
         mixing = search.mixing or feature
         return f"{_op(mixing)} mixes tokens, or needs them in two layouts"
     if not search.fresh:
-        assert search.mixing is not None
-        return f"{_op(search.mixing)} mixes tokens on every path"
+        mixes = f"{_op(search.mixing)} mixes tokens on every path" if search.mixing is not None else None
+        return mixes or "what it reads of the stream are no tokens of its own"
     kept = [node for node in (*search.cached, *search.whole) if is_data_dependent(ir.shape(node) or ())]
     if kept:
         return f"{_op(kept[0])} has a size that the data decides, which no cache can hold"
-    in_order = [node for node in feature.graph.nodes if node in search.compute]
+    in_order = sorted(search.compute)
     return TokenPath(
         place,
         tuple((node.name, search.compute[node]) for node in in_order),
@@ -149,6 +165,7 @@ def token_path(feature: fx.Node, live: Liveness, layout: Layout) -> TokenPath | 
         tuple((node.name, at) for node, at in search.cached.items()),
         tuple(sorted(node.name for node in search.whole)),
         tuple((node.name, origin.name) for node, origin in search.same.items()),
+        tuple((node.name, tuple(operand.name for operand in read)) for node, read in search.sliced.items()),
     )
 
 

@@ -1,6 +1,7 @@
 """CONSERVATIVE: a branch with a token-wise path computes its selected tokens and takes the rest from the cache."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from duca_compile.passes.base import CACHE, FRESH, PassResult, named
 from duca_compile.passes.small_caches import shrunk, widened
 from duca_compile.plan import Plan
 from duca_compile.refusal import located
-from duca_compile.token_rules import Place, has_explicit_size
+from duca_compile.token_rules import Place, needs_size
 
 aten = torch.ops.aten
 
@@ -44,7 +45,7 @@ class RecomputeTokens:
             feature = nodes[branch.feature]
             with located(feature), gm.graph.inserting_before(feature.next):
                 tokens = nodes[chosen.input_of(index)]
-                rows = _Body(gm.graph, nodes, plan, branch.path, tokens, chosen.count).compute(branch.feature)
+                rows = TokenwiseBody(gm.graph, nodes, plan, branch.path, tokens, chosen.count).compute(branch.feature)
                 kept, cache = shrunk(gm.graph, rows, plan), nodes[CACHE + branch.feature]
                 name, dtype = FRESH + branch.feature, ir.value(feature).dtype
                 fresh = _write_back(gm.graph, cache, branch.path.place, tokens, kept, "" if kept is not rows else name)
@@ -68,7 +69,7 @@ def _write_back(
 
 
 @dataclass
-class _Body:
+class TokenwiseBody:
     """Builds the token-wise body over the selected tokens."""
 
     graph: fx.Graph
@@ -78,15 +79,23 @@ class _Body:
     tokens: fx.Node
     count: int
 
+    @cached_property
+    def replaced(self) -> dict[str, str]:
+        """The names of features as captured, by those of what stands for them where another branch was rewritten."""
+        return {FRESH + branch.feature: branch.feature for branch in self.plan.branches}
+
     def compute(self, feature: str) -> fx.Node:
         made: dict[str, fx.Node] = {}
         for name, place in self.path.live:
             made[name] = self._gather(self._at_hand(name), place)
         for name, place in self.path.cached:
             made[name] = self._gather(self._cached(name), place)
-        handed = dict(self.path.same)
+        handed, sliced = dict(self.path.same), dict(self.path.sliced)
         for name, place in self.path.compute:
-            made[name] = made[handed[name]] if name in handed else self._copy(self.nodes[name], place, made)
+            if name in handed:
+                made[name] = made[handed[name]]
+            else:
+                made[name] = self._copy(self.nodes[name], place, made, sliced[name])
         return made[feature]
 
     def _at_hand(self, name: str) -> fx.Node:
@@ -112,18 +121,20 @@ class _Body:
         chosen = emit(self.graph, aten.index_select.default, [split, place.dim + 1, self.tokens])
         return emit(self.graph, aten.reshape.default, [chosen, place.resized(tuple(size), self.count)])
 
-    def _copy(self, node: fx.Node, place: Place, made: dict[str, fx.Node]) -> fx.Node:
+    def _copy(self, node: fx.Node, place: Place, made: dict[str, fx.Node], sliced: tuple[str, ...]) -> fx.Node:
         def selected(operand: fx.Node) -> fx.Node:
-            captured = operand.name.removeprefix(FRESH)  # another branch's feature may be replaced by now
-            if captured in made:
+            captured = self.replaced.get(operand.name, operand.name)
+            if captured in sliced:
                 return made[captured]
             return self._cached(captured) if captured in self.path.whole else operand
 
         args: tuple[Any, ...] = fx.map_arg(node.args, selected)
         target: Any = node.target
-        if has_explicit_size(node):
-            args = (args[0], place.resized(ir.shape(node) or (), self.count), *args[2:])
-            target = aten.reshape.default if target is aten.view.default else target
+        if needs_size(node):
+            args = (args[0], place.resized(ir.shape(node) or (), self.count))
+            target = target if target is aten.expand.default else aten.reshape.default
+        if ir.packet(node) is aten.view_as_complex and not ir.value(args[0]).is_contiguous():
+            args = (emit(self.graph, aten.clone.default, args, {"memory_format": torch.contiguous_format}),)
         copy = emit(self.graph, target, args, fx.map_arg(node.kwargs, selected))
         for key in ("stack_trace", "nn_module_stack"):
             if key in node.meta:

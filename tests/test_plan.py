@@ -1,15 +1,19 @@
 """What the plan decides, and where it refuses."""
 
+import time
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
-from duca_compile import Mode, Options, Refused
+from duca_compile import Mode, Options, Refused, stats
+from duca_compile.analysis import analyse
 from duca_compile.blocks import find_blocks
 from duca_compile.plan import fresh_tokens, make_plan
-from helpers import captured
+from duca_compile.token_rules import Place
+from duca_compile.tokens import Liveness, path_at
+from helpers import captured, compiled
 from tiny import Tiny, tiny_call
 from zoo.case import noise
 from zoo.core import example_dit
@@ -80,3 +84,65 @@ def test_a_result_from_inside_a_branch_cannot_be_cut() -> None:
 def test_blocks_are_periods(signatures: str, blocks: list[str]) -> None:
     found = find_blocks([ord(letter) for letter in signatures])
     assert ["".join(signatures[index] for index in block) for block in found] == blocks
+
+
+class Deep(Tiny):
+    """An MLP with 500 pointwise ops in a row."""
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        gate = self.clock(t[:, None].sin())[:, None]
+        x = x + gate * self.mix(x.transpose(1, 2)).transpose(1, 2)
+        hidden = self.mlp(x)
+        for _ in range(500):
+            hidden = hidden.tanh()
+        return self.leave(x + gate * hidden)
+
+
+def test_a_body_of_hundreds_of_ops_runs() -> None:
+    fast = compiled(Deep().eval(), order="conservative", cache_ratio=0.5)
+    with torch.no_grad():
+        for t in (0.9, 0.8, 0.7):
+            x, when = tiny_call(t)
+            assert fast(x, when).isfinite().all()
+    assert stats(fast).steps[Mode.CONSERVATIVE] == 2
+
+
+def test_a_body_of_thousands_of_ops_is_planned() -> None:
+    found = captured(Tiny().eval(), *tiny_call())
+    graph = found.capture.gm.graph
+    (hidden,) = graph.find_nodes(op="call_function", target=torch.ops.aten.relu.default)
+    (reader,) = hidden.users
+    last = hidden
+    with graph.inserting_before(reader):
+        for _ in range(2000):
+            last = _like(graph, torch.ops.aten.tanh.default, last)
+    reader.replace_input_with(hidden, last)
+    plan = make_plan(graph, analyse(found.capture), Options(cache_ratio=0.5))
+    path = plan.branches[1].path
+    assert path is not None
+    assert len(path.compute) == 2002
+    assert plan.recomputed == (1,)
+
+
+def _like(graph: fx.Graph, target: Any, first: fx.Node, *others: fx.Node) -> fx.Node:
+    """A call that makes values of the form of its first operand."""
+    node = graph.call_function(target, (first, *others))
+    node.meta["val"] = first.meta["val"]
+    return node
+
+
+@pytest.mark.parametrize("ways", ["squares", "sums"])
+def test_a_path_is_searched_in_linear_time(ways: str) -> None:
+    """Each node once, however often it is read: `x = x * x`, done n times, has 2 ** n ways to its start."""
+    graph = fx.Graph()
+    nodes = [graph.placeholder("stream")]
+    nodes[0].meta["val"] = torch.rand(1, 4, 2)
+    while len(nodes) <= 10_000:
+        other = nodes[-1] if ways == "squares" else nodes[len(nodes) // 2]
+        nodes.append(_like(graph, torch.ops.aten.mul.Tensor, nodes[-1], other))
+    live = Liveness(frozenset(nodes[:1]), frozenset(), frozenset(nodes), frozenset())
+    began = time.process_time()
+    path = path_at(nodes[-1], Place(1, 4), live)
+    assert not isinstance(path, str)
+    assert path.live == (("stream", Place(1, 4)),)
+    assert time.process_time() - began < 15

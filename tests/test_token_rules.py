@@ -1,19 +1,31 @@
 """Soundness of the token rules: perturb one token of a source, and only what the rules allow may move."""
 
 import math
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from duca_compile import ir
-from duca_compile.token_rules import Place, handed_on, rule
+from duca_compile.emit import emit
+from duca_compile.facts import TokenPath
+from duca_compile.passes.base import CACHE
+from duca_compile.passes.recompute_tokens import TokenwiseBody
+from duca_compile.token_rules import RULES, Place, handed_on, rule
+from duca_compile.tokens import Liveness, path_at
+from op_calls import CALLS, Call, Drawn, Make, aliasings, factorings, pointwise, pointwise_ops, runs
 
 Op = Callable[[Tensor], Tensor]
 TOKENS = 5
+NO_PLAN: Any = SimpleNamespace(branches=(), kept_in=lambda dtype: dtype)
 
 
 def stacked(x: Tensor) -> Tensor:
@@ -217,3 +229,205 @@ def test_the_table_finds_what_it_should() -> None:
     assert read == {Place(1, TOKENS)}
     attention = traced(attend, x)
     assert None in dependence(attention, Place(1, TOKENS)).values()
+
+
+def test_every_rule_is_held_against_calls() -> None:
+    assert set(CALLS) == set(RULES)
+
+
+@pytest.mark.parametrize("packet", sorted(RULES, key=str), ids=str)
+def test_a_rule_holds_however_its_operands_are_the_same(packet: Any) -> None:
+    accepted = check_calls(CALLS[packet], examples=15)
+    assert accepted, f"{packet} is in the table, and refused at every place"
+
+
+def test_pointwise_ops_are_pointwise() -> None:
+    @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(op=st.sampled_from(pointwise_ops()), data=st.data())
+    def check(op: Any, data: st.DataObject) -> None:
+        check_call(pointwise(op)(Drawn(data.draw)), data)
+
+    check()
+
+
+def check_calls(make: Make, examples: int) -> int:
+    """How often the rules found the op token-wise."""
+    accepted = 0
+
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(data=st.data())
+    def check(data: st.DataObject) -> None:
+        nonlocal accepted
+        accepted += check_call(make(Drawn(data.draw)), data)
+
+    check()
+    return accepted
+
+
+def check_call(call: Call, data: st.DataObject) -> int:
+    if not runs(call):
+        return 0
+    accepted = 0
+    for same in aliasings(call.operands):
+        results = applied(call, same)
+        result = results[data.draw(st.integers(0, len(results) - 1))] if results else None
+        found = list(places(ir.shape(result) or ())) if result is not None else []
+        for place in data.draw(st.lists(st.sampled_from(found), min_size=1, max_size=4, unique=True)) if found else []:
+            told = f"{call} with operands {same} at {place}"
+            accepted += check_one_token(result, place, told) + check_selected_tokens(result, place, told)
+    return accepted
+
+
+def applied(call: Call, same: tuple[int, ...]) -> list[fx.Node]:
+    """The call in a graph that holds real values. Operands are one node where `same` says so."""
+    graph, nodes = fx.Graph(), []
+    generator = torch.Generator().manual_seed(0)
+    for position, (operand, first) in enumerate(zip(call.operands, same, strict=True)):
+        if first < position:
+            nodes.append(nodes[first])
+            continue
+        nodes.append(graph.placeholder(f"operand_{position}"))
+        nodes[-1].meta["val"] = operand.values(generator)
+    args, kwargs = call.filled(nodes)
+    node = emit(graph, call.target, args, kwargs)
+    if isinstance(ir.value(node), Tensor):
+        return [node]
+    return [emit(graph, operator.getitem, [node, index]) for index in range(len(ir.value(node)))]
+
+
+def places(shape: tuple[int, ...]) -> Iterator[Place]:
+    """Every place where more than one token can lie in a value of this shape."""
+    for dim, size in enumerate(shape):
+        for outer, tokens, inner in factorings(size):
+            yield Place(dim, tokens, outer, inner)
+        for start in range(size - 1):
+            yield Place(dim, 2, start=start, span=size)
+        for stop in range(dim + 2, len(shape) + 1):
+            if Place.over(shape, dim, stop).tokens > 1:
+                yield Place.over(shape, dim, stop)
+
+
+def check_one_token(result: fx.Node, place: Place, told: str) -> bool:
+    """Another value of one token, in every operand that the rule finds it in, moves only that token of the result."""
+    needed = rule(result, place)
+    node = result
+    if needed is not None and ir.packet(result) is None:
+        (node,) = needed
+        needed = rule(node, needed[node])
+    if needed is None:
+        return False
+    last = place.tokens - 1
+    values = {}
+    for operand, at in needed.items():
+        size = [*(ir.shape(operand) or ())[: at.dim], *at.sizes, *(ir.shape(operand) or ())[at.dims.stop :]]
+        values[operand] = ir.value(operand).expand(size).clone(memory_format=torch.contiguous_format)
+        apart = tokens_first(values[operand], at)
+        apart[last] = apart[0].clone() if apart.dtype is torch.int64 else apart[last] * 0.5
+    args, kwargs = fx.map_arg((node.args, node.kwargs), lambda operand: values.get(operand, ir.value(operand)))
+    moved = node.target(*args, **kwargs)
+    moved = moved[result.args[1]] if node is not result else moved
+    same_as(tokens_first(moved, place)[:last], tokens_first(ir.value(result), place)[:last], told)
+    return True
+
+
+def check_selected_tokens(result: fx.Node, place: Place, told: str) -> bool:
+    """Tokens of the result, computed as a CONSERVATIVE step does where one operand is a stream, are those of the whole."""
+    graph = result.graph
+    operands = [node for node in graph.nodes if node.op == "placeholder" and not node.name.startswith("tokens")]
+    accepted = False
+    for stream in operands:
+        live = Liveness(frozenset({stream}), frozenset(), frozenset(ir.descendants([stream])), frozenset())
+        path = path_at(result, place, live)
+        if isinstance(path, str):
+            continue
+        accepted = True
+        for count in {1, place.tokens - 1}:
+            check_path(path, result, count, f"{told}, stream {stream}")
+    return accepted
+
+
+def check_path(path: TokenPath, result: fx.Node, count: int, told: str) -> None:
+    """Its tokens, as a CONSERVATIVE step computes them, are those of the whole: what it has cached is as it was."""
+    graph, place = result.graph, path.place
+    nodes: dict[str, fx.Node] = {node.name: node for node in graph.nodes}
+    nodes |= {CACHE + name: nodes[name] for name in (*dict(path.cached), *path.whole)}
+    tokens = graph.placeholder("tokens")
+    tokens.meta["val"] = torch.randperm(place.tokens)[:count]
+    made = TokenwiseBody(graph, nodes, NO_PLAN, path, tokens, count).compute(result.name)
+    chosen = tokens_first(ir.value(made), replace(place, tokens=count, start=0, span=0))
+    same_as(chosen, tokens_first(ir.value(result), place)[ir.value(tokens)], told)
+
+
+def same_as(got: Tensor, want: Tensor, told: str) -> None:
+    torch.testing.assert_close(got, want, rtol=0, atol=1e-9, equal_nan=True, msg=lambda text: f"{told}: {text}")
+
+
+SQUARE = (2, 4, 4)
+"""As many tokens as features: no rule may tell them apart by their number, and any value can meet any other."""
+F = torch.nn.functional
+TOGETHER: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "add": lambda a, b: a + b,
+    "scale": lambda a, b: a * b.sigmoid(),
+    "swap": lambda a, b: a.transpose(1, 2),
+    "linear": lambda a, b: F.linear(a, weight(4, 4).double()),
+    "norm": lambda a, b: F.layer_norm(a, [4]),
+    "mix": lambda a, b: F.linear(a.transpose(1, 2), weight(4, 4).double()).transpose(1, 2),
+    "modulate by the mean": lambda a, b: a + b.mean(1, keepdim=True),
+    "attend": lambda a, b: F.scaled_dot_product_attention(a, b, b),
+    "attend with bias": lambda a, b: F.scaled_dot_product_attention(b, a, a, attn_mask=b),
+    "product": lambda a, b: a @ b,
+    "gram": lambda a, b: torch.einsum("btc,bsc->bts", a, b),
+    "linear attention": lambda a, b: torch.einsum("btc,bsc,bsd->btd", a, b, a),
+    "product and sum": lambda a, b: torch.baddbmm(a, b, a),
+    "first of both": lambda a, b: torch.cat([a, b], 1)[:, :4],
+    "second of both": lambda a, b: F.gelu(torch.cat([a, b], 1)).split(4, 1)[1],
+    "middle of both": lambda a, b: torch.cat([a, b], 1)[:, 2:6],
+    "side by side": lambda a, b: F.linear(torch.cat([a, b], -1), weight(4, 8).double()),
+    "heads": lambda a, b: F.scaled_dot_product_attention(
+        *(each.unflatten(-1, (2, 2)).transpose(1, 2) for each in (a, b, b))
+    ).transpose(1, 2).flatten(2),
+    "grid": lambda a, b: (a.unflatten(1, (2, 2)) + b[:, None, :2]).flatten(1, 2),
+    "one column": lambda a, b: a * b.select(1, 0)[:, None],
+    "one feature": lambda a, b: a * b[..., :1],
+    "squeezed": lambda a, b: a * b[:, :1].squeeze(1).unsqueeze(1) - b[..., 1:2].squeeze(-1).unsqueeze(-1),
+}  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from(sorted(TOGETHER)), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=6
+    ),
+    streams=st.sets(st.integers(0, 5), max_size=2),
+    count=st.integers(1, 3),
+)
+def test_a_path_computes_the_tokens_of_the_whole(
+    steps: list[tuple[str, int, int]], streams: set[int], count: int
+) -> None:
+    """Bodies that read a stream and another value, each once or often, through any of the latest values."""
+
+    def body(stream: Tensor, other: Tensor) -> list[Tensor]:
+        values = [other, stream]
+        for name, a, b in steps:
+            values.append(TOGETHER[name](values[-1 - a % len(values)], values[-1 - b % len(values)]))
+        return values
+
+    gm = make_fx(body, pre_dispatch=True)(torch.rand(SQUARE).double(), torch.rand(SQUARE).double())
+    WithValues(gm).run(torch.rand(SQUARE).double(), torch.rand(SQUARE).double())
+    values: Any = ir.output_node(gm.graph).args[0]
+    stream, feature = values[1], values[-1]
+    between = {value for index, value in enumerate(values[2:-1]) if index in streams}
+    moving = frozenset(ir.descendants([stream]))
+    live = Liveness(frozenset(({stream} | between) & moving), frozenset(), moving, frozenset())
+    for place in places(SQUARE):
+        path = path_at(feature, place, live)
+        if isinstance(path, TokenPath):
+            check_path(path, feature, min(count, place.tokens - 1), f"{steps} at {place}: {path}")
+
+
+class WithValues(fx.Interpreter):
+    """Gives each node the value that it has in this run."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        n.meta["val"] = super().run_node(n)
+        return n.meta["val"]
