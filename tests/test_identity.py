@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
-from duca_compile.identity import Identity, Probes, state
+from duca_compile.identity import WORDS, Identity, Probes, state
 
 
 def tensors(inference: bool = False) -> list[Tensor]:
@@ -61,3 +63,67 @@ def test_whoever_watches_learns_of_the_first_death() -> None:
     assert not deaths
     held.pop()
     assert len(deaths) == 1
+
+
+def q_rows(weight: Tensor) -> None:
+    weight.data[: len(weight) // 3] += 1
+
+
+def every_third_column(weight: Tensor) -> None:
+    weight.data[:, ::3] += 1
+
+
+def first_element(weight: Tensor) -> None:
+    weight.data[0, 0] += 1
+
+
+def tiny_average(weight: Tensor) -> None:
+    weight.data.lerp_(torch.randn_like(weight), 1e-4)
+
+
+def negated(weight: Tensor) -> None:
+    weight.data.neg_()
+
+
+def rows_in_turn(weight: Tensor) -> None:
+    weight.data.copy_(weight.data.roll(1, 0))
+
+
+def narrow(weight: Tensor) -> Tensor:
+    """In memory that it shares with others."""
+    return torch.zeros(len(weight), 3 * weight.shape[1], dtype=weight.dtype).narrow(1, 5, weight.shape[1]).copy_(weight)
+
+
+LAYOUTS = {
+    "contiguous": lambda weight: weight,
+    "transposed": lambda weight: weight.t().contiguous().t(),
+    "a part of a larger one": narrow,
+    "at an odd address": lambda weight: torch.cat([weight.new_zeros(1), weight.flatten()])[1:].view(weight.shape),
+}
+EDITS = [q_rows, every_third_column, first_element, tiny_average, negated, rows_in_turn]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edit_of_a_large_weight_is_seen_at_once(
+    edit: Callable[[Tensor], None], dtype: torch.dtype, layout: str
+) -> None:
+    weight = LAYOUTS[layout](torch.randn(768, 256, dtype=dtype))
+    held, probes = [torch.randn(256), weight], Probes()
+    known = Identity(state(held, probes))
+    assert known.is_of(state(held, probes))
+    edit(weight)
+    assert not known.is_of(state(held, probes))
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_run_of_elements_is_seen_where_it_covers_two_probes(data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, 40_000), label="elements")
+    weight, probes = torch.zeros(count, dtype=data.draw(st.sampled_from([torch.float16, torch.float64]))), Probes()
+    before = state([weight], probes)
+    run = min(count, 2 * -(-count // (WORDS // 4)))
+    start = data.draw(st.integers(0, count - run), label="start")
+    weight.data[start : start + run] += 1
+    assert state([weight], probes) != before
