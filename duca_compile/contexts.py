@@ -1,13 +1,21 @@
 """What a `diffusers` pipeline says of a call by `cache_context(name, step_index=..., num_inference_steps=...)`.
 
 `diffusers` hands it to whoever keeps a state for the model: the managers of states among the hooks in the model's
-registry. We stand in the list of registries as one that has such a hook, and change nothing of the model. `diffusers`
-is never imported: a model without a registry, or with one of another make, has no context.
+registry. We stand in the list of registries as one that has such a hook, and change nothing of the model. What is told
+there is known to the thread, or asynchronous task, that told it, and to no other one that runs the same model. At a
+model's first call we are not in the list yet: then the context is read from the generator that entered it.
+
+`diffusers` is never imported: a model without a registry, or with one of another make, has no context.
 """
 
+import gc
+import inspect
 import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
-from types import SimpleNamespace
+from types import GeneratorType, SimpleNamespace
 from typing import Any
 
 from torch import nn
@@ -15,6 +23,7 @@ from torch import nn
 from duca_compile import torch_private
 
 _NAME = "duca_compile"
+_joining = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -26,6 +35,9 @@ class Context:
     total: int | None
 
 
+_entered: ContextVar[Mapping[object, Context]] = ContextVar("by listener, the context it was told", default={})
+
+
 def entered() -> Context | None:
     """That of the call of a compiled model that is running; None without a pipeline that said one."""
     if "diffusers" not in sys.modules:
@@ -35,24 +47,62 @@ def entered() -> Context | None:
 
 
 def of(module: nn.Module | None) -> Context | None:
-    """The context that the pipeline is in; None outside of all, and at a model's very first call."""
+    """The context that the caller has entered for the module; None outside of all."""
     registry = None if module is None else vars(module).get("_diffusers_hook")
-    if registry is None:
+    if module is None or registry is None:
         return None
     house = sys.modules.get(type(registry).__module__)
     if not hasattr(house, "_set_cache_context"):
         return None
-    held = _listener(registry, house).hooks[_NAME].manager._context
-    return None if held is None else Context(held.name, held.step_index, held.num_inference_steps)
+    with _joining:
+        listener = _listener_in(registry._get_child_registries())
+        if listener is None:
+            listener = _Listener(house.StateManager)
+            registry._get_child_registries().append(listener)
+            listener.hear(_suspended(module))
+    return _entered.get().get(listener)
 
 
-def _listener(registry: Any, house: Any) -> Any:
+class _Listener:
+    """Stands for the registry of a module that has a hook which keeps a state. Copied or pickled, it is an empty one."""
+
+    def __init__(self, manager: type) -> None:
+        hear: Callable[..., None] = self.hear
+        told = type("Told", (manager,), {"set_context": lambda self, context: hear(context and _read(vars(context)))})
+        hook = SimpleNamespace(_is_stateful=True, manager=told(object), reset_state=lambda module: None)
+        self.hooks = {_NAME: hook}
+        self._hook_order = [_NAME]
+
+    def hear(self, context: Context | None) -> None:
+        """That its caller enters a context, or leaves all of them."""
+        others = {listener: held for listener, held in _entered.get().items() if listener is not self}
+        if context is not None:
+            others[self] = context
+        _entered.set(others)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SimpleNamespace, (), {"hooks": {}, "_hook_order": []}
+
+
+def _listener_in(children: list[Any]) -> _Listener | None:
     """Ours in the registry's list of its children's, which `diffusers` makes anew when hooks come or go."""
-    children = registry._get_child_registries()
-    for child in reversed(children):
-        if isinstance(child, SimpleNamespace):
-            return child
-    manager = house.StateManager(object)
-    hook = SimpleNamespace(_is_stateful=True, manager=manager, reset_state=lambda module: None)
-    children.append(SimpleNamespace(hooks={_NAME: hook}, _hook_order=[_NAME]))
-    return children[-1]
+    return next((child for child in reversed(children) if isinstance(child, _Listener)), None)
+
+
+def _suspended(module: nn.Module) -> Context | None:
+    """What `cache_context` of the module was entered with; None unless just one is entered.
+
+    It is a generator, suspended between entry and exit, and refers to the module as its `self`.
+    """
+    method = inspect.unwrap(getattr(type(module), "cache_context", len))
+    code = getattr(method, "__code__", None)
+    found = [
+        held.gi_frame.f_locals
+        for held in gc.get_referrers(module)
+        if isinstance(held, GeneratorType) and held.gi_code is code and held.gi_frame is not None
+    ]
+    return _read({"name": found[0]["name"], **found[0]["kwargs"]}) if len(found) == 1 else None
+
+
+def _read(fields: Mapping[str, Any]) -> Context:
+    return Context(fields["name"], fields.get("step_index"), fields.get("num_inference_steps"))

@@ -28,8 +28,8 @@ FEWEST = 8
 """Places in each tensor that are looked at, however many tensors there are."""
 _FEW = 512
 """Words where nobody keeps the probes from one call to the next: they are made anew each time."""
-_KNOWN = 256
-"""Sets of tensors whose words are remembered."""
+_KEPT = 16 * WORDS
+"""Words that are remembered, of all sets of tensors together."""
 _GOLDEN = (5**0.5 - 1) / 2
 
 
@@ -47,7 +47,7 @@ class Probes:
         """`addresses` are where the tensors lie now: memory that is theirs, and so can be read."""
         key = tuple(addresses)
         if key not in self._known:
-            if len(self._known) == _KNOWN:
+            if self._words * len(self._known) >= _KEPT:
                 self._known.pop(next(iter(self._known)))
             self._known[key] = _words(tensors, addresses, self._words)
         words = self._known[key]
