@@ -3,7 +3,7 @@
 `diffusers` hands it to whoever keeps a state for the model: the managers of states among the hooks in the model's
 registry. We stand in the list of registries as one that has such a hook, and change nothing of the model. What is told
 there is known to the thread, or asynchronous task, that told it, and to no other one that runs the same model. At a
-model's first call we are not in the list yet: then the context is read from the generator that entered it.
+model's first call we are not in the list yet: then the context is read from the generator that it was entered by.
 
 `diffusers` is never imported: a model without a registry, or with one of another make, has no context.
 """
@@ -12,16 +12,18 @@ import gc
 import inspect
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import GeneratorType, SimpleNamespace
-from typing import Any
+from types import GeneratorType, MappingProxyType, SimpleNamespace
+from typing import Any, TypeAlias
 
 from torch import nn
 
 from duca_compile import torch_private
 
+Generator: TypeAlias = "GeneratorType[Any, Any, Any]"
 _NAME = "duca_compile"
 _joining = threading.Lock()
 
@@ -35,7 +37,7 @@ class Context:
     total: int | None
 
 
-_entered: ContextVar[Mapping[object, Context]] = ContextVar("by listener, the context it was told", default={})
+_entered: ContextVar[Mapping[object, Context]] = ContextVar("of each listener", default=MappingProxyType({}))
 
 
 def entered() -> Context | None:
@@ -57,21 +59,24 @@ def of(module: nn.Module | None) -> Context | None:
     with _joining:
         listener = _listener_in(registry._get_child_registries())
         if listener is None:
-            listener = _Listener(house.StateManager)
+            listener = _Listener(house.StateManager, _suspended(module))
             registry._get_child_registries().append(listener)
-            listener.hear(_suspended(module))
-    return _entered.get().get(listener)
+    return _entered.get().get(listener) or listener.missed()
 
 
 class _Listener:
-    """Stands for the registry of a module that has a hook which keeps a state. Copied or pickled, it is an empty one."""
+    """Stands for the registry of a module that has a hook which keeps a state. Copied or pickled, it is an empty one.
 
-    def __init__(self, manager: type) -> None:
+    `suspended`: what was entered before it could listen.
+    """
+
+    def __init__(self, manager: type, suspended: list[Generator]) -> None:
         hear: Callable[..., None] = self.hear
         told = type("Told", (manager,), {"set_context": lambda self, context: hear(context and _read(vars(context)))})
         hook = SimpleNamespace(_is_stateful=True, manager=told(object), reset_state=lambda module: None)
         self.hooks = {_NAME: hook}
         self._hook_order = [_NAME]
+        self._missed = [weakref.ref(entered) for entered in suspended]
 
     def hear(self, context: Context | None) -> None:
         """That its caller enters a context, or leaves all of them."""
@@ -79,6 +84,15 @@ class _Listener:
         if context is not None:
             others[self] = context
         _entered.set(others)
+
+    def missed(self) -> Context | None:
+        """What was entered before it could listen and was not left yet; None where threads say different things."""
+        if not self._missed:
+            return None
+        frames = [(ref, getattr(ref(), "gi_frame", None)) for ref in self._missed]
+        self._missed = [ref for ref, frame in frames if frame is not None]
+        said = {_read({"name": at.f_locals["name"], **at.f_locals["kwargs"]}) for _, at in frames if at is not None}
+        return said.pop() if len(said) == 1 else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SimpleNamespace, (), {"hooks": {}, "_hook_order": []}
@@ -89,19 +103,14 @@ def _listener_in(children: list[Any]) -> _Listener | None:
     return next((child for child in reversed(children) if isinstance(child, _Listener)), None)
 
 
-def _suspended(module: nn.Module) -> Context | None:
-    """What `cache_context` of the module was entered with; None unless just one is entered.
+def _suspended(module: nn.Module) -> list[Generator]:
+    """Calls of the module's `cache_context` that have been entered and not been left, in all threads.
 
-    It is a generator, suspended between entry and exit, and refers to the module as its `self`.
+    Each is a generator, and refers to the module as its `self`.
     """
     method = inspect.unwrap(getattr(type(module), "cache_context", len))
     code = getattr(method, "__code__", None)
-    found = [
-        held.gi_frame.f_locals
-        for held in gc.get_referrers(module)
-        if isinstance(held, GeneratorType) and held.gi_code is code and held.gi_frame is not None
-    ]
-    return _read({"name": found[0]["name"], **found[0]["kwargs"]}) if len(found) == 1 else None
+    return [held for held in gc.get_referrers(module) if isinstance(held, GeneratorType) and held.gi_code is code]
 
 
 def _read(fields: Mapping[str, Any]) -> Context:

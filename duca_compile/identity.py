@@ -17,7 +17,7 @@ import operator
 import weakref
 from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -164,7 +164,7 @@ def _shares(sizes: Sequence[int], budget: int) -> list[int]:
 
 @lru_cache(256)
 def _places(shape: torch.Size, strides: tuple[int, ...], itemsize: int, start: int, share: int) -> Tensor:
-    """Which words of memory to read of a tensor that begins at byte `start` of word 0: all, or a quarter of its `share`.
+    """Which words to read of a tensor that begins at byte `start` of word 0: all, or a quarter of its `share`.
 
     Their distances are even but for a shift that no pattern of rows and columns follows; the first element is in one.
     """

@@ -33,8 +33,10 @@ _runs: "weakref.WeakKeyDictionary[Dispatcher, _Runs]" = weakref.WeakKeyDictionar
 
 
 def add(graph: "Dispatcher", tracker: "Tracker", weights: Iterable[Tensor]) -> None:
-    """Remembers that the graph ran over these weights, in the call that is running. Dynamo runs all instances of a class
-    through one graph."""
+    """Remembers that the graph ran over these weights, in the call that is running.
+
+    Dynamo runs all instances of a class through one graph.
+    """
     runs = _runs.setdefault(graph, _Runs())
     runs.trackers.add(tracker)
     call = torch_private.root_call()
