@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
-from torch.utils.weak import WeakIdKeyDictionary
 
 from duca_compile import torch_private
 
@@ -25,7 +24,7 @@ class _Runs:
 
     def __init__(self) -> None:
         self.modules: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-        self.weights = WeakIdKeyDictionary()  # type: ignore[no-untyped-call]
+        self.weights = torch_private.WeakIdKeyDictionary()  # type: ignore[no-untyped-call]
         self.trackers: weakref.WeakSet[Tracker] = weakref.WeakSet()
 
 

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
 
 from duca_compile.identity import WORDS, Identity, Probes, state
 
@@ -127,3 +128,33 @@ def test_a_run_of_elements_is_seen_where_it_covers_two_probes(data: st.DataObjec
     start = data.draw(st.integers(0, count - run), label="start")
     weight.data[start : start + run] += 1
     assert state([weight], probes) != before
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_every_element_of_small_tensors_is_seen(data: st.DataObject) -> None:
+    sizes = data.draw(st.lists(st.integers(1, 200), min_size=1, max_size=4), label="sizes")
+    dtype = data.draw(st.sampled_from([torch.int8, torch.bfloat16, torch.float32, torch.complex128]), label="dtype")
+    memory = torch.zeros(sum(sizes) + 1, dtype=dtype)[1:]
+    held, probes = list(memory.split(sizes)), Probes()
+    before = state(held, probes)
+    at = data.draw(st.integers(0, sum(sizes) - 1), label="changed")
+    memory.data[at : at + 1] += 1
+    assert state(held, probes) != before
+
+
+def test_tensors_that_nobody_can_read_are_known_by_the_rest() -> None:
+    with FakeTensorMode():
+        fake = torch.ones(64)
+    held = [torch.ones(64), fake, torch.ones(64, device="meta"), torch.ones(0), torch.eye(3).to_sparse()]
+    known = Identity(state(held, probes := Probes()))
+    assert known.is_of(state(held, probes))
+    held[0].data.add_(1)
+    assert not known.is_of(state(held, probes))
+
+
+def test_the_words_of_a_few_sets_of_tensors_are_remembered() -> None:
+    probes, kept = Probes(), [[torch.ones(1000)] for _ in range(40)]
+    for held in kept:
+        state(held, probes)
+    assert len(probes._known) == 16
