@@ -9,6 +9,7 @@ from torch import Tensor, fx
 
 from duca_compile import cost, ir, torch_private
 from duca_compile.capture import Capture
+from duca_compile.identity import WORDS, Probes
 from duca_compile.inputs import find_inputs
 from duca_compile.modes import Mode
 from duca_compile.plan import Plan
@@ -29,6 +30,8 @@ class Part:
         self._weights = [at for at, node in enumerate(own) if torch_private.is_module_state(node)]
         self._others = [at for at in range(len(own)) if at not in set(self._weights)]
         self._timesteps = [] if captured is None else _timesteps(captured, plan)
+        self.probes = Probes(WORDS // 8)
+        """Of its weights, over which it may run several times in a forward pass."""
         self.flops = _flops(captured, plan) if log.isEnabledFor(logging.INFO) else {}
 
     def weights(self, args: Sequence[Any]) -> list[Tensor]:

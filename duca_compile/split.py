@@ -222,7 +222,7 @@ class Forward:
         trajectory = self._trajectory
         if trajectory is None:
             return None
-        weights = state(part.weights(args))
+        weights = state(part.weights(args), part.probes)
         own = tuple(self._paths.get(id(tensor)) for tensor in part.tensors(args))
         run = (part.serial, weights.key, own, part.sizes(args))
         key = (*run, self._seen[run] if part.plan else 0)

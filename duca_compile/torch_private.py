@@ -21,6 +21,7 @@
 - `torch._higher_order_ops.invoke_subgraph`: a call of a subgraph that the compiler compiles once for all its calls.
 - `torch.ops.mkldnn._linear_pointwise`: oneDNN's linear layer over weights as they are.
 - `torch.utils._python_dispatch.is_traceable_wrapper_subclass`: what a capture cannot take as an input.
+- `torch.utils.weak.WeakIdKeyDictionary`: keys, such as tensors, that are kept alive by nobody and equal by identity.
 - `SymInt.node`, `optimization_hint`, `free_unbacked_symbols`, `ShapeEnv.create_symintnode`, `evaluate_expr` and
   `guarding_hint_or_throw`, `torch.utils._sympy`: symbolic sizes as sympy expressions, expressions as graph nodes, and
   guards on them.
@@ -50,6 +51,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils._sympy.functions import FloorDiv
 from torch.utils._sympy.interp import sympy_interp
 from torch.utils._sympy.reference import PythonReferenceAnalysis
+from torch.utils.weak import WeakIdKeyDictionary as WeakIdKeyDictionary
 
 enter_autocast = torch.amp.autocast_mode._enter_autocast
 exit_autocast = torch.amp.autocast_mode._exit_autocast

@@ -1,11 +1,17 @@
 """`diffusers`' cache_context, where a pipeline enters it."""
 
+import copy
+import pickle
+import threading
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
 import duca_compile
 from duca_compile import Mode, contexts
+from duca_compile.contexts import Context
 from helpers import first, lenient
 from zoo.case import randomise
 from zoo.core import flux, flux_call
@@ -72,3 +78,75 @@ def test_the_model_stays_as_it_is(model: torch.nn.Module) -> None:
     assert calls.mode(900.0, "cond") is F
     assert not model._diffusers_hook.hooks
     assert "forward" not in vars(model)
+
+
+def test_a_context_is_known_at_the_first_call(model: torch.nn.Module) -> None:
+    with model.cache_context("cond", step_index=3, num_inference_steps=8):
+        assert contexts.of(model) == Context("cond", 3, 8)
+    assert contexts.of(model) is None
+    with model.cache_context("uncond"):
+        assert contexts.of(model) == Context("uncond", None, None)
+
+
+def in_two_threads(run: Callable[[str, threading.Barrier], None]) -> None:
+    """Runs it as "cond" and as "uncond"; the barrier lets both of them pass or none."""
+    failed: list[BaseException] = []
+    barrier = threading.Barrier(2, timeout=20)
+
+    def running(name: str) -> None:
+        try:
+            run(name, barrier)
+        except BaseException as error:
+            failed.append(error)
+            barrier.abort()
+
+    threads = [threading.Thread(target=running, args=(name,)) for name in ("cond", "uncond")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_context_is_known_to_the_thread_that_entered_it_alone(model: torch.nn.Module, joined: bool) -> None:
+    with model.cache_context("warm"):
+        pass
+    if joined:
+        contexts.of(model)
+
+    def run(name: str, barrier: threading.Barrier) -> None:
+        with model.cache_context(name):
+            barrier.wait()
+            found = contexts.of(model)
+            assert found == Context(name, None, None) if joined else found is None, "who says what is not known yet"
+            barrier.wait()
+        barrier.wait()
+        assert contexts.of(model) is None
+        with model.cache_context("again"):
+            assert contexts.of(model) == Context("again", None, None)
+
+    in_two_threads(run)
+
+
+def test_what_all_threads_entered_before_the_first_call_is_known_to_all(model: torch.nn.Module) -> None:
+    with model.cache_context("warm"):
+        pass
+
+    def run(name: str, barrier: threading.Barrier) -> None:
+        with model.cache_context("cond"):
+            barrier.wait()
+            assert contexts.of(model) == Context("cond", None, None)
+            barrier.wait()
+
+    in_two_threads(run)
+
+
+def test_a_model_that_has_run_in_a_context_can_be_pickled_and_copied(model: torch.nn.Module) -> None:
+    Calls(model)
+    pickled = pickle.dumps(model)
+    assert b"duca_compile" not in pickled, "it can be read where there is no duca-compile"
+    for twin in (pickle.loads(pickled), copy.deepcopy(model)):
+        with model.cache_context("cond"), twin.cache_context("uncond"):
+            assert contexts.of(twin) == Context("uncond", None, None)
+            assert contexts.of(model) == Context("cond", None, None)

@@ -1,10 +1,13 @@
 """Pipelines of `diffusers`, their own code and schedulers unchanged, over a compiled transformer."""
 
+import copy
 import gc
 import inspect
 import itertools
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -43,7 +46,7 @@ class Studio:
         self.plain = self.pipe.transformer
         way(self.pipe)
         self.calls = 2 if name in TWO_CALLS else 1
-        self.generate("a red dog")
+        self.first = self.generate("a red dog")
 
     def generate(self, prompt: str, **more: Any) -> Tensor:
         return generate(self.pipe, self.given, prompt, **more)
@@ -127,6 +130,30 @@ def test_a_pipeline_generates_as_in_a_process_of_its_own_whatever_came_before(st
         full = studio.generate("a blue cat")
     with torch.compiler.set_stance("force_eager"):
         torch.testing.assert_close(full, studio.generate("a blue cat"))
+
+
+def test_the_first_image_of_a_process_is_made_as_all_others() -> None:
+    studio = Studio("FLUX", assigned)
+    assert duca_compile.stats(studio.plain).steps == {F: 2, C: 3, A: 3}
+    assert torch.equal(studio.generate("a red dog"), studio.first)
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_images_made_in_threads_equal_those_made_alone(keyed: bool) -> None:
+    studio = Studio("FLUX", assigned)
+    prompts = ["a blue cat", "a red dog", "the moon"]
+    alone = [studio.alone(prompt) for prompt in prompts]
+
+    def made(prompt: str) -> Tensor:
+        own = copy.copy(studio.pipe)
+        own.scheduler = copy.deepcopy(own.scheduler)
+        with torch.no_grad(), duca_compile.session(prompt) if keyed else nullcontext():
+            return generate(own, studio.given, prompt)
+
+    duca_compile.reset(studio.plain)
+    with ThreadPoolExecutor(len(prompts)) as pool:
+        found = list(pool.map(made, prompts))
+    assert [torch.equal(*pair) for pair in zip(found, alone, strict=True)] == [True] * len(prompts)
 
 
 def test_a_pipeline_leaves_no_caches_when_it_goes() -> None:

@@ -198,6 +198,16 @@ def test_autocast_and_vmap_are_seen_in_the_graph() -> None:
     assert torch_private.dynamo_value(product).dtype is torch.bfloat16
 
 
+def test_tensors_as_weak_keys_are_told_by_identity() -> None:
+    known: Any = torch_private.WeakIdKeyDictionary()
+    first, second = torch.ones(3), torch.ones(3)
+    known[first] = None
+    assert first in known
+    assert second not in known
+    del first
+    assert not len(known)
+
+
 def test_a_failed_capture_leaves_no_transform_active() -> None:
     def fails(x: Tensor) -> Tensor:
         raise RuntimeError("inside")
