@@ -251,7 +251,7 @@ def row(bench: Bench, name: str, steps: int, orders: Sequence[str]) -> str:
     strides = [(before - t) / grid[0] for before, t in itertools.pairwise(grid)]
     modes = {order: list(map(Options(order=ORDERS[order]).mode_at, range(steps))) for order in ORDERS}
     found = bench.measure(name, modes["DuCa"])
-    own = [mean(bench.measure(name, modes[order])["own"]) if order in orders else "" for order in ORDERS]
+    own = [mean(bench.measure(name, modes[order])["own"]) if order in {"DuCa", *orders} else "" for order in ORDERS]
     cells = [
         name,
         str(steps),
@@ -266,13 +266,13 @@ def row(bench: Bench, name: str, steps: int, orders: Sequence[str]) -> str:
 
 def ruled_row(bench: Bench, name: str, steps: int) -> str:
     modes = RULE.modes(SAMPLERS[name].grid(steps))
-    found = bench.measure(name, modes)
-    flops = bench.cost(modes)
     counts = " / ".join(str(modes.count(mode)) for mode in Mode)
-    whole = set(modes) == {Mode.FULL}
-    over = "" if whole or "over" not in found else mean(found["over"])
-    own = "" if whole else mean(found["own"])
-    return f"| {' | '.join([name, str(steps), counts, f'{steps / flops:.2f}x', own, over, *cheap_cells(found)])} |"
+    cells = [name, str(steps), counts, f"{steps / bench.cost(modes):.2f}x"]
+    if set(modes) == {Mode.FULL}:
+        return f"| {' | '.join(cells)} | | | | | |"
+    found = bench.measure(name, modes)
+    cells += [mean(found[what]) if what in found else "" for what in ("own", "over", "over up")]
+    return f"| {' | '.join(cells + cheap_cells(found))} |"
 
 
 def cheap_cells(found: dict[str, Tensor]) -> list[str]:
@@ -322,6 +322,7 @@ HEADINGS = (
 )  # fmt: skip
 RULED = (
     "sampler", "steps", "full / conservative / aggressive", "FLOPs speed-up", "own", "over fewer steps",
+    "the same, rounded up",
     "label: computed / cached / fewer steps", "grain: the same",
 )  # fmt: skip
 PROMISE = ("sampler", "steps", "full / conservative / aggressive")
@@ -337,23 +338,25 @@ def main() -> None:
     parser.add_argument("--samplers", nargs="*", choices=SAMPLERS, default=list(SAMPLERS))
     parser.add_argument("--steps", nargs="*", type=int, default=STEPS)
     parser.add_argument("--orders", nargs="*", choices=ORDERS, default=list(ORDERS), help="cached with these beside")
+    parser.add_argument("--forced-only", action="store_true", help="leave out what the tracker does by itself")
     parser.add_argument("--markdown", type=Path, help="write the tables to this file")
     args = parser.parse_args()
     bench = Bench(args.chunks)
     asked = [(name, steps) for name in args.samplers for steps in args.steps]
     forced_rows = [row(bench, name, steps, args.orders) for name, steps in asked]
     ruled_rows = [ruled_row(bench, name, steps) for name, steps in asked]
-    told_rows = [line for steps in (20, 50) for line in promise(steps)]
-    text = "\n\n".join(
-        (
-            f"{CHUNK * args.chunks} noises, means and standard errors; {platform.machine()}, CPU, torch {torch.__version__}. "
-            "What the columns mean: `benchmarks/few_steps.py`.",
-            "DuCa's schedule, forced:\n\n" + table(HEADINGS, forced_rows),
-            f"A step is full where its stride is above {RULE.stride:g}, or its reach above {RULE.reach:g}:\n\n"
-            + table(RULED, ruled_rows),
-            "What the tracker caches of its own accord, without a session:\n\n" + table(PROMISE, told_rows),
-        )
-    )
+    told_rows = [line for steps in (() if args.forced_only else (20, 50)) for line in promise(steps)]
+    parts = [
+        f"{CHUNK * args.chunks} noises, means and standard errors; {platform.machine()}, CPU, torch {torch.__version__}. "
+        "What the columns mean: `benchmarks/few_steps.py`.",
+        "DuCa's schedule, forced:",
+        table(HEADINGS, forced_rows),
+        f"A step is full where its stride is above {RULE.stride:g}, or its reach above {RULE.reach:g}:",
+        table(RULED, ruled_rows),
+    ]
+    if told_rows:
+        parts += ["What the tracker caches of its own accord, without a session:", table(PROMISE, told_rows)]
+    text = "\n\n".join(parts)
     print(text)
     if args.markdown:
         args.markdown.write_text(text + "\n")
