@@ -1,213 +1,403 @@
-"""Random sequences of everything that a pipeline does with a model, each call of which the oracle checks."""
+"""Random sequences of everything that programs do with a model while it generates, each call watched by the oracle."""
 
-import copy
+import contextvars
+import functools
 import gc
 import itertools
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from torch import Tensor, nn
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from torch import Tensor
 
 import duca_compile
-from helpers import compiled
-from sequences.oracle import Interrupted, Oracle
-from sequences.samplers import NAMES, Sampler, sample
-from zoo.case import noise, randomise
+from duca_compile import sessions
+from duca_compile.contexts import Context
+from sequences import denoisers
+from sequences.direct import Call, Kind
+from sequences.generations import (
+    ANEW,
+    CONDITIONING,
+    DRIVERS,
+    GUIDANCE,
+    HELD,
+    OWN,
+    SESSIONS,
+    Generation,
+    Plan,
+    loop,
+)
+from sequences.kinds_of_wrong import kind
+from sequences.likeness import confusable, content, handling
+from sequences.oracle import Interrupted, Oracle, Stream
+from sequences.samplers import DIFFUSION, FLOW, Evaluation, image_of, sample
+from zoo.case import noise
+
+LIVE = 4
+"""Generations under way at once at most."""
+CHANGES = ("in place", "through data", "swapped", "replaced")
 
 
-class Small(nn.Module):
-    """Two blocks of cross-attention and MLP; `[B, 16, 16]` latents, `[B, 3, 8]` context."""
+class Player(Protocol):
+    """Makes the calls: on the tracker alone, or on compiled models."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.clock, self.enter, self.leave = nn.Linear(4, 8), nn.Linear(16, 8), nn.Linear(8, 16)
-        self.mix = nn.ModuleList([nn.Linear(8, 8) for _ in range(2)])
-        self.mlp = nn.ModuleList([nn.Linear(8, 8) for _ in range(2)])
+    oracle: Oracle
+    kinds: tuple[Kind, ...]
+    interrupts: str
 
-    def forward(self, x: Tensor, t: Tensor, context: Tensor) -> Tensor:
-        gate = self.clock((t[:, None] * torch.tensor([0.01, 0.02, 0.04, 0.08])).sin().to(x.dtype))[:, None]
-        x = self.enter(x)
-        for mix, mlp in zip(self.mix, self.mlp, strict=True):
-            given = torch.cat([x, context], 1)
-            x = x + gate * nn.functional.scaled_dot_product_attention(mix(x), given, given)
-            x = x + gate * mlp(x).relu()
-        return self.leave(x)
+    def restore(self) -> None: ...
+    def call(self, call: Call) -> Tensor: ...
+    def reset(self, model: int) -> None: ...
+    def change_weights(self, model: int, how: str, state: int) -> None: ...
 
 
-STATES = [randomise(Small(), seed).state_dict() for seed in range(3)]
-PROMPTS = [noise(1, 3, 8, seed=seed) for seed in range(3)]
-IMAGE = noise(1, 16, 16, seed=9)
-SERIAL = itertools.count()
-GUIDANCE = {
-    "none": ["cond"],
-    "batch": ["both"],
-    "two": ["cond", "uncond"],
-    "three": ["cond", "uncond", "other"],
-}
-"""The calls of one evaluation."""
-
-
+@dataclass
 class World:
-    """What the sequences of one test share: models of one class, compiled once; the oracle."""
+    """What the sequences of one test share. `known` are all generations of the last sequence, by serial number."""
 
-    def __init__(self) -> None:
-        first = Small().eval()
-        self.models = [first, Small().eval(), copy.deepcopy(first).double()]
-        for model in self.models:
-            model.requires_grad_(False)
-        self.fast = [compiled(model, dynamic=False, cache_ratio=0.5) for model in self.models]
-        self.oracle = Oracle()
-        self.sequences = 0
+    player: Player
+    sessions: tuple[str, ...] = SESSIONS
+    drivers: tuple[str, ...] = DRIVERS
+    contexts: tuple[str, ...] = ("none", "none", "name", "index")
+    sequences: int = 0
+    situations: Counter[str] = field(default_factory=Counter)
+    kinds_of_wrong: Counter[str] = field(default_factory=Counter)
+    firsts: dict[str, str] = field(default_factory=dict)
+    """The first of each kind, and in which sequence."""
+    known: list[Generation] = field(default_factory=list)
 
-    def restore(self) -> None:
-        """As in a fresh process, but for what is compiled."""
-        self.oracle.streams.clear()
-        self.oracle.interrupts = False
-        for model in self.models:
-            model.load_state_dict(STATES[0])
-            duca_compile.reset(model)
-        self.sequences += 1
+    def begin(self, generations: list[Generation]) -> None:
+        """A sequence begins; what went wrong in the last one is sorted, where the oracle collects it."""
+        for wrong in self.player.oracle.wrong:
+            sort = kind(wrong, self.known)
+            self.firsts.setdefault(sort, f"sequence {self.sequences}: {wrong}")
+            self.kinds_of_wrong[sort] += 1
+        self.player.oracle.wrong.clear()
+        self.known = generations
+        self.player.restore()
 
 
-@dataclass(eq=False, repr=False)
-class Generation:
-    """One run of a pipeline. `encoded` are its conditioning tensors, where it makes them once."""
+def plans(world: World) -> st.SearchStrategy[Plan]:
+    return st.builds(
+        Plan,
+        model=st.integers(0, len(world.player.kinds) - 1),
+        sampler=st.sampled_from(DIFFUSION),
+        steps=st.sampled_from([20, 12, 8, 50]),
+        skip=st.sampled_from([0, 0, 0.2, 0.4, 0.5, 0.7]),
+        image=st.integers(0, 1),
+        seed=st.integers(0, 2),
+        prompt=st.integers(0, denoisers.PROMPTS - 1),
+        guidance=st.sampled_from(sorted(GUIDANCE)),
+        conditioning=st.sampled_from(sorted(CONDITIONING)),
+        session=st.sampled_from(("none", "none", "none", *world.sessions)),
+        key=st.integers(0, 2),
+        driver=st.sampled_from(("inline", "inline", *world.drivers)),
+        batch=st.integers(1, 2),
+        spread=st.sampled_from([0.0, 0.0, 5.0]),
+        context=st.sampled_from(world.contexts),
+    )
 
-    serial: int
-    model: int
-    sampler: Sampler
-    prompt: int
-    guidance: str
-    conditioning: str
-    session: bool
-    batch: int
-    spread: float
-    encoded: dict[str, Tensor]
-    worker: ThreadPoolExecutor | None
-    given: tuple[Tensor, Tensor] | None = None
+
+def in_program(act: Callable[..., Any]) -> Callable[..., Any]:
+    """Runs a rule in the context of the sequence's program, so that nothing it leaves there reaches the next sequence."""
+
+    @functools.wraps(act)
+    def run(machine: Any, **drawn: Any) -> Any:
+        return machine.program.run(act, machine, **drawn)
+
+    return run
 
 
 def sequences(world: World) -> type[RuleBasedStateMachine]:
     """The machine over one world; its class is made anew so that it can carry the world."""
+    player = world.player
 
     class Sequences(RuleBasedStateMachine):
         def __init__(self) -> None:
             super().__init__()
+            self.serial = itertools.count()
+            self.all: list[Generation] = []
             self.running: list[Generation] = []
-            self.weights = [0, 0, 0]
-            self.held: dict[Any, Tensor] = {}
-            self.epochs = [0, 0, 0]
+            self.weights = Counter[int]()
+            self.epochs = Counter[int]()
+            self.objects: dict[Any, Tensor] = {}
+            self.program = contextvars.copy_context()
+            self.threads = [ThreadPoolExecutor(1), ThreadPoolExecutor(1)]
 
         @initialize()
         def fresh(self) -> None:
-            world.restore()
+            world.begin(self.all)
+            world.sequences += 1
+
+        @rule(plan=plans(world))
+        @precondition(lambda self: len(self.running) < LIVE)
+        @in_program
+        def begin(self, plan: Plan) -> None:
+            self.start(plan)
 
         @rule(
-            model=st.integers(0, 2),
-            sampler=st.sampled_from(NAMES),
-            steps=st.sampled_from([8, 12, 20]),
-            strength=st.sampled_from([1.0, 1.0, 0.8, 0.6, 0.5, 0.3]),
-            seed=st.integers(0, 2),
-            prompt=st.integers(0, 2),
-            guidance=st.sampled_from(sorted(GUIDANCE)),
-            conditioning=st.sampled_from(["held", "encoded", "encoded", "remade", "buffer", "silent buffer"]),
-            session=st.booleans(),
-            batch=st.integers(1, 2),
-            spread=st.sampled_from([0.0, 0.0, 5.0]),
-            threaded=st.booleans(),
-        )
-        @precondition(lambda self: len(self.running) < 4)
-        def begin(
-            self, model: int, sampler: str, steps: int, strength: float, seed: int, prompt: int, guidance: str,
-            conditioning: str, session: bool, batch: int, spread: float, threaded: bool,
-        ) -> None:  # fmt: skip
-            serial = next(SERIAL)
-            image = IMAGE.repeat(batch, 1, 1)
-            if not (session or conditioning == "encoded"):
-                # Over the very same tensors, nothing but the noise tells generations apart.
-                seed = 3 + serial
-            self.running.append(
-                Generation(
-                    serial, model, sample(sampler, steps, strength, image, seed),
-                    prompt, guidance, conditioning, session, batch, spread, {},
-                    ThreadPoolExecutor(1) if threaded else None,
-                )
-            )  # fmt: skip
-
-        @rule(which=st.integers(0, 3), evaluations=st.integers(1, 8))
-        @precondition(lambda self: self.running)
-        def advance(self, which: int, evaluations: int) -> None:
-            generation = self.running[which % len(self.running)]
-            if not all(self.evaluate(generation) for _ in range(evaluations)):
-                self.end(generation)
-
-        @rule(
-            event=st.sampled_from(["abort", "abort", "guidance", "exception", "weights", "reset", "collect"]),
             data=st.data(),
+            seed=st.integers(0, 2),
+            steps=st.sampled_from([None, 20, 12, 8]),
+            skip=st.sampled_from([None, 0, 0.2, 0.4, 0.5]),
+        )
+        @precondition(lambda self: self.all and len(self.running) < LIVE)
+        @in_program
+        def begin_another(self, data: st.DataObject, seed: int, steps: int | None, skip: float | None) -> None:
+            """As one of the last generations, from other noise or over another grid of timesteps."""
+            plan = data.draw(st.sampled_from(self.all[-4:])).plan._replace(seed=seed)
+            plan = plan if steps is None else plan._replace(steps=steps, skip=0)
+            self.start(plan if skip is None else plan._replace(skip=skip))
+
+        @rule(which=st.integers(0, LIVE - 1), evaluations=st.integers(1, 8))
+        @precondition(lambda self: self.running)
+        @in_program
+        def advance(self, which: int, evaluations: int) -> None:
+            self.play([which % len(self.running)] * evaluations)
+
+        @rule(rounds=st.integers(2, 8))
+        @precondition(lambda self: len(self.running) > 1)
+        @in_program
+        def take_turns(self, rounds: int) -> None:
+            self.play([*range(len(self.running))] * rounds)
+
+        @rule(order=st.lists(st.integers(0, LIVE - 1), min_size=4, max_size=12))
+        @precondition(lambda self: len(self.running) > 1)
+        @in_program
+        def interleave(self, order: list[int]) -> None:
+            self.play([which % len(self.running) for which in order])
+
+        @rule(which=st.integers(0, LIVE - 1), evaluations=st.integers(1, 3), key=st.integers(0, 1))
+        @precondition(lambda self: self.running)
+        @in_program
+        def advance_in_a_session(self, which: int, evaluations: int, key: int) -> None:
+            """The caller is in a session of its own."""
+            generation = self.running[which % len(self.running)]
+            if generation.plan.session == "none" and generation.plan.driver == "inline":
+                generation.caller = ("caller", key, generation.serial)
+            with duca_compile.session(("caller", key, generation.serial)):
+                self.play([which % len(self.running)] * evaluations)
+            generation.caller = None
+
+        @rule(plan=plans(world), first=st.integers(6, 12), rises=st.lists(st.integers(0, 2), min_size=1, max_size=5))
+        @precondition(lambda self: len(self.running) < LIVE)
+        @in_program
+        def preview(self, plan: Plan, first: int, rises: list[int]) -> None:
+            """One image at rising strength, each stopped after one step."""
+            skips = itertools.accumulate(rises, lambda skip, rise: max(1, skip - rise), initial=first)
+            for skip in skips:
+                generation = self.start(plan._replace(steps=20 if self.is_trained(plan) else 50, skip=(skip + 0.5) / 50))
+                if self.step(generation):
+                    self.end(generation, "close")
+
+        @rule(which=st.integers(0, LIVE - 1), how=st.sampled_from(["close", "drop", "leave", "collect"]))
+        @precondition(lambda self: self.running)
+        @in_program
+        def abort(self, which: int, how: str) -> None:
+            self.end(self.running[which % len(self.running)], how)
+
+        @rule(
+            which=st.integers(0, LIVE - 1),
+            where=st.sampled_from(["before the output", "after the output"]),
+            retries=st.booleans(),
         )
         @precondition(lambda self: self.running)
-        def disturb(self, event: str, data: st.DataObject) -> None:
-            generation = self.running[data.draw(st.integers(0, len(self.running) - 1))]
-            if event == "abort":
-                self.end(generation)
-            elif event == "guidance":
-                generation.guidance = data.draw(st.sampled_from(sorted(GUIDANCE)))
-            elif event == "exception":
-                self.interrupt(generation)
-                if data.draw(st.booleans()):
-                    self.end(generation)
-            elif event == "weights":
-                state = self.weights[generation.model] = data.draw(st.integers(0, 2))
-                CHANGES[data.draw(st.sampled_from(sorted(CHANGES)))](world.models[generation.model], STATES[state])
-            elif event == "reset":
-                duca_compile.reset(world.models[generation.model])
-                self.epochs[generation.model] += 1
-            else:
-                gc.collect(0)
-
-        def interrupt(self, generation: Generation) -> None:
-            """An exception inside a step."""
-            world.oracle.interrupts = True
+        @in_program
+        def interrupt(self, which: int, where: str, retries: bool) -> None:
+            """An exception inside a step: the loop catches it and tries again, or ends."""
+            generation = self.running[which % len(self.running)]
+            generation.retries, player.interrupts = retries, where
             try:
-                self.evaluate(generation)
+                self.step(generation)
             except Interrupted:
-                pass
-            finally:
-                world.oracle.interrupts = False
+                self.end(generation, "close")
+            generation.retries, player.interrupts = False, ""
+
+        @rule(which=st.integers(0, LIVE - 1), guidance=st.sampled_from(sorted(GUIDANCE)))
+        @precondition(lambda self: self.running)
+        @in_program
+        def switch_guidance(self, which: int, guidance: str) -> None:
+            generation = self.running[which % len(self.running)]
+            if self.is_trained(generation.plan):
+                return
+            before, generation.guidance = generation.guidance, guidance
+            if self.is_like_another(generation):
+                generation.guidance = before
+
+        @rule(which=st.integers(0, LIVE - 1), how=st.sampled_from(CHANGES), state=st.integers(0, 2))
+        @precondition(lambda self: self.running)
+        @in_program
+        def change_weights(self, which: int, how: str, state: int) -> None:
+            model = self.running[which % len(self.running)].plan.model
+            player.change_weights(model, how, state)
+            self.weights[model] = state
+
+        @rule(which=st.integers(0, LIVE - 1))
+        @precondition(lambda self: self.running)
+        @in_program
+        def reset(self, which: int) -> None:
+            model = self.running[which % len(self.running)].plan.model
+            player.reset(model)
+            self.epochs[model] += 1
+
+        @invariant()
+        @in_program
+        def no_session_is_left(self) -> None:
+            """The rules hold none: it would be one that leaked out of a loop."""
+            if sessions.current() is not None:
+                world.situations["a session leaked"] += 1
+                if not player.oracle.collects:
+                    raise AssertionError("a session is current outside of all")
 
         def teardown(self) -> None:
-            for generation in list(self.running):
-                self.end(generation)
+            self.program.run(self.end_all)
+            for thread in self.threads:
+                thread.shutdown()
 
-        def end(self, generation: Generation) -> None:
+        def end_all(self) -> None:
+            for generation in list(self.running):
+                self.end(generation, "close")
+
+        def is_trained(self, plan: Plan) -> bool:
+            return player.kinds[plan.model].denoiser == "trained"
+
+        def start(self, plan: Plan) -> Generation:
+            """Begins a generation; in a session of its own if nothing else could tell it from another one."""
+            plan = self.fitting(plan)
+            generation = self.made(plan)
+            if self.is_like_another(generation):
+                generation = self.made(plan._replace(session="call", key=("own", generation.serial)))
+            self.all.append(generation)
+            self.running.append(generation)
+            generation.start()
+            generation.run = loop(generation, lambda: self.evaluate(generation))
+            self.note(generation)
+            return generation
+
+        def fitting(self, plan: Plan) -> Plan:
+            """What the model and the keys in use allow of what was drawn."""
+            kind = player.kinds[plan.model]
+            skip = min(plan.steps - 2, int(plan.skip * plan.steps))
+            if kind.predicts == "flow" and kind.denoiser != "trained":
+                plan = plan._replace(sampler=FLOW[DIFFUSION.index(plan.sampler) % 3] if plan.sampler in DIFFUSION else plan.sampler)
+            elif plan.sampler in FLOW:
+                plan = plan._replace(sampler="DDIM")
+            if kind.denoiser == "trained":
+                later = denoisers.TRAINED_SKIPS[1] if skip else 0
+                plan = plan._replace(seed=plan.seed % denoisers.TRAINED_SEEDS, guidance="none", batch=1, spread=0.0,
+                                     sampler="DDIM", steps=20)  # fmt: skip
+                skip = later
+            taken = [other.plan.key for other in self.running]
+            if plan.key in taken or plan.session == "counted call" or not isinstance(plan.key, int):
+                plan = plan._replace(key=("own", len(self.all)))
+            return plan._replace(skip=skip / plan.steps)
+
+        def made(self, plan: Plan) -> Generation:
+            serial = len(self.all)
+            if self.is_trained(plan):
+                total, sampler = denoisers.trained_path(plan.seed, int(plan.skip > 0))
+            else:
+                image = denoisers.image(plan.image, plan.batch)
+                skip = round(plan.skip * plan.steps)
+                total, sampler = sample(plan.sampler, plan.steps, skip, image, plan.seed)
+            generation = Generation(serial, plan, total, sampler, plan.guidance)
+            generation.given = next(sampler)
+            return generation
+
+        def is_like_another(self, generation: Generation) -> bool:
+            """Whether a call of it could now be one of another generation, or the other way round."""
+            return any(self.is_like(other, generation) for other in self.all if other is not generation)
+
+        def is_like(self, other: Generation, later: Generation) -> bool:
+            if other in self.running:
+                return confusable(other, later) or confusable(later, other)
+            if later.plan.context == "index" and not later.step:
+                return False
+            t, up = later.given.t, player.kinds[later.plan.model].clock == "up"
+            return (t != other.last if up else t < other.last) and confusable(other, later)
+
+        def note(self, generation: Generation) -> None:
+            """Counts which situations came up."""
+            for other in self.running:
+                same = other is not generation and other.plan.model == generation.plan.model
+                if same and other.plan.seed != generation.plan.seed and confusable(
+                    other, _with(generation, seed=other.plan.seed)
+                ):
+                    world.situations["requests from different noise over shared conditioning"] += 1
+
+        def play(self, order: list[int]) -> None:
+            chosen = [self.running[which] for which in order]
+            for generation in chosen:
+                if generation in self.running:
+                    self.step(generation)
+
+        def step(self, generation: Generation) -> bool:
+            """One evaluation. False when there are no more."""
+            if self.advanced(generation):
+                return True
             self.running.remove(generation)
-            if generation.worker:
-                generation.worker.shutdown()
+            generation.encoded.clear()
+            return False
+
+        def advanced(self, generation: Generation) -> bool:
+            try:
+                return generation.advance(self.threads)
+            except ValueError:
+                self.broke()
+                return False
+
+        def closed(self, run: Iterator[None]) -> None:
+            try:
+                run.close()
+            except ValueError:
+                self.broke()
+
+        def broke(self) -> None:
+            """A session could not be left where its loop was."""
+            world.situations["a session could not be left"] += 1
+            if not player.oracle.collects:
+                raise
+
+        def end(self, generation: Generation, how: str) -> None:
+            """It is closed, left by its own loop, or dropped, at once or by the garbage collector."""
+            if generation not in self.running:
+                return
+            self.running.remove(generation)
+            run = generation.run
+            if how == "leave" and run is not None and generation.step:
+                generation.leaves = True
+                self.advanced(generation)
+            elif how == "close" and run is not None:
+                self.closed(run)
+            elif how == "collect":
+                cycle: list[Any] = [run]
+                cycle.append(cycle)
+            generation.run = None
+            generation.encoded.clear()
+            del run
+            if how == "collect":
+                del cycle
+                gc.collect(0)
 
         def evaluate(self, generation: Generation) -> bool:
             """One evaluation of the denoiser, in one, two or three calls. False when there are no more."""
-            if generation.given is None:
-                generation.given = next(generation.sampler)
-            x, t = generation.given
-            output = self.guided(generation, x, t)
+            at = generation.given
+            kind = player.kinds[generation.plan.model].predicts
+            output = self.guided(generation, at)
             try:
-                generation.given = generation.sampler.send(output)
+                generation.given = generation.sampler.send(image_of(kind, output, at, at.x.double()))
             except StopIteration:
                 return False
             return True
 
-        def guided(self, generation: Generation, x: Tensor, t: Tensor) -> Tensor:
-            outputs = {}
-            for name in GUIDANCE[generation.guidance]:
-                latents = torch.cat([x, x]) if name == "both" else x
-                time = t.expand(len(latents)) + generation.spread * torch.arange(len(latents)).flip(0)
-                outputs[name] = self.call(generation, name, latents, time)
+        def guided(self, generation: Generation, at: Evaluation) -> Tensor:
+            outputs = {name: self.call(generation, name, at) for name in GUIDANCE[generation.guidance]}
             if "both" in outputs:
                 outputs["uncond"], outputs["cond"] = outputs["both"].chunk(2)
             if "uncond" not in outputs:
@@ -215,42 +405,48 @@ def sequences(world: World) -> type[RuleBasedStateMachine]:
             found = outputs["uncond"] + 1.5 * (outputs["cond"] - outputs["uncond"])
             return found + 0.1 * (outputs["cond"] - outputs["other"]) if "other" in outputs else found
 
-        def call(self, generation: Generation, name: str, latents: Tensor, time: Tensor) -> Tensor:
-            context = self.context(generation, name)
-            state = self.weights[generation.model]
-            stream = (
-                generation.serial,
-                name,
-                generation.prompt,
-                generation.model,
-                state,
-                tuple(latents.shape),
-                self.epochs[generation.model],
+        def call(self, generation: Generation, name: str, at: Evaluation) -> Tensor:
+            plan = generation.plan
+            latents = torch.cat([at.x, at.x]) if name == "both" else at.x
+            clock = player.kinds[plan.model].clock
+            t = at.t if clock == "1000" else at.t / 1000 if clock == "1" else 1 - at.t / 1000
+            time = torch.full((len(latents),), t) + plan.spread * at.t / 1e5 * torch.arange(len(latents)).flip(0)
+            conditioning = self.conditioning(generation, name)
+            what = content(generation, name)
+            prompt = what[1]
+            prompts = (denoisers.EMPTY, prompt) if name == "both" else ((prompt + 1) % 3 if name == "other" else prompt,)
+            index = {"none": None, "name": Context(name, None, None), "index": Context(name, generation.step, generation.total)}
+            since = self.epochs[plan.model], generation.exceptions[name]
+            stream = Stream(
+                generation.serial, what, tuple(latents.shape), (plan.model, self.weights[plan.model]),
+                generation.owner(name), since,
+            )  # fmt: skip
+            generation.calls[name] += 1
+            generation.last = at.t
+            try:
+                with generation.around(name):
+                    return player.call(Call(plan.model, stream, at, latents, time, conditioning, prompts, index[plan.context]))
+            except Interrupted:
+                generation.exceptions[name] += 1
+                raise
+
+        def conditioning(self, generation: Generation, name: str) -> tuple[Tensor, ...]:
+            """The conditioning of a call, as this program holds it."""
+            batch, what = generation.plan.batch * (1 + (name == "both")), content(generation, name)
+            wanted = [_encoded(what, place).repeat(batch, 1, 1) for place in range(2)]
+            return tuple(
+                self.conditioned(generation, how, (how, place, batch, what), tensor)
+                for place, (how, tensor) in enumerate(zip(handling(generation, name), wanted, strict=True))
             )
-            fast, dtype = world.fast[generation.model], next(world.models[generation.model].parameters()).dtype
-            given = latents.to(dtype), time, context.to(dtype) if dtype != context.dtype else context
 
-            def run() -> Tensor:
-                held = duca_compile.session((generation.serial, name)) if generation.session else nullcontext()
-                with torch.no_grad(), held:
-                    found: Tensor = fast(*given)
-                    return found
-
-            do: Callable[[], Tensor] = (lambda: generation.worker.submit(run).result()) if generation.worker else run
-            return world.oracle.call(stream, do).to(latents.dtype)
-
-        def context(self, generation: Generation, name: str) -> Tensor:
-            """The conditioning of a call, as this pipeline holds it."""
-            wanted = _prompt(generation, name)
-            key = (name, generation.batch, generation.prompt if name != "uncond" else None, generation.model)
-            how = generation.conditioning
-            if how == "remade":
+        def conditioned(self, generation: Generation, how: str, key: tuple[Any, ...], wanted: Tensor) -> Tensor:
+            if how == ANEW:
                 return wanted.clone()
-            if how == "encoded":
-                return generation.encoded.setdefault(name + str(generation.model), wanted.clone())
-            if how == "held":
-                return self.held.setdefault(key, wanted.clone())
-            buffer = self.held.setdefault(("buffer", tuple(wanted.shape)), wanted.clone())
+            if how == OWN:
+                return generation.encoded.setdefault(key, wanted.clone())
+            if how == HELD:
+                return self.objects.setdefault(key, wanted.clone())
+            buffer = self.objects.setdefault(key[:3], wanted.clone())
             if not torch.equal(buffer, wanted):
                 (buffer if how == "buffer" else buffer.data).copy_(wanted)
             return buffer
@@ -258,46 +454,13 @@ def sequences(world: World) -> type[RuleBasedStateMachine]:
     return Sequences
 
 
-def _prompt(generation: Generation, name: str) -> Tensor:
-    cond = PROMPTS[generation.prompt].repeat(generation.batch, 1, 1)
-    empty = torch.zeros_like(cond)
-    return {"cond": cond, "uncond": empty, "other": cond.flip(1), "both": torch.cat([empty, cond])}[name]
+def _with(generation: Generation, **changes: Any) -> Generation:
+    return Generation(
+        generation.serial, generation.plan._replace(**changes), generation.total, generation.sampler, generation.guidance
+    )
 
 
-def _in_place(model: nn.Module, state: dict[str, Tensor]) -> None:
-    for name, parameter in model.named_parameters():
-        parameter.copy_(state[name])
-
-
-def _fused(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """As peft fuses a LoRA: the version counter does not see it."""
-    for name, parameter in model.named_parameters():
-        parameter.data += state[name] - parameter.data
-
-
-def _averaged(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """As an EMA is copied to a model."""
-    for name, parameter in model.named_parameters():
-        parameter.data.copy_(state[name])
-
-
-def _swapped(model: nn.Module, state: dict[str, Tensor]) -> None:
-    for name, parameter in model.named_parameters():
-        parameter.data = state[name].to(parameter.dtype).clone()
-
-
-def _replaced(model: nn.Module, state: dict[str, Tensor]) -> None:
-    for module in model.modules():
-        for name, parameter in list(module.named_parameters(recurse=False)):
-            setattr(module, name, nn.Parameter(parameter.detach().clone(), requires_grad=False))
-    _in_place(model, state)
-
-
-CHANGES: dict[str, Callable[[nn.Module, dict[str, Tensor]], Any]] = {
-    "in place": _in_place,
-    "fused": _fused,
-    "averaged": _averaged,
-    "swapped": _swapped,
-    "replaced": _replaced,
-    "loaded": lambda model, state: model.load_state_dict(state),
-}
+def _encoded(what: tuple[str, int], place: int) -> Tensor:
+    """A prompt's first or second tensor."""
+    found = noise(1, 3, 8, seed=10 * place + what[1])
+    return found.flip(1) if what[0] == "other" else found + 1 if what[0] == "both" else found
