@@ -15,7 +15,7 @@ from duca_compile.tracker import Tracker, Visit
 from duca_compile.trajectory import Cache
 from sequences import denoisers
 from sequences.oracle import Interrupted, Oracle, Stream
-from sequences.samplers import Evaluation, predicts
+from sequences.samplers import KINDS, Evaluation, predicts
 
 
 class Kind(NamedTuple):
@@ -49,10 +49,11 @@ class Direct:
 
     oracle: Oracle
     kinds: tuple[Kind, ...] = (
-        *(Kind("exact", kind) for kind in ("eps", "v", "x0", "flow")),
+        *(Kind("exact", kind) for kind in KINDS),
         Kind("exact", "flow", "1"),
         Kind("exact", "flow", "up"),
-        *(Kind("trained", kind) for kind in ("eps", "v", "x0", "flow")),
+        Kind("trained", "eps"),
+        Kind("trained", "x0"),
     )
     interrupts: str = ""
     trackers: list[Tracker] = field(default_factory=list)
@@ -95,18 +96,19 @@ class Direct:
         tracker.begin(trajectory, mode, 8)
         self.oracle.meets(call.stream, mode, cache)
         if self.interrupts == "before the output":
-            return self._interrupt(call, tracker, visit, mode)
+            return self._interrupt(tracker, visit, mode, cache)
         _produced(tracker, call, visit, output)
         if self.interrupts:
-            return self._interrupt(call, tracker, visit, mode)
+            return self._interrupt(tracker, visit, mode, cache)
         if mode is Mode.FULL:
             cache.fill((torch.zeros(1),), (), ())
             tracker.settle(trajectory)
             self.oracle.filled(call.stream, cache)
         return output
 
-    def _interrupt(self, call: Call, tracker: Tracker, visit: Visit, mode: Mode) -> Tensor:
+    def _interrupt(self, tracker: Tracker, visit: Visit, mode: Mode, cache: Cache) -> Tensor:
         self.interrupts = ""
+        self.oracle.spoilt(cache)
         tracker.abandon(visit.trajectory, mode)
         raise Interrupted
 

@@ -73,7 +73,6 @@ class Generation:
     given: Evaluation | None = None
     run: Iterator[None] | None = None
     encoded: dict[object, object] = field(default_factory=dict)
-    exceptions: Counter[str] = field(default_factory=Counter)
     calls: Counter[str] = field(default_factory=Counter)
     last: float = 1000.0
     step: int = 0
@@ -109,7 +108,7 @@ class Generation:
             return self
         if how != "none":
             return (self.plan.key, name) if how == "nested" else ("key", self.plan.key)
-        if self.caller is not None and self.plan.driver == "inline":
+        if self.caller is not None and self.plan.driver in ("inline", "pool"):
             return ("key", self.caller)
         if self.plan.driver == "thread":
             return ("thread", self.serial % 2)

@@ -64,7 +64,7 @@ class World:
     player: Player
     sessions: tuple[str, ...] = SESSIONS
     drivers: tuple[str, ...] = DRIVERS
-    contexts: tuple[str, ...] = ("none", "none", "name", "index")
+    contexts: tuple[str, ...] = ("none", "none", "none", "name", "index")
     sequences: int = 0
     situations: Counter[str] = field(default_factory=Counter)
     kinds_of_wrong: Counter[str] = field(default_factory=Counter)
@@ -88,13 +88,13 @@ def plans(world: World) -> st.SearchStrategy[Plan]:
         Plan,
         model=st.integers(0, len(world.player.kinds) - 1),
         sampler=st.sampled_from(DIFFUSION),
-        steps=st.sampled_from([20, 12, 8, 50]),
+        steps=st.sampled_from([50, 20, 12, 8]),
         skip=st.sampled_from([0, 0, 0.2, 0.4, 0.5, 0.7]),
         image=st.integers(0, 1),
         seed=st.integers(0, 2),
         prompt=st.integers(0, denoisers.PROMPTS - 1),
         guidance=st.sampled_from(sorted(GUIDANCE)),
-        conditioning=st.sampled_from(sorted(CONDITIONING)),
+        conditioning=st.sampled_from(("held", "negative kept", *CONDITIONING)),
         session=st.sampled_from(("none", "none", "none", *world.sessions)),
         key=st.integers(0, 2),
         driver=st.sampled_from(("inline", "inline", *world.drivers)),
@@ -124,22 +124,27 @@ def sequences(world: World) -> type[RuleBasedStateMachine]:
             self.serial = itertools.count()
             self.all: list[Generation] = []
             self.running: list[Generation] = []
+            self.skip = 15
             self.weights = Counter[int]()
             self.epochs = Counter[int]()
             self.objects: dict[Any, Tensor] = {}
             self.program = contextvars.copy_context()
             self.threads = [ThreadPoolExecutor(1), ThreadPoolExecutor(1)]
 
-        @initialize()
-        def fresh(self) -> None:
+        @initialize(house=plans(world), ahead=st.integers(0, 25))
+        def fresh(self, house: Plan, ahead: int) -> None:
+            """The generations of a sequence are much alike; the first one has come some way when others begin."""
+            self.house = house
             world.begin(self.all)
             world.sequences += 1
+            self.program.run(self.first, ahead)
 
-        @rule(plan=plans(world))
+        @rule(plan=plans(world), others=st.frozensets(st.sampled_from(Plan._fields), max_size=4))
         @precondition(lambda self: len(self.running) < LIVE)
         @in_program
-        def begin(self, plan: Plan) -> None:
-            self.start(plan)
+        def begin(self, plan: Plan, others: frozenset[str]) -> None:
+            changed = {name: getattr(plan, name) for name in others | {"seed", "key"}}
+            self.start(self.house._replace(**changed))
 
         @rule(
             data=st.data(),
@@ -167,34 +172,21 @@ def sequences(world: World) -> type[RuleBasedStateMachine]:
         def take_turns(self, rounds: int) -> None:
             self.play([*range(len(self.running))] * rounds)
 
-        @rule(order=st.lists(st.integers(0, LIVE - 1), min_size=4, max_size=12))
+        @rule(order=st.lists(st.integers(0, LIVE - 1), min_size=4, max_size=16))
         @precondition(lambda self: len(self.running) > 1)
         @in_program
         def interleave(self, order: list[int]) -> None:
             self.play([which % len(self.running) for which in order])
 
-        @rule(which=st.integers(0, LIVE - 1), evaluations=st.integers(1, 3), key=st.integers(0, 1))
-        @precondition(lambda self: self.running)
-        @in_program
-        def advance_in_a_session(self, which: int, evaluations: int, key: int) -> None:
-            """The caller is in a session of its own."""
-            generation = self.running[which % len(self.running)]
-            if generation.plan.session == "none" and generation.plan.driver == "inline":
-                generation.caller = ("caller", key, generation.serial)
-            with duca_compile.session(("caller", key, generation.serial)):
-                self.play([which % len(self.running)] * evaluations)
-            generation.caller = None
-
-        @rule(plan=plans(world), first=st.integers(6, 12), rises=st.lists(st.integers(0, 2), min_size=1, max_size=5))
+        @rule(seed=st.integers(0, 2), rise=st.sampled_from([1, 2, 0, -1]))
         @precondition(lambda self: len(self.running) < LIVE)
         @in_program
-        def preview(self, plan: Plan, first: int, rises: list[int]) -> None:
-            """One image at rising strength, each stopped after one step."""
-            skips = itertools.accumulate(rises, lambda skip, rise: max(1, skip - rise), initial=first)
-            for skip in skips:
-                generation = self.start(plan._replace(steps=20 if self.is_trained(plan) else 50, skip=(skip + 0.5) / 50))
-                if self.step(generation):
-                    self.end(generation, "close")
+        def preview(self, seed: int, rise: int) -> None:
+            """An image at another strength than the last one's, which is stopped after one step."""
+            self.skip = min(30, max(5, self.skip - rise))
+            generation = self.start(self.house._replace(seed=seed, steps=50, skip=(self.skip + 0.5) / 50))
+            if self.step(generation):
+                self.end(generation, "close")
 
         @rule(which=st.integers(0, LIVE - 1), how=st.sampled_from(["close", "drop", "leave", "collect"]))
         @precondition(lambda self: self.running)
@@ -204,47 +196,27 @@ def sequences(world: World) -> type[RuleBasedStateMachine]:
 
         @rule(
             which=st.integers(0, LIVE - 1),
-            where=st.sampled_from(["before the output", "after the output"]),
-            retries=st.booleans(),
+            event=st.sampled_from(["exception", "guidance", "weights", "session", "reset"]),
+            data=st.data(),
         )
         @precondition(lambda self: self.running)
         @in_program
-        def interrupt(self, which: int, where: str, retries: bool) -> None:
-            """An exception inside a step: the loop catches it and tries again, or ends."""
+        def disturb(self, which: int, event: str, data: st.DataObject) -> None:
             generation = self.running[which % len(self.running)]
-            generation.retries, player.interrupts = retries, where
-            try:
-                self.step(generation)
-            except Interrupted:
-                self.end(generation, "close")
-            generation.retries, player.interrupts = False, ""
-
-        @rule(which=st.integers(0, LIVE - 1), guidance=st.sampled_from(sorted(GUIDANCE)))
-        @precondition(lambda self: self.running)
-        @in_program
-        def switch_guidance(self, which: int, guidance: str) -> None:
-            generation = self.running[which % len(self.running)]
-            if self.is_trained(generation.plan):
-                return
-            before, generation.guidance = generation.guidance, guidance
-            if self.is_like_another(generation):
-                generation.guidance = before
-
-        @rule(which=st.integers(0, LIVE - 1), how=st.sampled_from(CHANGES), state=st.integers(0, 2))
-        @precondition(lambda self: self.running)
-        @in_program
-        def change_weights(self, which: int, how: str, state: int) -> None:
-            model = self.running[which % len(self.running)].plan.model
-            player.change_weights(model, how, state)
-            self.weights[model] = state
-
-        @rule(which=st.integers(0, LIVE - 1))
-        @precondition(lambda self: self.running)
-        @in_program
-        def reset(self, which: int) -> None:
-            model = self.running[which % len(self.running)].plan.model
-            player.reset(model)
-            self.epochs[model] += 1
+            model = generation.plan.model
+            if event == "exception":
+                where = data.draw(st.sampled_from(["before the output", "after the output"]))
+                self.interrupt(generation, where, data.draw(st.booleans()))
+            elif event == "guidance" and not self.is_trained(generation.plan):
+                self.switch_guidance(generation, data.draw(st.sampled_from(sorted(GUIDANCE))))
+            elif event == "weights":
+                self.weights[model] = data.draw(st.integers(0, 2))
+                player.change_weights(model, data.draw(st.sampled_from(CHANGES)), self.weights[model])
+            elif event == "session":
+                self.play_in_a_session(generation, data.draw(st.integers(1, 3)), data.draw(st.integers(0, 1)))
+            elif event == "reset":
+                player.reset(model)
+                self.epochs[model] += 1
 
         @invariant()
         @in_program
@@ -264,6 +236,31 @@ def sequences(world: World) -> type[RuleBasedStateMachine]:
             for generation in list(self.running):
                 self.end(generation, "close")
 
+        def first(self, ahead: int) -> None:
+            self.start(self.house)
+            self.play([0] * ahead)
+
+        def interrupt(self, generation: Generation, where: str, retries: bool) -> None:
+            """An exception inside a step: the loop catches it and tries again, or ends."""
+            generation.retries, player.interrupts = retries, where
+            try:
+                self.step(generation)
+            except Interrupted:
+                self.end(generation, "close")
+            generation.retries, player.interrupts = False, ""
+
+        def switch_guidance(self, generation: Generation, guidance: str) -> None:
+            before, generation.guidance = generation.guidance, guidance
+            if self.is_like_another(generation):
+                generation.guidance = before
+
+        def play_in_a_session(self, generation: Generation, evaluations: int, key: int) -> None:
+            """The caller is in a session of its own."""
+            generation.caller = ("caller", key, generation.serial)
+            with duca_compile.session(generation.caller):
+                self.play([self.running.index(generation)] * evaluations)
+            generation.caller = None
+
         def is_trained(self, plan: Plan) -> bool:
             return player.kinds[plan.model].denoiser == "trained"
 
@@ -272,7 +269,7 @@ def sequences(world: World) -> type[RuleBasedStateMachine]:
             plan = self.fitting(plan)
             generation = self.made(plan)
             if self.is_like_another(generation):
-                generation = self.made(plan._replace(session="call", key=("own", generation.serial)))
+                generation.plan = plan._replace(session="call", key=("own", generation.serial))
             self.all.append(generation)
             self.running.append(generation)
             generation.start()
@@ -416,19 +413,14 @@ def sequences(world: World) -> type[RuleBasedStateMachine]:
             prompt = what[1]
             prompts = (denoisers.EMPTY, prompt) if name == "both" else ((prompt + 1) % 3 if name == "other" else prompt,)
             index = {"none": None, "name": Context(name, None, None), "index": Context(name, generation.step, generation.total)}
-            since = self.epochs[plan.model], generation.exceptions[name]
             stream = Stream(
-                generation.serial, what, tuple(latents.shape), (plan.model, self.weights[plan.model]),
-                generation.owner(name), since,
+                generation.serial, (*what, *handling(generation, name)), tuple(latents.shape), (plan.model, self.weights[plan.model]),
+                generation.owner(name), self.epochs[plan.model],
             )  # fmt: skip
             generation.calls[name] += 1
             generation.last = at.t
-            try:
-                with generation.around(name):
-                    return player.call(Call(plan.model, stream, at, latents, time, conditioning, prompts, index[plan.context]))
-            except Interrupted:
-                generation.exceptions[name] += 1
-                raise
+            with generation.around(name):
+                return player.call(Call(plan.model, stream, at, latents, time, conditioning, prompts, index[plan.context]))
 
         def conditioning(self, generation: Generation, name: str) -> tuple[Tensor, ...]:
             """The conditioning of a call, as this program holds it."""

@@ -1,7 +1,7 @@
 """Whose cache a call reads.
 
 A *stream* is the calls of one generation under one conditioning, over one state of the weights, in one shape, from one
-owner (session or thread), since the last reset or exception in it. Each cache is marked with the stream whose full step
+owner (session or thread), since the last reset. Each cache is marked with the stream whose full step
 filled it; every cached step must be given one that its own stream filled, less than a cycle of its calls ago.
 """
 
@@ -25,8 +25,7 @@ class Stream(NamedTuple):
     shape: tuple[int, ...]
     weights: Hashable
     owner: Hashable
-    since: Hashable
-    """What it went on since: counts of resets and exceptions."""
+    resets: int
 
 
 class Fill(NamedTuple):
@@ -81,3 +80,7 @@ class Oracle:
     def filled(self, stream: Stream, cache: Cache) -> None:
         """Its FULL step is done."""
         self._fills[cache] = Fill(stream, self._calls[stream])
+
+    def spoilt(self, cache: Cache) -> None:
+        """An exception left the step that was given it."""
+        self._fills.pop(cache, None)

@@ -4,9 +4,12 @@ Latents lie at `alpha * image + sigma * noise` as the model is given them. Whate
 of them and of the clean image, so every sampler can run over every kind of model.
 """
 
+import copy
 from collections.abc import Generator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+import diffusers
 import torch
 from torch import Tensor
 
@@ -68,8 +71,7 @@ def sample(name: str, steps: int, skip: int, image: Tensor, seed: int) -> tuple[
 def _diffusion(
     name: str, steps: int, image: Tensor, skip: int, noise: Tensor, chance: torch.Generator
 ) -> tuple[int, Sampler]:
-    plan = _scheduler(name)
-    plan.set_timesteps(steps)
+    plan = copy.deepcopy(_scheduler(name, steps))
     begin = 2 * skip if name == "Heun" else skip
     if hasattr(plan, "set_begin_index"):
         plan.set_begin_index(begin)
@@ -92,9 +94,14 @@ def _diffusion(
     return len(visited), run(x)
 
 
-def _scheduler(name: str) -> Any:
-    import diffusers
+@lru_cache
+def _scheduler(name: str, steps: int) -> Any:
+    plan = _scheduler_of(name)
+    plan.set_timesteps(steps)
+    return plan
 
+
+def _scheduler_of(name: str) -> Any:
     if name in ("DDIM", "restart"):
         return diffusers.DDIMScheduler(**SCHEDULE, clip_sample=False, timestep_spacing="trailing")
     if name == "DDPM":
