@@ -55,12 +55,13 @@ class Direct:
         Kind("trained", "eps"),
         Kind("trained", "x0"),
     )
+    changes: tuple[str, ...] = ("in place", "through data", "swapped", "replaced")
     interrupts: str = ""
     trackers: list[Tracker] = field(default_factory=list)
     weights: list[list[Tensor]] = field(default_factory=list)
 
-    def restore(self) -> None:
-        """As in a fresh process."""
+    def restore(self, twice: bool) -> None:
+        """As in a fresh process. No call is made twice."""
         self.oracle.restore()
         self.interrupts = ""
         self.trackers = [Tracker(Budget(None)) for _ in self.kinds]

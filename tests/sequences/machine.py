@@ -41,7 +41,6 @@ from zoo.case import noise
 
 LIVE = 4
 """Generations under way at once at most."""
-CHANGES = ("in place", "through data", "swapped", "replaced")
 
 
 class Player(Protocol):
@@ -49,9 +48,10 @@ class Player(Protocol):
 
     oracle: Oracle
     kinds: tuple[Kind, ...]
+    changes: tuple[str, ...]
     interrupts: str
 
-    def restore(self) -> None: ...
+    def restore(self, twice: bool) -> None: ...
     def call(self, call: Call) -> Tensor: ...
     def reset(self, model: int) -> None: ...
     def change_weights(self, model: int, how: str, state: int) -> None: ...
@@ -72,7 +72,7 @@ class World:
     """The first of each kind, and in which sequence."""
     known: list[Generation] = field(default_factory=list)
 
-    def begin(self, generations: list[Generation]) -> None:
+    def begin(self, generations: list[Generation], twice: bool = False) -> None:
         """A sequence begins; what went wrong in the last one is sorted, where the oracle collects it."""
         for wrong in self.player.oracle.wrong:
             sort = kind(wrong, self.known)
@@ -80,7 +80,7 @@ class World:
             self.kinds_of_wrong[sort] += 1
         self.player.oracle.wrong.clear()
         self.known = generations
-        self.player.restore()
+        self.player.restore(twice)
 
 
 def plans(world: World) -> st.SearchStrategy[Plan]:
@@ -131,11 +131,11 @@ def sequences(world: World) -> type[RuleBasedStateMachine]:
             self.program = contextvars.copy_context()
             self.threads = [ThreadPoolExecutor(1), ThreadPoolExecutor(1)]
 
-        @initialize(house=plans(world), ahead=st.integers(0, 25))
-        def fresh(self, house: Plan, ahead: int) -> None:
+        @initialize(house=plans(world), ahead=st.integers(0, 25), twice=st.sampled_from([False, False, True]))
+        def fresh(self, house: Plan, ahead: int, twice: bool) -> None:
             """The generations of a sequence are much alike; the first one has come some way when others begin."""
             self.house = house
-            world.begin(self.all)
+            world.begin(self.all, twice)
             world.sequences += 1
             self.program.run(self.first, ahead)
 
@@ -211,7 +211,7 @@ def sequences(world: World) -> type[RuleBasedStateMachine]:
                 self.switch_guidance(generation, data.draw(st.sampled_from(sorted(GUIDANCE))))
             elif event == "weights":
                 self.weights[model] = data.draw(st.integers(0, 2))
-                player.change_weights(model, data.draw(st.sampled_from(CHANGES)), self.weights[model])
+                player.change_weights(model, data.draw(st.sampled_from(player.changes)), self.weights[model])
             elif event == "session":
                 self.play_in_a_session(generation, data.draw(st.integers(1, 3)), data.draw(st.integers(0, 1)))
             elif event == "reset":
@@ -406,8 +406,8 @@ def sequences(world: World) -> type[RuleBasedStateMachine]:
             plan = generation.plan
             latents = torch.cat([at.x, at.x]) if name == "both" else at.x
             clock = player.kinds[plan.model].clock
-            t = at.t if clock == "1000" else at.t / 1000 if clock == "1" else 1 - at.t / 1000
-            time = torch.full((len(latents),), t) + plan.spread * at.t / 1e5 * torch.arange(len(latents)).flip(0)
+            time = torch.full((len(latents),), at.t) + plan.spread * torch.arange(len(latents)).flip(0)
+            time = time if clock == "1000" else time / 1000 if clock == "1" else 1 - time / 1000
             conditioning = self.conditioning(generation, name)
             what = content(generation, name)
             prompt = what[1]
