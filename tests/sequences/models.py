@@ -31,7 +31,7 @@ class Small(nn.Module):
         self.register_buffer("shares", _shares(kind))
 
     def forward(self, x: Tensor, t: Tensor, context: Tensor, pooled: Tensor) -> Tensor:
-        given, mean, learnt = self.shares[:, t.long()][..., None, None]
+        given, mean, learnt = self.shares[:, t.long().clamp(0, 1000)][..., None, None]
         mean = mean * (context.to(x.dtype).flatten(1) @ self.mean).view_as(x)
         return given * x + mean + learnt * self.learnt(x, t, context.to(x.dtype), pooled.to(x.dtype))
 
