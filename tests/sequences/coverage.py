@@ -11,8 +11,8 @@ from rich.table import Table
 
 from sequences.direct import Direct
 from sequences.generations import Plan
-from sequences.machine import World, sequences
 from sequences.oracle import Oracle
+from sequences.program import Program, World
 from sequences.samplers import DIFFUSION, FLOW
 
 GUIDED = ("none", "batch", "two")
@@ -31,12 +31,12 @@ def alone(model: int, sampler: str, guidance: str, steps: int = 50, skip: float 
     """Of the calls of one generation by `Direct.kinds[model]`; four in five can be cached at most."""
     world = World(Direct(Oracle()))
     plan = Plan(model, sampler, steps, skip, 0, 0, 0, guidance, "held", "none", 0, "inline", 2, 0.0, "none")
-    machine = sequences(world)()
-    world.begin(machine.all)
-    generation = machine.start(plan)
-    while machine.step(generation):
+    program = Program(world)
+    world.begin(program.all)
+    generation = program.start(plan)
+    while program.step(generation):
         pass
-    machine.teardown()
+    program.teardown()
     counts = world.player.oracle.counts
     return Coverage(counts["conservative"] + counts["aggressive"], sum(counts.values()))
 

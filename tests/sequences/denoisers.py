@@ -31,7 +31,9 @@ BASIS = _basis()
 _RADIUS = torch.arange(SIDE).double().square()
 SPREAD = 8 / (1 + _RADIUS + _RADIUS[:, None]) ** 1.1
 """The variance of each frequency of an image around its mode: as in photographs, it falls with the frequency."""
-_MEANS = torch.stack([noise(_MODES, SIDE, SIDE, seed=50 + prompt).double() * SPREAD.sqrt() for prompt in range(PROMPTS)])
+_MEANS = torch.stack(
+    [noise(_MODES, SIDE, SIDE, seed=50 + prompt).double() * SPREAD.sqrt() for prompt in range(PROMPTS)]
+)
 
 
 def image(index: int, batch: int) -> Tensor:

@@ -41,7 +41,9 @@ class EndToEnd:
     twice: bool = False
     _seen: list[Step] = field(default_factory=list)
     _alone: tuple[Mode, Cache] | None = None
-    _doubles: "weakref.WeakKeyDictionary[Cache, tuple[Stream, Cache]]" = field(default_factory=weakref.WeakKeyDictionary)
+    _doubles: "weakref.WeakKeyDictionary[Cache, tuple[Stream, Cache]]" = field(
+        default_factory=weakref.WeakKeyDictionary
+    )
     """What each cache would be if it had seen the calls of its stream only."""
 
     def __post_init__(self) -> None:

@@ -15,7 +15,9 @@ def kind(wrong: Wrong, known: list[Generation]) -> str:
     if any(plan.session != "none" for plan in plans):
         return "sessions"
     if reader is owner:
-        return "another owner, weights or epoch of its own" if wrong.reader != wrong.fill.stream else "older than a cycle"
+        return (
+            "another owner, weights or epoch of its own" if wrong.reader != wrong.fill.stream else "older than a cycle"
+        )
     if reader.plan.seed == owner.plan.seed:
         return "the same noise, begun again"
     if reader.plan.skip and owner.plan.skip and reader.plan.image == owner.plan.image:

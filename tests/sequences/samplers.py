@@ -5,6 +5,7 @@ of them and of the clean image, so every sampler can run over every kind of mode
 """
 
 import copy
+import itertools
 from collections.abc import Generator
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -13,7 +14,12 @@ import diffusers
 import torch
 from torch import Tensor
 
-SCHEDULE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "prediction_type": "v_prediction"}
+SCHEDULE = {
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "prediction_type": "v_prediction",
+}
 LEVELS = torch.linspace(SCHEDULE["beta_start"] ** 0.5, SCHEDULE["beta_end"] ** 0.5, 1000).double().square()
 LEVELS = (1 - LEVELS).cumprod(0)
 """The squared share of the image at each timestep of a model that was trained with added noise of equal total variance."""
@@ -126,7 +132,7 @@ def _flow(
         return Evaluation(x, 1000 * level, 1 - level, level)
 
     def run(x: Tensor) -> Sampler:
-        for level, after in zip(levels, levels[1:], strict=False):
+        for level, after in itertools.pairwise(levels):
             now = at(x, level)
             clean = yield now
             flow = predicts("flow", clean, now, x.double())
