@@ -1,18 +1,21 @@
-"""Whatever a pipeline does, no call meets a cache that is not its own."""
+"""Whatever a program does, no call meets a cache that is not its own."""
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from sequences.machine import World, sequences
+from sequences.coverage import GUIDED, alone
+from sequences.direct import Direct
+from sequences.endtoend import EndToEnd
+from sequences.machine import sequences
+from sequences.oracle import Oracle
+from sequences.program import World
 
 
-@torch._dynamo.config.patch(recompile_limit=64)
-def run(count: int, patch: pytest.MonkeyPatch) -> World:
-    world, threads = World(), torch.get_num_threads()
-    world.oracle.install(patch)
-    torch.set_num_threads(1)  # the model is too small for more
+def play(world: World, count: int) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the tensors are too small for more
     try:
         run_state_machine_as_test(
             sequences(world),
@@ -22,14 +25,45 @@ def run(count: int, patch: pytest.MonkeyPatch) -> World:
         )
     finally:
         torch.set_num_threads(threads)
-    return world
-
-
-@pytest.mark.parametrize("count", [100, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_no_sequence_of_calls_meets_a_cache_of_another(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    world = run(count, monkeypatch)
-    counts = world.oracle.counts
-    print(f"{world.sequences} sequences; {dict(counts)}")
+    world.report()
+    counts = world.player.oracle.counts
     assert world.sequences >= count
-    assert counts["wrong"] == 0
     assert counts["conservative"] + counts["aggressive"] > counts["full"] / 5, "or nothing was put to the test"
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_no_sequence_of_calls_is_placed_in_the_trajectory_of_another(count: int) -> None:
+    play(World(Direct(Oracle())), count)
+
+
+@pytest.mark.parametrize("count", [30, pytest.param(10_000, marks=pytest.mark.slow)])
+@torch._dynamo.config.patch(recompile_limit=64)
+def test_no_sequence_of_calls_meets_a_cache_of_another(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    player = EndToEnd(Oracle())
+    player.install(monkeypatch)
+    play(World(player, contexts=("none",)), count)
+
+
+@pytest.mark.parametrize(
+    ("predicts", "sampler", "least"),
+    [
+        ("eps", "DDIM", 0.8),
+        ("eps", "DPM-Solver++ 2M", 0.8),
+        ("eps", "UniPC", 0.8),
+        ("eps", "Euler ancestral", 0.75),
+        ("v", "DDIM", 0.8),
+        ("v", "DPM-Solver++ SDE", 0.75),
+        ("x0", "Euler", 0.8),
+        ("x0", "DDPM", 0.75),
+        ("flow", "flow", 0.8),
+    ],
+)
+@pytest.mark.parametrize("guidance", GUIDED)
+def test_a_generation_alone_is_cached(predicts: str, sampler: str, least: float, guidance: str) -> None:
+    model = [kind.predicts for kind in Direct(Oracle()).kinds].index(predicts)
+    assert alone(model, sampler, guidance).share >= least
+
+
+def test_a_generation_of_the_trained_model_is_cached() -> None:
+    model = [kind.denoiser for kind in Direct(Oracle()).kinds].index("trained")
+    assert alone(model, "DDIM", "none").share >= 0.8

@@ -1,303 +1,161 @@
-"""Random sequences of everything that a pipeline does with a model, each call of which the oracle checks."""
+"""Random sequences of everything that programs do with a model while it generates, each call watched by the oracle."""
 
-import copy
-import gc
-import itertools
+import functools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
-import torch
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from torch import Tensor, nn
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-import duca_compile
-from helpers import compiled
-from sequences.oracle import Interrupted, Oracle
-from sequences.samplers import NAMES, Sampler, sample
-from zoo.case import noise, randomise
+from duca_compile import sessions
+from sequences import denoisers
+from sequences.generations import CONDITIONING, GUIDANCE, Plan
+from sequences.program import Program, World
+from sequences.samplers import DIFFUSION
 
-
-class Small(nn.Module):
-    """Two blocks of cross-attention and MLP; `[B, 16, 16]` latents, `[B, 3, 8]` context."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.clock, self.enter, self.leave = nn.Linear(4, 8), nn.Linear(16, 8), nn.Linear(8, 16)
-        self.mix = nn.ModuleList([nn.Linear(8, 8) for _ in range(2)])
-        self.mlp = nn.ModuleList([nn.Linear(8, 8) for _ in range(2)])
-
-    def forward(self, x: Tensor, t: Tensor, context: Tensor) -> Tensor:
-        gate = self.clock((t[:, None] * torch.tensor([0.01, 0.02, 0.04, 0.08])).sin().to(x.dtype))[:, None]
-        x = self.enter(x)
-        for mix, mlp in zip(self.mix, self.mlp, strict=True):
-            given = torch.cat([x, context], 1)
-            x = x + gate * nn.functional.scaled_dot_product_attention(mix(x), given, given)
-            x = x + gate * mlp(x).relu()
-        return self.leave(x)
+LIVE = 4
+"""Generations under way at once at most."""
 
 
-STATES = [randomise(Small(), seed).state_dict() for seed in range(3)]
-PROMPTS = [noise(1, 3, 8, seed=seed) for seed in range(3)]
-IMAGE = noise(1, 16, 16, seed=9)
-SERIAL = itertools.count()
-GUIDANCE = {
-    "none": ["cond"],
-    "batch": ["both"],
-    "two": ["cond", "uncond"],
-    "three": ["cond", "uncond", "other"],
-}
-"""The calls of one evaluation."""
+def plans(world: World) -> st.SearchStrategy[Plan]:
+    return st.builds(
+        Plan,
+        model=st.integers(0, len(world.player.kinds) - 1),
+        sampler=st.sampled_from(DIFFUSION),
+        steps=st.sampled_from([50, 20, 12, 8]),
+        skip=st.sampled_from([0, 0, 0.2, 0.4, 0.5, 0.7]),
+        image=st.integers(0, 1),
+        seed=st.integers(0, 2),
+        prompt=st.integers(0, denoisers.PROMPTS - 1),
+        guidance=st.sampled_from(sorted(GUIDANCE)),
+        conditioning=st.sampled_from(("held", "negative kept", *CONDITIONING)),
+        session=st.sampled_from(("none", "none", "none", *world.sessions)),
+        key=st.integers(0, 2),
+        driver=st.sampled_from(("inline", "inline", *world.drivers)),
+        batch=st.integers(1, 2),
+        spread=st.sampled_from([0.0, 0.0, 5.0]),
+        context=st.sampled_from(world.contexts),
+    )
 
 
-class World:
-    """What the sequences of one test share: models of one class, compiled once; the oracle."""
+def in_program(act: Callable[..., Any]) -> Callable[..., Any]:
+    """Runs a rule in the context of the sequence's program, so that nothing it leaves there reaches the next sequence."""
 
-    def __init__(self) -> None:
-        first = Small().eval()
-        self.models = [first, Small().eval(), copy.deepcopy(first).double()]
-        for model in self.models:
-            model.requires_grad_(False)
-        self.fast = [compiled(model, dynamic=False, cache_ratio=0.5) for model in self.models]
-        self.oracle = Oracle()
-        self.sequences = 0
+    @functools.wraps(act)
+    def run(machine: Any, **drawn: Any) -> Any:
+        return machine.context.run(act, machine, **drawn)
 
-    def restore(self) -> None:
-        """As in a fresh process, but for what is compiled."""
-        self.oracle.streams.clear()
-        self.oracle.interrupts = False
-        for model in self.models:
-            model.load_state_dict(STATES[0])
-            duca_compile.reset(model)
-        self.sequences += 1
-
-
-@dataclass(eq=False, repr=False)
-class Generation:
-    """One run of a pipeline. `encoded` are its conditioning tensors, where it makes them once."""
-
-    serial: int
-    model: int
-    sampler: Sampler
-    prompt: int
-    guidance: str
-    conditioning: str
-    session: bool
-    batch: int
-    spread: float
-    encoded: dict[str, Tensor]
-    worker: ThreadPoolExecutor | None
-    given: tuple[Tensor, Tensor] | None = None
+    return run
 
 
 def sequences(world: World) -> type[RuleBasedStateMachine]:
     """The machine over one world; its class is made anew so that it can carry the world."""
+    player = world.player
 
-    class Sequences(RuleBasedStateMachine):
+    class Sequences(Program, RuleBasedStateMachine):
         def __init__(self) -> None:
-            super().__init__()
-            self.running: list[Generation] = []
-            self.weights = [0, 0, 0]
-            self.held: dict[Any, Tensor] = {}
-            self.epochs = [0, 0, 0]
+            RuleBasedStateMachine.__init__(self)
+            Program.__init__(self, world)
+            self.skip = 15
 
-        @initialize()
-        def fresh(self) -> None:
-            world.restore()
+        @initialize(house=plans(world), ahead=st.integers(0, 25), twice=st.sampled_from([False, False, True]))
+        def fresh(self, house: Plan, ahead: int, twice: bool) -> None:
+            """The generations of a sequence are much alike; the first one has come some way when others begin."""
+            self.house = house
+            world.begin(self.all, twice)
+            world.sequences += 1
+            self.context.run(self.first, ahead)
+
+        def first(self, ahead: int) -> None:
+            self.start(self.house)
+            self.play([0] * ahead)
+
+        @rule(plan=plans(world), others=st.frozensets(st.sampled_from(Plan._fields), max_size=4))
+        @precondition(lambda self: len(self.running) < LIVE)
+        @in_program
+        def begin(self, plan: Plan, others: frozenset[str]) -> None:
+            changed = {name: getattr(plan, name) for name in others | {"seed", "key"}}
+            self.start(self.house._replace(**changed))
 
         @rule(
-            model=st.integers(0, 2),
-            sampler=st.sampled_from(NAMES),
-            steps=st.sampled_from([8, 12, 20]),
-            strength=st.sampled_from([1.0, 1.0, 0.8, 0.6, 0.5, 0.3]),
+            data=st.data(),
             seed=st.integers(0, 2),
-            prompt=st.integers(0, 2),
-            guidance=st.sampled_from(sorted(GUIDANCE)),
-            conditioning=st.sampled_from(["held", "encoded", "encoded", "remade", "buffer", "silent buffer"]),
-            session=st.booleans(),
-            batch=st.integers(1, 2),
-            spread=st.sampled_from([0.0, 0.0, 5.0]),
-            threaded=st.booleans(),
+            steps=st.sampled_from([None, 20, 12, 8]),
+            skip=st.sampled_from([None, 0, 0.2, 0.4, 0.5]),
         )
-        @precondition(lambda self: len(self.running) < 4)
-        def begin(
-            self, model: int, sampler: str, steps: int, strength: float, seed: int, prompt: int, guidance: str,
-            conditioning: str, session: bool, batch: int, spread: float, threaded: bool,
-        ) -> None:  # fmt: skip
-            serial = next(SERIAL)
-            image = IMAGE.repeat(batch, 1, 1)
-            if not (session or conditioning == "encoded"):
-                # Over the very same tensors, nothing but the noise tells generations apart.
-                seed = 3 + serial
-            self.running.append(
-                Generation(
-                    serial, model, sample(sampler, steps, strength, image, seed),
-                    prompt, guidance, conditioning, session, batch, spread, {},
-                    ThreadPoolExecutor(1) if threaded else None,
-                )
-            )  # fmt: skip
+        @precondition(lambda self: self.all and len(self.running) < LIVE)
+        @in_program
+        def begin_another(self, data: st.DataObject, seed: int, steps: int | None, skip: float | None) -> None:
+            """As one of the last generations, from other noise or over another grid of timesteps."""
+            plan = data.draw(st.sampled_from(self.all[-4:])).plan._replace(seed=seed)
+            plan = plan if steps is None else plan._replace(steps=steps, skip=0)
+            self.start(plan if skip is None else plan._replace(skip=skip))
 
-        @rule(which=st.integers(0, 3), evaluations=st.integers(1, 8))
+        @rule(which=st.integers(0, LIVE - 1), evaluations=st.integers(1, 8))
         @precondition(lambda self: self.running)
+        @in_program
         def advance(self, which: int, evaluations: int) -> None:
-            generation = self.running[which % len(self.running)]
-            if not all(self.evaluate(generation) for _ in range(evaluations)):
-                self.end(generation)
+            self.play([which % len(self.running)] * evaluations)
+
+        @rule(rounds=st.integers(2, 8))
+        @precondition(lambda self: len(self.running) > 1)
+        @in_program
+        def take_turns(self, rounds: int) -> None:
+            self.play([*range(len(self.running))] * rounds)
+
+        @rule(order=st.lists(st.integers(0, LIVE - 1), min_size=4, max_size=16))
+        @precondition(lambda self: len(self.running) > 1)
+        @in_program
+        def interleave(self, order: list[int]) -> None:
+            self.play([which % len(self.running) for which in order])
+
+        @rule(seed=st.integers(0, 2), rise=st.sampled_from([1, 2, 0, -1]))
+        @precondition(lambda self: len(self.running) < LIVE)
+        @in_program
+        def preview(self, seed: int, rise: int) -> None:
+            """An image at another strength than the last one's, which is stopped after one step."""
+            self.skip = min(30, max(5, self.skip - rise))
+            generation = self.start(self.house._replace(seed=seed, steps=50, skip=(self.skip + 0.5) / 50))
+            if self.step(generation):
+                self.end(generation, "close")
+
+        @rule(which=st.integers(0, LIVE - 1), how=st.sampled_from(["close", "drop", "leave", "collect"]))
+        @precondition(lambda self: self.running)
+        @in_program
+        def abort(self, which: int, how: str) -> None:
+            self.end(self.running[which % len(self.running)], how)
 
         @rule(
-            event=st.sampled_from(["abort", "abort", "guidance", "exception", "weights", "reset", "collect"]),
+            which=st.integers(0, LIVE - 1),
+            event=st.sampled_from(["exception", "guidance", "weights", "session", "reset"]),
             data=st.data(),
         )
         @precondition(lambda self: self.running)
-        def disturb(self, event: str, data: st.DataObject) -> None:
-            generation = self.running[data.draw(st.integers(0, len(self.running) - 1))]
-            if event == "abort":
-                self.end(generation)
-            elif event == "guidance":
-                generation.guidance = data.draw(st.sampled_from(sorted(GUIDANCE)))
-            elif event == "exception":
-                self.interrupt(generation)
-                if data.draw(st.booleans()):
-                    self.end(generation)
+        @in_program
+        def disturb(self, which: int, event: str, data: st.DataObject) -> None:
+            generation = self.running[which % len(self.running)]
+            model = generation.plan.model
+            if event == "exception":
+                where = data.draw(st.sampled_from(["before the output", "after the output"]))
+                self.interrupt(generation, where, data.draw(st.booleans()))
+            elif event == "guidance" and not self.is_trained(generation.plan):
+                self.switch_guidance(generation, data.draw(st.sampled_from(sorted(GUIDANCE))))
             elif event == "weights":
-                state = self.weights[generation.model] = data.draw(st.integers(0, 2))
-                CHANGES[data.draw(st.sampled_from(sorted(CHANGES)))](world.models[generation.model], STATES[state])
+                self.weights[model] = data.draw(st.integers(0, 2))
+                player.change_weights(model, data.draw(st.sampled_from(player.changes)), self.weights[model])
+            elif event == "session":
+                self.play_in_a_session(generation, data.draw(st.integers(1, 3)), data.draw(st.integers(0, 1)))
             elif event == "reset":
-                duca_compile.reset(world.models[generation.model])
-                self.epochs[generation.model] += 1
-            else:
-                gc.collect(0)
+                player.reset(model)
+                self.epochs[model] += 1
 
-        def interrupt(self, generation: Generation) -> None:
-            """An exception inside a step."""
-            world.oracle.interrupts = True
-            try:
-                self.evaluate(generation)
-            except Interrupted:
-                pass
-            finally:
-                world.oracle.interrupts = False
-
-        def teardown(self) -> None:
-            for generation in list(self.running):
-                self.end(generation)
-
-        def end(self, generation: Generation) -> None:
-            self.running.remove(generation)
-            if generation.worker:
-                generation.worker.shutdown()
-
-        def evaluate(self, generation: Generation) -> bool:
-            """One evaluation of the denoiser, in one, two or three calls. False when there are no more."""
-            if generation.given is None:
-                generation.given = next(generation.sampler)
-            x, t = generation.given
-            output = self.guided(generation, x, t)
-            try:
-                generation.given = generation.sampler.send(output)
-            except StopIteration:
-                return False
-            return True
-
-        def guided(self, generation: Generation, x: Tensor, t: Tensor) -> Tensor:
-            outputs = {}
-            for name in GUIDANCE[generation.guidance]:
-                latents = torch.cat([x, x]) if name == "both" else x
-                time = t.expand(len(latents)) + generation.spread * torch.arange(len(latents)).flip(0)
-                outputs[name] = self.call(generation, name, latents, time)
-            if "both" in outputs:
-                outputs["uncond"], outputs["cond"] = outputs["both"].chunk(2)
-            if "uncond" not in outputs:
-                return outputs["cond"]
-            found = outputs["uncond"] + 1.5 * (outputs["cond"] - outputs["uncond"])
-            return found + 0.1 * (outputs["cond"] - outputs["other"]) if "other" in outputs else found
-
-        def call(self, generation: Generation, name: str, latents: Tensor, time: Tensor) -> Tensor:
-            context = self.context(generation, name)
-            state = self.weights[generation.model]
-            stream = (
-                generation.serial,
-                name,
-                generation.prompt,
-                generation.model,
-                state,
-                tuple(latents.shape),
-                self.epochs[generation.model],
-            )
-            fast, dtype = world.fast[generation.model], next(world.models[generation.model].parameters()).dtype
-            given = latents.to(dtype), time, context.to(dtype) if dtype != context.dtype else context
-
-            def run() -> Tensor:
-                held = duca_compile.session((generation.serial, name)) if generation.session else nullcontext()
-                with torch.no_grad(), held:
-                    found: Tensor = fast(*given)
-                    return found
-
-            do: Callable[[], Tensor] = (lambda: generation.worker.submit(run).result()) if generation.worker else run
-            return world.oracle.call(stream, do).to(latents.dtype)
-
-        def context(self, generation: Generation, name: str) -> Tensor:
-            """The conditioning of a call, as this pipeline holds it."""
-            wanted = _prompt(generation, name)
-            key = (name, generation.batch, generation.prompt if name != "uncond" else None, generation.model)
-            how = generation.conditioning
-            if how == "remade":
-                return wanted.clone()
-            if how == "encoded":
-                return generation.encoded.setdefault(name + str(generation.model), wanted.clone())
-            if how == "held":
-                return self.held.setdefault(key, wanted.clone())
-            buffer = self.held.setdefault(("buffer", tuple(wanted.shape)), wanted.clone())
-            if not torch.equal(buffer, wanted):
-                (buffer if how == "buffer" else buffer.data).copy_(wanted)
-            return buffer
+        @invariant()
+        @in_program
+        def no_session_is_left(self) -> None:
+            """The rules hold none: it would be one that leaked out of a loop."""
+            if sessions.current() is not None:
+                world.situations["a session leaked"] += 1
+                if not player.oracle.collects:
+                    raise AssertionError("a session is current outside of all")
 
     return Sequences
-
-
-def _prompt(generation: Generation, name: str) -> Tensor:
-    cond = PROMPTS[generation.prompt].repeat(generation.batch, 1, 1)
-    empty = torch.zeros_like(cond)
-    return {"cond": cond, "uncond": empty, "other": cond.flip(1), "both": torch.cat([empty, cond])}[name]
-
-
-def _in_place(model: nn.Module, state: dict[str, Tensor]) -> None:
-    for name, parameter in model.named_parameters():
-        parameter.copy_(state[name])
-
-
-def _fused(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """As peft fuses a LoRA: the version counter does not see it."""
-    for name, parameter in model.named_parameters():
-        parameter.data += state[name] - parameter.data
-
-
-def _averaged(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """As an EMA is copied to a model."""
-    for name, parameter in model.named_parameters():
-        parameter.data.copy_(state[name])
-
-
-def _swapped(model: nn.Module, state: dict[str, Tensor]) -> None:
-    for name, parameter in model.named_parameters():
-        parameter.data = state[name].to(parameter.dtype).clone()
-
-
-def _replaced(model: nn.Module, state: dict[str, Tensor]) -> None:
-    for module in model.modules():
-        for name, parameter in list(module.named_parameters(recurse=False)):
-            setattr(module, name, nn.Parameter(parameter.detach().clone(), requires_grad=False))
-    _in_place(model, state)
-
-
-CHANGES: dict[str, Callable[[nn.Module, dict[str, Tensor]], Any]] = {
-    "in place": _in_place,
-    "fused": _fused,
-    "averaged": _averaged,
-    "swapped": _swapped,
-    "replaced": _replaced,
-    "loaded": lambda model, state: model.load_state_dict(state),
-}
