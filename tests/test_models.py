@@ -36,7 +36,7 @@ def test_full_steps_are_exact_and_every_mode_runs(name: str) -> None:
     model = randomise(case.build())
     fast = compiled(model, cycle=3)
     modes = []
-    for call in calls(case.call, [900.0, 800.0, 700.0, 600.0]):
+    for call in calls(case.call, [900.0, 880.0, 860.0, 840.0]):
         got, want = first(fast(**call)), first(model(**call))
         modes.append(torch.equal(got, want))
         assert got.shape == want.shape

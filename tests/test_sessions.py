@@ -1,6 +1,10 @@
 """Sessions keep generations apart that nothing else tells apart."""
 
+import asyncio
 import contextlib
+import contextvars
+import gc
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -27,36 +31,129 @@ def generation() -> Generation:
 
 def test_a_session_starts_over_at_a_lower_timestep(generation: Generation) -> None:
     with session():
-        assert generation.modes([900.0, 800.0, 700.0]) == [F, C, A]
+        assert generation.modes([900.0, 860.0, 820.0]) == [F, C, A]
     with session():
-        assert generation.modes([600.0, 500.0]) == [F, C]
-    assert generation.modes([400.0, 300.0]) == [F, C]
+        assert generation.modes([780.0, 740.0]) == [F, C]
+    assert generation.modes([700.0, 660.0]) == [F, C]
 
 
-def test_requests_over_the_same_tensors_interleave(generation: Generation) -> None:
+def test_requests_over_the_same_tensors_and_noise_interleave(generation: Generation) -> None:
     modes = []
-    for t in (900.0, 800.0, 700.0):
-        for request, ahead in (("a", 0.0), ("b", 50.0)):
+    one, two = (Generation(generation.model, generation.fast, generation.labels) for _ in range(2))
+    for t in (900.0, 860.0, 820.0):
+        for each, request, ahead in ((one, "a", 0.0), (two, "b", 50.0)):
             with session(request):
-                modes.append(generation.mode(t - ahead))
+                modes.append(each.mode(t - ahead))
     assert modes == [F, F, C, C, A, A]
 
 
 def test_the_innermost_session_counts_and_an_exception_leaves_it(generation: Generation) -> None:
     with session("outer"):
-        generation.modes([900.0, 800.0])
+        generation.modes([900.0, 860.0])
         with session("inner"):
-            assert generation.mode(700.0) is F
+            assert generation.mode(820.0) is F
         with contextlib.suppress(KeyError), session("inner"):
             raise KeyError
-        assert generation.mode(700.0) is A
+        assert generation.mode(820.0) is A
     assert sessions.current() is None
 
 
 def test_counted_sessions_win_over_timesteps(generation: Generation) -> None:
+    generation.travel = 0.0  # the latents stay
     with session("request", steps=6):
-        assert generation.modes([900.0, 900.0, 950.0, 10.0, 500.0, 700.0]) == [F, C, A, C, A, F]
-        assert generation.modes([600.0, 500.0]) == [F, C], "six steps are done: another generation"
+        assert generation.modes([900.0, 900.0, 880.0, 10.0, 740.0, 820.0]) == [F, C, A, C, A, F]
+        assert generation.modes([780.0, 740.0]) == [F, C], "six steps are done: another generation"
+
+
+def test_a_counted_generation_that_was_given_up_is_not_gone_on_from(generation: Generation) -> None:
+    with session("request", steps=50):
+        generation.modes([900.0, 880.0])
+    with contextlib.suppress(KeyError), session("request", steps=50):
+        assert generation.mode(860.0) is A
+        raise KeyError
+    with session("request", steps=50):
+        assert generation.modes([840.0, 820.0]) == [F, C], "an exception ended it"
+        assert generation.modes([900.0, 880.0]) == [F, C], "the timestep is back where it began, over new noise"
+        generation.travel = 0.0
+        assert generation.modes([860.0, 840.0]) == [A, C]
+        assert generation.modes([900.0, 880.0]) == [F, C], "the timestep is back where it began"
+        generation.x = noise(2, 1, 8, 8, seed=99)
+        assert generation.modes([860.0, 840.0]) == [F, C], "new noise"
+
+
+def steps_of(generation: Generation, key: Any, **given: Any) -> Iterator[Mode]:
+    """A generator that holds a session while it runs."""
+    with session(key, **given):
+        for t in (900.0, 880.0, 860.0, 840.0):
+            yield generation.mode(t)
+
+
+@pytest.mark.parametrize("given", [{}, {"steps": 50}])
+def test_a_generator_takes_its_session_along_when_it_yields(generation: Generation, given: dict[str, int]) -> None:
+    one, two = (Generation(generation.model, generation.fast, generation.labels) for _ in range(2))
+    turns = steps_of(one, "one", **given), steps_of(two, "two", **given)
+    modes = []
+    for _ in range(3):
+        for each in turns:
+            modes.append(next(each))
+            assert sessions.current() is None
+    assert modes == [F, F, C, C, A, A]
+    turns[0].close()
+    assert next(turns[1]) is C
+    del turns
+    gc.collect()
+    assert sessions.current() is None
+
+
+def test_a_session_made_by_another_manager_holds_for_its_block(generation: Generation) -> None:
+    @contextlib.contextmanager
+    def served() -> Iterator[None]:
+        with session("request"):
+            yield
+
+    def running() -> Iterator[bool]:
+        with served():
+            yield sessions.current() is not None
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(served())
+        assert sessions.current() is not None
+    assert sessions.current() is None
+    turns = running()
+    assert next(turns)
+    assert sessions.current() is None
+
+
+def test_a_session_left_elsewhere_is_over_everywhere() -> None:
+    with contextlib.ExitStack() as stack:
+        outer = session("outer")
+        stack.enter_context(outer)
+        inner = session("inner")
+        inner.__enter__()
+        contextvars.copy_context().run(outer.__exit__, None, None, None)
+        assert sessions.current() is inner
+        inner.__exit__(None, None, None)
+        assert sessions.current() is None
+        with pytest.raises(RuntimeError, match="entered already"), inner, inner:
+            pass
+
+
+def test_tasks_and_the_threads_they_wait_for_are_in_the_session(generation: Generation) -> None:
+    async def request(key: str) -> list[Any]:
+        with session(key):
+            await asyncio.sleep(0)
+            return [await asyncio.to_thread(sessions.current), sessions.current()]
+
+    async def both() -> list[list[Any]]:
+        return await asyncio.gather(request("a"), request("b"))
+
+    for key, found in zip("ab", asyncio.run(both()), strict=True):
+        assert [held.key for held in found] == [(key,)] * 2
+
+
+def test_a_key_must_be_hashable() -> None:
+    with pytest.raises(TypeError, match="must be hashable"):
+        session(["list"])
 
 
 def test_counted_sessions_tell_conditionings_apart(generation: Generation) -> None:
@@ -131,8 +228,8 @@ def test_the_calls_of_a_session_may_come_from_any_thread(generation: Generation)
 
 @pytest.mark.parametrize("steps", [0, -1, 2.0, True, "5"])
 def test_a_session_counts_whole_steps(steps: Any) -> None:
-    with pytest.raises(ValueError, match="whole number of at least 1"), session(steps=steps):
-        pass
+    with pytest.raises(ValueError, match="whole number of at least 1"):
+        session(steps=steps)
 
 
 def test_a_split_forward_pass_has_sessions_too() -> None:
