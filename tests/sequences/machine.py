@@ -29,7 +29,7 @@ def plans(world: World) -> st.SearchStrategy[Plan]:
         prompt=st.integers(0, denoisers.PROMPTS - 1),
         guidance=st.sampled_from(sorted(GUIDANCE)),
         conditioning=st.sampled_from(("held", "negative kept", *CONDITIONING)),
-        session=st.sampled_from(("none", "none", "none", *world.sessions)),
+        session=st.sampled_from((*["none"] * 6, *world.sessions)),
         key=st.integers(0, 2),
         driver=st.sampled_from(("inline", "inline", *world.drivers)),
         batch=st.integers(1, 2),
