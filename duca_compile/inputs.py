@@ -39,7 +39,7 @@ def _latents(graph: fx.Graph, nodes: list[fx.Node]) -> list[fx.Node]:
     found: list[fx.Node] = []
     for result in ir.output_node(graph).all_input_nodes:
         shape = _real_shape(result)
-        likenesses = _LIKENESSES if not found else _LIKENESSES[:2]
+        likenesses = _LIKENESSES if not found else _OF_FURTHER
         free = [node for node in nodes if node not in found and _may_join(node, found)]
         alike = [node for likeness in likenesses for node in free if likeness(node, shape)]
         found += sorted(alike, key=lambda node: _unlikeliness(_name(node)))[:1]
@@ -71,11 +71,20 @@ def _of_other_channels(node: fx.Node, result: tuple[int, ...] | None) -> bool:
     return _is_noise(node) and _differing_dims(_real_shape(node), result) == 1
 
 
-def _of_equal_size(node: fx.Node, result: tuple[int, ...] | None) -> bool:
+def _of_other_rank(node: fx.Node, result: tuple[int, ...] | None) -> bool:
     """As where a model takes an image and gives its patches."""
     have = _real_shape(node) or ()
-    alike = result is not None and _is_noise(node) and have[0] == result[0] and min(len(have), len(result)) > 2
-    return alike and math.prod(have) == math.prod(result or ())
+    if result is None or not _is_noise(node) or len(have) == len(result) or min(len(have), len(result)) < 3:
+        return False
+    return have[0] == result[0] and math.prod(have) == math.prod(result)
+
+
+def _of_multiple_size(node: fx.Node, result: tuple[int, ...] | None) -> bool:
+    """As where a model gives a larger image than it takes."""
+    have = _real_shape(node) or ()
+    if result is None or not _is_noise(node) or len(have) != len(result) or len(have) < 4 or have[0] != result[0]:
+        return False
+    return all(size and larger % size == 0 for size, larger in zip(have, result, strict=True))
 
 
 def _of_classes(node: fx.Node, result: tuple[int, ...] | None) -> bool:
@@ -86,13 +95,16 @@ def _of_classes(node: fx.Node, result: tuple[int, ...] | None) -> bool:
     return any(have == (*result[:dim], *result[dim + 1 :]) for dim in range(1, len(result)))
 
 
-_LIKENESSES = (_of_equal_shape, _of_other_channels, _of_classes, _of_equal_size)
+_LIKENESSES = (_of_equal_shape, _of_other_rank, _of_other_channels, _of_classes, _of_multiple_size)
 
 
 def _shape_now(node: fx.Node) -> tuple[int, ...] | None:
     """In numbers even where sizes are symbolic: the latents' height seldom is the result's by structure."""
     held = ir.value(node)
     return tuple(torch_private.size_now(dim) for dim in held.shape) if isinstance(held, Tensor) else None
+
+
+_OF_FURTHER = (_of_equal_shape, _of_other_channels)
 
 
 def _real_shape(node: fx.Node) -> tuple[int, ...] | None:

@@ -22,6 +22,10 @@ class Near(NamedTuple):
     how: Pace | Doubt
     changed: frozenset[int]
 
+    @property
+    def pace(self) -> Pace:
+        return self.how.pace if isinstance(self.how, Doubt) else self.how
+
 
 def allowed(known: Trajectory, moving: frozenset[int]) -> frozenset[int]:
     """The arguments that may hold something else at the next step. `moving` are those that are known to move."""
@@ -29,22 +33,20 @@ def allowed(known: Trajectory, moving: frozenset[int]) -> frozenset[int]:
 
 
 def candidates(group: Iterable[Trajectory], call: Call, moving: frozenset[int]) -> list[tuple[Trajectory, Pace]]:
-    """The trajectories of `group` whose next step the call is seen to be."""
+    """The trajectories of `group` whose next step the call is seen to be; of one and its heir, the heir."""
     found = []
     for known, how, changed in _beside(group, call):
-        twice = known.missed.arguments if known.missed and known.varying is None else frozenset()
-        passing = allowed(known, moving) | twice
+        passing = allowed(known, moving) | (known.moved if known.varying is None else frozenset())
         stays = changed <= passing and not known.replaced(call.conditioning) - passing
         if stays and isinstance(how, Pace) and how.likeness.follows:
             found.append((known, how))
-    return found
+    inherited = {known.past() for known, _ in found if known.past is not None}
+    return [(known, how) for known, how in found if known not in inherited]
 
 
 def nearest(group: Iterable[Trajectory], call: Call) -> Near | None:
-    """The trajectory that the call might go on from but for the fewest arguments; None if there are several."""
-    found = sorted(_beside(group, call), key=lambda near: len(near.changed))
-    alone = found and (len(found) == 1 or len(found[0].changed) < len(found[1].changed))
-    return found[0] if alone else None
+    """The trajectory that the call might go on from but for the fewest arguments; of several, the last used."""
+    return min(_beside(group, call), key=lambda near: (len(near.changed), -near.known.used), default=None)
 
 
 def _beside(group: Iterable[Trajectory], call: Call) -> list[Near]:

@@ -195,6 +195,8 @@ class Tracker:
             return None
         ((known, how),) = found
         self._moving |= known.changed(call.content)
+        if known.past is not None and (past := known.past()) is not None:
+            self._drop(past)
         return self._advance(known, how, call)
 
     def _advance(self, known: Trajectory, judged: Pace, call: Call, replaced: frozenset[int] = frozenset()) -> Visit:
@@ -238,8 +240,10 @@ class Tracker:
         near = moving.nearest(group, call)
         if near is not None:
             missed = Miss(advice.CHANGED, near.changed).after(near.known.missed)
-            inherited = near.how.pace if isinstance(near.how, Doubt) else near.how
-            return self._begin(key, call, (), inherited, near.known, missed=missed)
+            started = self._begin(key, call, (), near.pace, near.known, missed=missed)
+            started.moved = near.changed if near.pace.likeness.follows else frozenset()
+            started.past = weakref.ref(near.known)
+            return started
         return self._begin(key, call, (), missed=self._elsewhere(key, call))
 
     def _elsewhere(self, key: Key, call: Call) -> Miss | None:
