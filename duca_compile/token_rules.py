@@ -328,6 +328,8 @@ def _attention(node: fx.Node, place: Place) -> Readings | None:
     rank = _rank(node)
     mask = ir.argument(node, 3, "attn_mask")
     among_queries = place.dims.stop == rank - 1
+    if isinstance(mask, fx.Node) and _rank(mask) < 2:
+        return None  # torch's fused kernels fail on it, and which kernel runs depends on the operands
     if ir.argument(node, 4, "dropout_p", 0.0) or place.dims.stop == rank or (place.grid and among_queries):
         return None
     if among_queries:

@@ -390,7 +390,8 @@ def pointwise_ops() -> list[OpOverload]:
     """Every op that torch itself calls pointwise and that makes a tensor."""
     packets = [getattr(aten, name) for name in sorted(dir(aten))]
     overloads = [getattr(each, name) for each in packets if hasattr(each, "overloads") for name in each.overloads()]
-    return [op for op in overloads if torch.Tag.pointwise in op.tags and not op._schema.is_mutable]
+    tagged = [op for op in overloads if torch.Tag.pointwise in op.tags and not op._schema.is_mutable]
+    return [op for op in tagged if all(str(result.type) == "Tensor" for result in op._schema.returns)]
 
 
 def pointwise(op: OpOverload) -> Make:
