@@ -10,19 +10,12 @@ from torch import fx
 from duca_compile import ir
 from duca_compile.blocks import find_blocks
 from duca_compile.capture import Capture
+from duca_compile.chains import Chain, chains, without_nested
 from duca_compile.facts import Branch, Facts, Inputs, Stream
 from duca_compile.inputs import find_inputs
+from duca_compile.order import CONTRACTIONS, Order
 from duca_compile.refusal import Refused, located
-from duca_compile.residuals import (
-    CONTRACTIONS,
-    Chain,
-    Order,
-    Residual,
-    chains,
-    find_residuals,
-    look_through,
-    without_nested,
-)
+from duca_compile.residuals import Residual, find_residuals
 from duca_compile.tokens import Layout, Liveness, layout_of, token_path
 from duca_compile.torch_private import is_data_dependent
 
@@ -43,8 +36,9 @@ def analyse(captured: Capture, whole: bool = True) -> Facts:
         inputs = replace(inputs, latents=())
     order = Order(graph)
     residuals, refusals = find_residuals(graph, order)
-    kept, nested = without_nested(chains(residuals), order)
-    kept = [chain for chain in kept if _carries_tokens(chain, graph, inputs, order)]
+    kept, nested = without_nested(chains(residuals, order), order)
+    latents = ir.descendants(node for node in ir.placeholders(graph) if node.name in inputs.latents)
+    kept = [chain for chain in kept if _carries_tokens(chain, latents)]
     if not kept:
         raise Refused("no residual branch `x + gate * f(x)` on a stream of tokens was found in this graph")
     number = {residual.sum: index for index, chain in enumerate(kept) for residual in chain.residuals}
@@ -62,19 +56,19 @@ def analyse(captured: Capture, whole: bool = True) -> Facts:
     return Facts(inputs, streams, branches, blocks, (*refusals, *nested))
 
 
-def _carries_tokens(chain: Chain, graph: fx.Graph, inputs: Inputs, order: Order) -> bool:
+def _carries_tokens(chain: Chain, latents: set[fx.Node]) -> bool:
     """A stream is `[batch, *tokens, features]` and depends on the latents; embeddings of time or text do not.
 
-    One whose size the data decides has another at the next step, for which no cache of it would be of use.
+    One whose size the data decides has another at the next step, for which no cache of it would be of use. `latents`
+    are all that depends on them; none where they are not known.
     """
     size = ir.shape(chain.root) or ()
     rank = len(size)
     if is_data_dependent(size):
         return False
-    if not inputs.latents:
+    if not latents:
         return rank >= 3
-    latents = [node for node in ir.placeholders(graph) if node.name in inputs.latents]
-    return rank >= 2 and any(order.feeds(node, residual.sum) for node in latents for residual in chain.residuals)
+    return rank >= 2 and any(residual.sum in latents for residual in chain.residuals)
 
 
 def _liveness(kept: list[Chain]) -> Liveness:
@@ -95,15 +89,14 @@ def _describe_all(residuals: list[Residual], number: dict[fx.Node, int], live: L
     for residual in residuals:
         features.setdefault(number[residual.sum], []).append(residual.feature)
     layouts = {stream: layout_of(own, live) for stream, own in features.items()}
-    stale: set[fx.Node] = set()
+    known = live
     branches = []
     for residual in residuals:
-        known = Liveness(live.streams, live.prelude, live.moving, frozenset(stale))
         stream = number[residual.sum]
         with located(residual.sum):
             branch = _describe(residual, stream, known, layouts[stream])
         if branch.path is None:
-            stale.add(residual.feature)
+            known = replace(known, stale=known.stale | {residual.feature})
         branches.append(branch)
     return tuple(branches)
 
@@ -115,7 +108,7 @@ def _describe(residual: Residual, stream: int, live: Liveness, layout: Layout) -
     path, refusal = (None, found) if isinstance(found, str) else (found, None)
     return Branch(
         sum=residual.sum.name,
-        skip=look_through(residual.skip).name,
+        skip=residual.skip.name,
         feature=feature.name,
         gates=tuple(gate.name for gate in residual.gates),
         stream=stream,
@@ -135,8 +128,7 @@ def _body(feature: fx.Node, live: Liveness) -> list[fx.Node]:
     def outside(node: fx.Node) -> bool:
         return node is not feature and (node in live.streams or node in live.prelude or node not in live.moving)
 
-    above = ir.ancestors([feature], stop=outside)
-    return [node for node in feature.graph.nodes if node in above and not outside(node)]
+    return sorted(node for node in ir.ancestors([feature], stop=outside) if not outside(node))
 
 
 def _kind(body: list[fx.Node], recomputable: bool, live: Liveness) -> str:
