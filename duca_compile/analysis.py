@@ -13,7 +13,7 @@ from duca_compile.capture import Capture
 from duca_compile.chains import Chain, chains, without_nested
 from duca_compile.facts import Branch, Facts, Inputs, Stream
 from duca_compile.inputs import find_inputs
-from duca_compile.order import CONTRACTIONS, Order
+from duca_compile.order import CONTRACTIONS, CONVOLUTIONS, Order
 from duca_compile.refusal import Refused, located
 from duca_compile.residuals import Residual, find_residuals
 from duca_compile.tokens import Layout, Liveness, layout_of, token_path
@@ -23,6 +23,8 @@ aten = torch.ops.aten
 ATTENTION = (
     aten.scaled_dot_product_attention, aten.softmax, aten._softmax, torch.ops.higher_order.flex_attention,
 )  # fmt: skip
+
+STEM = "a convolution before or after the blocks, computed at every step"
 
 
 def analyse(captured: Capture, whole: bool = True) -> Facts:
@@ -38,7 +40,7 @@ def analyse(captured: Capture, whole: bool = True) -> Facts:
     residuals, refusals = find_residuals(graph, order)
     kept, nested = without_nested(chains(residuals, order), order)
     latents = ir.descendants(node for node in ir.placeholders(graph) if node.name in inputs.latents)
-    kept = [chain for chain in kept if _carries_tokens(chain, latents)]
+    kept, stems = _without_stems([chain for chain in kept if _carries_tokens(chain, latents)], order)
     if not kept:
         raise Refused("no residual branch `x + gate * f(x)` on a stream of tokens was found in this graph")
     number = {residual.sum: index for index, chain in enumerate(kept) for residual in chain.residuals}
@@ -53,7 +55,7 @@ def analyse(captured: Capture, whole: bool = True) -> Facts:
         for index, chain in enumerate(kept)
     )
     blocks = find_blocks([branch.signature for branch in branches])
-    return Facts(inputs, streams, branches, blocks, (*refusals, *nested))
+    return Facts(inputs, streams, branches, blocks, (*refusals, *nested, *stems))
 
 
 def _carries_tokens(chain: Chain, latents: set[fx.Node]) -> bool:
@@ -69,6 +71,34 @@ def _carries_tokens(chain: Chain, latents: set[fx.Node]) -> bool:
     if not latents:
         return rank >= 3
     return rank >= 2 and any(residual.sum in latents for residual in chain.residuals)
+
+
+def _without_stems(kept: list[Chain], order: Order) -> tuple[list[Chain], list[tuple[str, str]]]:
+    """Streams of convolutions alone, before the first block or after the last, are a part of the way in or out.
+
+    Kept between steps they would be stale where it shows most: the result is made of them. Also what is left out.
+    """
+    live = _liveness(kept)
+    blocks = [chain for chain in kept if not _convolves(chain, live)]
+    sums = order.set_of(residual.sum for chain in blocks for residual in chain.residuals)
+    read = 0
+    for residual in (residual for chain in blocks for residual in chain.residuals):
+        read |= order.above[residual.sum]
+    stays, left_out = [], []
+    for chain in kept:
+        own = order.set_of(residual.sum for residual in chain.residuals)
+        begins = not any(order.above[residual.feature] & sums for residual in chain.residuals)
+        if sums and not own & sums and (begins or not own & read):
+            left_out += [(residual.sum.name, STEM) for residual in chain.residuals]
+        else:
+            stays.append(chain)
+    return stays, left_out
+
+
+def _convolves(chain: Chain, live: Liveness) -> bool:
+    """Whether all that its bodies multiply by is kernels of convolutions."""
+    bodies = (node for residual in chain.residuals for node in _body(residual.feature, live))
+    return all(ir.packet(node) in CONVOLUTIONS for node in bodies if ir.packet(node) in CONTRACTIONS + ATTENTION)
 
 
 def _liveness(kept: list[Chain]) -> Liveness:
