@@ -1,19 +1,16 @@
 """A graph twice as large takes about twice as long: no search starts anew at every node."""
 
-import sys
+import gc
+import time
 from collections.abc import Callable
-from types import CodeType
-from typing import Any
 
 import pytest
 import torch
 from torch import fx
 
-from duca_compile import ir
 from duca_compile.analysis import analyse
 from duca_compile.backend import plan_for
 from duca_compile.capture import Capture
-from duca_compile.cost import cost_of
 from duca_compile.liveness import peak_bytes
 from duca_compile.modes import Mode
 from duca_compile.options import Options
@@ -177,3 +174,58 @@ def study(captured: Capture) -> None:
     peak_bytes(captured.gm.graph)
     for mode in Mode:
         lower(rewrite(captured.gm, plan, mode)[0], plan, mode)
+
+
+def deep_body(ops: int) -> Capture:
+    """A body of thousands of ops, one after the other."""
+
+    def inside(to: Drawing, x: fx.Node, gate: fx.Node) -> fx.Node:
+        body = to.linear(x)
+        for _ in range(ops):
+            body = to.call(aten.tanh.default, body)
+        return to.add(x, to.mul(gate, to.linear(body)))
+
+    return framed(inside)
+
+
+KINDS = (
+    chain, squaring, squared_pieces, doubled_gates, long_skips, side_by_side, parallel, nested, blocks, masks, fan_out,
+    views, deep_body,
+)  # fmt: skip
+
+
+def cpu_seconds(kind: Callable[[int], Capture], ops: int, work: Callable[[Capture], object]) -> float:
+    """Of the processor, whatever else runs on the machine."""
+    gc.collect()
+    gc.disable()
+    try:
+        started = time.process_time()
+        work(kind(ops))
+        return time.process_time() - started
+    finally:
+        gc.enable()
+
+
+def check(kind: Callable[[int], Capture], ops: int, work: Callable[[Capture], object]) -> None:
+    """Four times the ops take four times as long, and 16 times if any search starts anew at every node."""
+    small, large = (cpu_seconds(kind, count, work) for count in (ops, 4 * ops))
+    assert large < 8 * max(small, 0.1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_analyses(kind: Callable[[int], Capture]) -> None:
+    check(kind, 1_250, analyse)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_that_comes_before_the_inner_compiler(kind: Callable[[int], Capture]) -> None:
+    check(kind, 2_500, study)
+
+
+def test_every_addition_of_a_model_of_many_blocks_is_found() -> None:
+    """Beside the two blocks around."""
+    found = analyse(blocks(900))
+    assert len(found.branches) == 2 * (100 + 2)
+    assert len(found.streams) == 1
+    assert len(found.blocks) == 102
