@@ -11,7 +11,7 @@ from duca_compile import ir
 from duca_compile.blocks import find_blocks
 from duca_compile.capture import Capture
 from duca_compile.chains import Chain, chains, without_nested
-from duca_compile.facts import Branch, Facts, Inputs, Stream
+from duca_compile.facts import Branch, Facts, Stream
 from duca_compile.inputs import find_inputs
 from duca_compile.order import CONTRACTIONS, CONVOLUTIONS, Order
 from duca_compile.refusal import Refused, located

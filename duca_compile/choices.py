@@ -17,20 +17,20 @@ aten = torch.ops.aten
 
 def pull_out(node: fx.Node) -> fx.Node | None:
     """The sum that the `where` is, as new nodes; None where it chooses between other things."""
-    if len(node.args) < 3:
+    given: Any = node.args
+    if len(given) < 3 or not all(isinstance(total, fx.Node) and _is_plain_sum(total) for total in given[1:]):
         return None
-    mask, *sums = node.args
-    if not all(isinstance(total, fx.Node) and _is_plain_sum(total) for total in sums):
-        return None
-    left, right = (total.args for total in sums)
+    mask, first, second = given
+    left, right = first.args, second.args
     common = next((each for each in left if each in right), None)
     rest = [pair[1] if pair[0] is common else pair[0] for pair in (left, right)]
     if common is None or len({(ir.shape(each), ir.value(each).dtype) for each in (common, *rest, node)}) > 1:
         return None
+    target: Any = node.target
     with node.graph.inserting_before(node):
-        chosen = emit(node.graph, node.target, [mask, *rest])
-        whole = emit(node.graph, sums[0].target, [common, chosen])
-    for made, like in ((chosen, node), (whole, sums[0])):
+        chosen = emit(node.graph, target, [mask, *rest])
+        whole = emit(node.graph, first.target, [common, chosen])
+    for made, like in ((chosen, node), (whole, first)):
         made.meta = {**like.meta, "val": ir.value(made)}
     return whole
 

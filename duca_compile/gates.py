@@ -56,9 +56,7 @@ class _Found:
     """Ops between it and the addition that put values elsewhere."""
 
 
-def peel(
-    body: fx.Node, source: fx.Node, order: Order, sums: Container[fx.Node]
-) -> tuple[fx.Node, tuple[fx.Node, ...]]:
+def peel(body: fx.Node, source: fx.Node, order: Order, sums: Container[fx.Node]) -> tuple[fx.Node, tuple[fx.Node, ...]]:
     """The feature under gates, scales, casts and clamps, and the gates.
 
     `source` is what the body reads of the stream; the `sums` of streams are never on the way. Other shapes are looked
@@ -101,7 +99,9 @@ class _Way:
 
     def _step(self, node: fx.Node) -> bool:
         """Goes on to the operands on the way; False where the node is none of its ops."""
-        operands = [each for each in node.all_input_nodes if not isinstance(ir.value(each), torch.SymInt | torch.SymFloat)]
+        operands = [
+            each for each in node.all_input_nodes if not isinstance(ir.value(each), torch.SymInt | torch.SymFloat)
+        ]
         if not any(map(self._depends, operands)) or not _is_linear(node, self._depends):
             return False
         self._moves += ir.packet(node) in MOVES or ir.packet(node) is None

@@ -63,7 +63,7 @@ def join(node: fx.Node) -> fx.Node | None:
     pieces = tuple(piece for piece in given if not _is_empty(piece, dim))
     if not pieces:
         return None
-    recipes = {pieces: _Recipe((pieces[0],))} if len(pieces) == 1 < len(given) else _recipes(pieces, dim)
+    recipes = _recipes(pieces, dim)
     if recipes[pieces] is None:
         return None
     with node.graph.inserting_before(node):
@@ -84,7 +84,7 @@ def _recipes(pieces: Column, dim: int) -> dict[Column, _Recipe | None]:
 
     Every piece has one reader, so that a column is looked at once.
     """
-    recipes: dict[Column, _Recipe | None] = {}
+    recipes: dict[Column, _Recipe | None] = {pieces: _Recipe((pieces[0],))} if len(pieces) == 1 else {}
     stack = [pieces]
     while stack:
         column = stack[-1]
@@ -101,7 +101,9 @@ def _recipes(pieces: Column, dim: int) -> dict[Column, _Recipe | None]:
 
 def _parts(pieces: Column, dim: int) -> list[Column]:
     """The operands of pieces that are made by one op, position by position."""
-    if _slices(pieces, dim) is not None or any(ir.packet(piece) not in EXACT or len(piece.users) > 1 for piece in pieces):
+    if _slices(pieces, dim) is not None or any(
+        ir.packet(piece) not in EXACT or len(piece.users) > 1 for piece in pieces
+    ):
         return []
     if len({(piece.target, len(piece.args), str(piece.kwargs), ir.value(piece).dtype) for piece in pieces}) > 1:
         return []
@@ -148,7 +150,7 @@ def _build(pieces: Column, recipes: dict[Column, _Recipe | None], dim: int) -> f
 def _made(recipe: _Recipe, made: dict[Column, fx.Node]) -> fx.Node:
     operands = [made[operand] if isinstance(operand, tuple) else operand for operand in recipe.operands]
     if recipe.like is None:
-        return operands[0]  # type: ignore[no-any-return]
+        return operands[0]
     return _call(recipe.target, operands, recipe.like, **recipe.like.kwargs)
 
 

@@ -23,7 +23,7 @@ CONTRACTIONS = (
 class Order:
     """Sets of `terms`, the additions and what they add, as the bits of one number for each node.
 
-    They are made in one pass. An operand's number is taken over where nothing joins it, so that long chains cost nothing.
+    They are made in one pass. An operand's number is taken over where nothing joins it: long chains cost nothing.
     """
 
     def __init__(self, graph: fx.Graph) -> None:

@@ -49,7 +49,9 @@ class Drawing:
 
     def gate(self) -> fx.Node:
         """[2, 1, 1], from the timestep."""
-        return self.call(aten.reshape.default, self.call(aten.sin.default, self.t, size=(2,)), [2, 1, 1], size=(2, 1, 1))
+        return self.call(
+            aten.reshape.default, self.call(aten.sin.default, self.t, size=(2,)), [2, 1, 1], size=(2, 1, 1)
+        )
 
     def captured(self, result: fx.Node) -> Capture:
         """As `capture` leaves a graph, with its `weight` as a parameter."""

@@ -88,9 +88,7 @@ WAYS: dict[str, Way] = {
     "a gate a frame, frames last": lambda x, f, g: (
         x + (in_frames(f).transpose(1, 2) * g.frames.transpose(1, 2)).transpose(1, 2).reshape(x.shape)
     ),
-    "frames as samples": lambda x, f, g: (
-        x + (f.reshape(-1, PLACES, WIDTH) * g.frames.flatten(0, 1)).reshape(x.shape)
-    ),
+    "frames as samples": lambda x, f, g: x + (f.reshape(-1, PLACES, WIDTH) * g.frames.flatten(0, 1)).reshape(x.shape),
     "features first": lambda x, f, g: x + (f.transpose(1, 2) * g.now.transpose(1, 2)).transpose(1, 2),
     "lerp": lambda x, f, g: x + torch.lerp(g.given * f, g.now * f, g.mask.float()),
     "addcmul": lambda x, f, g: x + torch.addcmul(g.given * f, g.mask.float(), (g.now - g.given) * f),
@@ -148,7 +146,9 @@ def features(way: Way) -> list[str]:
         pytest.param(lambda x, f, g: x + g.now * f.mean(1, keepdim=True).expand(x.shape), "expand", id="a mean"),
         pytest.param(lambda x, f, g: x + f.reshape(-1, WIDTH).reshape(x.shape), "reshape", id="views without a gate"),
         pytest.param(
-            lambda x, f, g: x + (f.reshape(BATCH, TOKENS, 2, -1) * 0.5).reshape(x.shape), "reshape", id="a scale in views"
+            lambda x, f, g: x + (f.reshape(BATCH, TOKENS, 2, -1) * 0.5).reshape(x.shape),
+            "reshape",
+            id="a scale in views",
         ),
     ],
 )

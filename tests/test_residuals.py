@@ -151,7 +151,12 @@ class Convolved(nn.Module):
         super().__init__()
         self.enter, self.leave = nn.Conv2d(4, 8, 3, padding=1), nn.Conv2d(8, 4, 3, padding=1)
         self.before, self.after, self.last = (nn.Conv2d(size, size, 3, padding=1) for size in (8, 8, 4))
-        self.clock, self.mix, self.up, self.down = nn.Linear(1, 8), nn.Linear(16, 16), nn.Linear(8, 16), nn.Linear(16, 8)
+        self.clock, self.mix, self.up, self.down = (
+            nn.Linear(1, 8),
+            nn.Linear(16, 16),
+            nn.Linear(8, 16),
+            nn.Linear(16, 8),
+        )
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         gate = self.clock(t[:, None].sin())[:, None]
@@ -175,7 +180,9 @@ def test_convolutions_before_and_after_the_blocks_are_computed_at_every_step() -
     for mode in (Mode.CONSERVATIVE, Mode.AGGRESSIVE):
         graph = rewrite(found.capture.gm, found.plan, mode)[0].graph
         kernels = [node.args[1] for node in graph.nodes if ir.packet(node) in CONVOLUTIONS]
-        assert len(set(kernels)) == {Mode.CONSERVATIVE: 5, Mode.AGGRESSIVE: 3}[mode], "what leads into the blocks is not read"
+        assert len(set(kernels)) == {Mode.CONSERVATIVE: 5, Mode.AGGRESSIVE: 3}[mode], (
+            "what leads into the blocks is not read"
+        )
 
 
 def test_blocks_of_convolutions_alone_are_blocks() -> None:
