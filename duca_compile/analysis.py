@@ -10,19 +10,12 @@ from torch import fx
 from duca_compile import ir
 from duca_compile.blocks import find_blocks
 from duca_compile.capture import Capture
-from duca_compile.facts import Branch, Facts, Inputs, Stream
+from duca_compile.chains import Chain, chains, without_nested
+from duca_compile.facts import Branch, Facts, Stream
 from duca_compile.inputs import find_inputs
+from duca_compile.order import CONTRACTIONS, CONVOLUTIONS, Order
 from duca_compile.refusal import Refused, located
-from duca_compile.residuals import (
-    CONTRACTIONS,
-    Chain,
-    Order,
-    Residual,
-    chains,
-    find_residuals,
-    look_through,
-    without_nested,
-)
+from duca_compile.residuals import Residual, find_residuals
 from duca_compile.tokens import Layout, Liveness, layout_of, token_path
 from duca_compile.torch_private import is_data_dependent
 
@@ -30,6 +23,8 @@ aten = torch.ops.aten
 ATTENTION = (
     aten.scaled_dot_product_attention, aten.softmax, aten._softmax, torch.ops.higher_order.flex_attention,
 )  # fmt: skip
+
+STEM = "a convolution before or after the blocks, computed at every step"
 
 
 def analyse(captured: Capture, whole: bool = True) -> Facts:
@@ -43,8 +38,9 @@ def analyse(captured: Capture, whole: bool = True) -> Facts:
         inputs = replace(inputs, latents=())
     order = Order(graph)
     residuals, refusals = find_residuals(graph, order)
-    kept, nested = without_nested(chains(residuals), order)
-    kept = [chain for chain in kept if _carries_tokens(chain, graph, inputs, order)]
+    kept, nested = without_nested(chains(residuals, order), order)
+    latents = ir.descendants(node for node in ir.placeholders(graph) if node.name in inputs.latents)
+    kept, stems = _without_stems([chain for chain in kept if _carries_tokens(chain, latents)], order)
     if not kept:
         raise Refused("no residual branch `x + gate * f(x)` on a stream of tokens was found in this graph")
     number = {residual.sum: index for index, chain in enumerate(kept) for residual in chain.residuals}
@@ -59,22 +55,50 @@ def analyse(captured: Capture, whole: bool = True) -> Facts:
         for index, chain in enumerate(kept)
     )
     blocks = find_blocks([branch.signature for branch in branches])
-    return Facts(inputs, streams, branches, blocks, (*refusals, *nested))
+    return Facts(inputs, streams, branches, blocks, (*refusals, *nested, *stems))
 
 
-def _carries_tokens(chain: Chain, graph: fx.Graph, inputs: Inputs, order: Order) -> bool:
+def _carries_tokens(chain: Chain, latents: set[fx.Node]) -> bool:
     """A stream is `[batch, *tokens, features]` and depends on the latents; embeddings of time or text do not.
 
-    One whose size the data decides has another at the next step, for which no cache of it would be of use.
+    One whose size the data decides has another at the next step, for which no cache of it would be of use. `latents`
+    are all that depends on them; none where they are not known.
     """
     size = ir.shape(chain.root) or ()
     rank = len(size)
     if is_data_dependent(size):
         return False
-    if not inputs.latents:
+    if not latents:
         return rank >= 3
-    latents = [node for node in ir.placeholders(graph) if node.name in inputs.latents]
-    return rank >= 2 and any(order.feeds(node, residual.sum) for node in latents for residual in chain.residuals)
+    return rank >= 2 and any(residual.sum in latents for residual in chain.residuals)
+
+
+def _without_stems(kept: list[Chain], order: Order) -> tuple[list[Chain], list[tuple[str, str]]]:
+    """Streams of convolutions alone, before the first block or after the last, are a part of the way in or out.
+
+    Kept between steps they would be stale where it shows most: the result is made of them. Also what is left out.
+    """
+    live = _liveness(kept)
+    blocks = [chain for chain in kept if not _convolves(chain, live)]
+    sums = order.set_of(residual.sum for chain in blocks for residual in chain.residuals)
+    read = 0
+    for residual in (residual for chain in blocks for residual in chain.residuals):
+        read |= order.above[residual.sum]
+    stays, left_out = [], []
+    for chain in kept:
+        own = order.set_of(residual.sum for residual in chain.residuals)
+        begins = not any(order.above[residual.feature] & sums for residual in chain.residuals)
+        if sums and not own & sums and (begins or not own & read):
+            left_out += [(residual.sum.name, STEM) for residual in chain.residuals]
+        else:
+            stays.append(chain)
+    return stays, left_out
+
+
+def _convolves(chain: Chain, live: Liveness) -> bool:
+    """Whether all that its bodies multiply by is kernels of convolutions."""
+    bodies = (node for residual in chain.residuals for node in _body(residual.feature, live))
+    return all(ir.packet(node) in CONVOLUTIONS for node in bodies if ir.packet(node) in CONTRACTIONS + ATTENTION)
 
 
 def _liveness(kept: list[Chain]) -> Liveness:
@@ -95,15 +119,14 @@ def _describe_all(residuals: list[Residual], number: dict[fx.Node, int], live: L
     for residual in residuals:
         features.setdefault(number[residual.sum], []).append(residual.feature)
     layouts = {stream: layout_of(own, live) for stream, own in features.items()}
-    stale: set[fx.Node] = set()
+    known = live
     branches = []
     for residual in residuals:
-        known = Liveness(live.streams, live.prelude, live.moving, frozenset(stale))
         stream = number[residual.sum]
         with located(residual.sum):
             branch = _describe(residual, stream, known, layouts[stream])
         if branch.path is None:
-            stale.add(residual.feature)
+            known = replace(known, stale=known.stale | {residual.feature})
         branches.append(branch)
     return tuple(branches)
 
@@ -115,7 +138,7 @@ def _describe(residual: Residual, stream: int, live: Liveness, layout: Layout) -
     path, refusal = (None, found) if isinstance(found, str) else (found, None)
     return Branch(
         sum=residual.sum.name,
-        skip=look_through(residual.skip).name,
+        skip=residual.skip.name,
         feature=feature.name,
         gates=tuple(gate.name for gate in residual.gates),
         stream=stream,
@@ -135,8 +158,7 @@ def _body(feature: fx.Node, live: Liveness) -> list[fx.Node]:
     def outside(node: fx.Node) -> bool:
         return node is not feature and (node in live.streams or node in live.prelude or node not in live.moving)
 
-    above = ir.ancestors([feature], stop=outside)
-    return [node for node in feature.graph.nodes if node in above and not outside(node)]
+    return sorted(node for node in ir.ancestors([feature], stop=outside) if not outside(node))
 
 
 def _kind(body: list[fx.Node], recomputable: bool, live: Liveness) -> str:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, fx
 
 from duca_compile import ir
+from duca_compile.choices import pull_out
 from duca_compile.joined import join
 from duca_compile.refusal import located
 
@@ -14,27 +15,29 @@ aten = torch.ops.aten
 
 def canonicalise(gm: fx.GraphModule) -> None:
     """Drops assertions, no-op casts, copies, slices and scalings; a `cat` of all slices of one value is that value, and
-    one of slices treated alike is the value treated so."""
+    one of slices treated alike is the value treated so; a choice between two sums of a value is one sum."""
+    for node in gm.graph.nodes:
+        if node.target in (aten._unsafe_view.default, aten.view.default):
+            node.target = aten.reshape.default
+    returned = _returned(gm.graph)
     for node in list(gm.graph.nodes):
         if node.op == "call_function":
             with located(node):
-                _simplify(node)
+                _simplify(node, returned)
     gm.graph.eliminate_dead_code()
     gm.recompile()
 
 
-def _simplify(node: fx.Node) -> None:
+def _simplify(node: fx.Node, returned: set[fx.Node]) -> None:
     if ir.packet(node) in (aten._assert_tensor_metadata, aten._assert_scalar, aten.sym_constrain_range_for_size):
         node.graph.erase_node(node)
         return
-    if node.target in (aten._unsafe_view.default, aten.view.default):
-        node.target = aten.reshape.default
     if ir.packet(node) is aten.type_as:
         _name_dtype(node)
     if ir.packet(node) in _FILLED:
         _name_size(node)
     same = _same_value(node)
-    if same is not None and not _is_returned(node):
+    if same is not None and node not in returned:
         node.replace_all_uses_with(same)
         node.graph.erase_node(node)
 
@@ -59,10 +62,10 @@ def _name_size(node: fx.Node) -> None:
     node.kwargs = {"dtype": made.dtype, "device": made.device}
 
 
-def _is_returned(node: fx.Node) -> bool:
+def _returned(graph: fx.Graph) -> set[fx.Node]:
     """A returned copy must stay a copy, seen through a view too: its caller may write to it."""
-    output = ir.output_node(node.graph)
-    return output in node.users or any(ir.owner(result) is node for result in output.all_input_nodes)
+    results = ir.output_node(graph).all_input_nodes
+    return {*results, *map(ir.owner, results)}
 
 
 def _same_value(node: fx.Node) -> fx.Node | None:
@@ -100,5 +103,5 @@ _RULES = {
     aten._to_copy: _first, aten.to: _first, aten.clone: _first, aten.contiguous: _first, aten.alias: _first,
     aten.detach: _first, aten.lift_fresh_copy: _first, aten.expand: _first, aten.view: _first, aten.reshape: _first,
     aten.slice: _first, aten.dropout: _dropout, aten.mul: _times_one, aten.div: _times_one, aten.add: _plus_zero,
-    aten.sub: _plus_zero, aten.cat: join,
+    aten.sub: _plus_zero, aten.cat: join, aten.where: pull_out,
 }  # fmt: skip

@@ -8,7 +8,7 @@ from torch import Tensor, fx
 
 from duca_compile import ir, torch_private
 from duca_compile.facts import Inputs
-from duca_compile.residuals import CASTS
+from duca_compile.order import CASTS
 
 aten = torch.ops.aten
 OSCILLATIONS = (aten.sin, aten.cos)

@@ -80,9 +80,18 @@ def owner(node: fx.Node) -> fx.Node:
     return node
 
 
+def owners(graph: fx.Graph) -> dict[fx.Node, fx.Node]:
+    """The `owner` of every node."""
+    found: dict[fx.Node, fx.Node] = {}
+    for node in graph.nodes:
+        views = node.op == "call_function" and node.all_input_nodes and _is_view(node)
+        found[node] = found[node.all_input_nodes[0]] if views else node
+    return found
+
+
 def computes(node: fx.Node) -> bool:
     """Whether the node is a call whose result has memory of its own."""
-    return node.op == "call_function" and owner(node) is node
+    return node.op == "call_function" and not (node.all_input_nodes and _is_view(node))
 
 
 def _is_view(node: fx.Node) -> bool:

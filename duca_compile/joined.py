@@ -4,7 +4,8 @@ Models that gate the first frame otherwise than the rest write `cat(x[:, :n] + f
 which is `x + f * cat(g, h)`: the residual addition only shows in the second form.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,7 +20,20 @@ aten = torch.ops.aten
 EXACT = (aten.add, aten.sub, aten.mul, aten.div, aten.neg, aten._to_copy)
 """Ops whose result at one position is rounded from the operands there alone, however they lie in memory."""
 
-Build = Callable[[], Any]
+Column = tuple[Any, ...]
+"""What one place holds in each of several pieces: the pieces themselves, or one operand of each."""
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """How a column is made as one value: by `target` of others, or, without one, the only operand as it is."""
+
+    operands: Column
+    target: Any = None
+    like: fx.Node | None = None
+
+    def columns(self) -> list[Column]:
+        return [operand for operand in self.operands if isinstance(operand, tuple)]
 
 
 def _slices(pieces: Sequence[Any], dim: int) -> fx.Node | None:
@@ -41,38 +55,106 @@ def join(node: fx.Node) -> fx.Node | None:
 
     None where its pieces are not alike.
     """
-    pieces: Any = node.args[0]
+    given: Any = node.args[0]
     rank = len(ir.shape(node) or ())
-    if not isinstance(pieces, (list, tuple)) or not pieces or not rank:
+    if not isinstance(given, (list, tuple)) or not given or not rank:
         return None
-    build = _whole(list(pieces), ir.argument(node, 1, "dim", 0) % rank)
-    if build is None:
+    dim = ir.argument(node, 1, "dim", 0) % rank
+    pieces = tuple(piece for piece in given if not _is_empty(piece, dim))
+    if not pieces:
+        return None
+    recipes = _recipes(pieces, dim)
+    if recipes[pieces] is None:
         return None
     with node.graph.inserting_before(node):
-        whole: fx.Node = build()
+        whole = _build(pieces, recipes, dim)
         if ir.form(ir.value(whole)) != ir.form(ir.value(node)):
             whole = _call(aten.clone.default, [whole], node, memory_format=torch.contiguous_format)
     return whole
 
 
-def _whole(pieces: list[Any], dim: int) -> Build | None:
+def _is_empty(piece: Any, dim: int) -> bool:
+    """What adds nothing to a `cat`: the frames after the first of a single frame."""
+    size = ir.shape(piece) if isinstance(piece, fx.Node) else None
+    return size is not None and (size == (0,) or size[dim] == 0)
+
+
+def _recipes(pieces: Column, dim: int) -> dict[Column, _Recipe | None]:
+    """Of the pieces, and of every column that they are made of, how to make it as a whole; None where it is not made.
+
+    Every piece has one reader, so that a column is looked at once.
+    """
+    recipes: dict[Column, _Recipe | None] = {pieces: _Recipe((pieces[0],))} if len(pieces) == 1 else {}
+    stack = [pieces]
+    while stack:
+        column = stack[-1]
+        parts = _parts(column, dim) if column not in recipes else []
+        missing = [part for part in parts if part not in recipes and _vary(part, column, dim)]
+        if missing:
+            stack += missing
+            continue
+        stack.pop()
+        if column not in recipes:
+            recipes[column] = _recipe(column, parts, recipes, dim)
+    return recipes
+
+
+def _parts(pieces: Column, dim: int) -> list[Column]:
+    """The operands of pieces that are made by one op, position by position."""
+    if _slices(pieces, dim) is not None or any(
+        ir.packet(piece) not in EXACT or len(piece.users) > 1 for piece in pieces
+    ):
+        return []
+    if len({(piece.target, len(piece.args), str(piece.kwargs), ir.value(piece).dtype) for piece in pieces}) > 1:
+        return []
+    return list(zip(*(piece.args for piece in pieces), strict=True))
+
+
+def _recipe(pieces: Column, parts: list[Column], known: dict[Column, _Recipe | None], dim: int) -> _Recipe | None:
     origin = _slices(pieces, dim)
     if origin is not None:
-        return None if _size(origin, dim) != sum(_size(piece, dim) for piece in pieces) else lambda: origin
-    first = pieces[0]
-    if any(ir.packet(piece) not in EXACT or len(piece.users) > 1 for piece in pieces):
-        return None
-    if len({(piece.target, len(piece.args), str(piece.kwargs), ir.value(piece).dtype) for piece in pieces}) > 1:
-        return None
-    columns = [[piece.args[position] for piece in pieces] for position in range(len(first.args))]
-    wholes = [_whole(column, dim) if _vary(column, pieces, dim) else None for column in columns]
-    rest = [whole or _beside(column, pieces, dim) for whole, column in zip(wholes, columns, strict=True)]
-    if not any(wholes) or None in rest:
-        return None
-    return lambda: _call(first.target, [build() for build in rest if build], first, **first.kwargs)
+        whole = _size(origin, dim) == sum(_size(piece, dim) for piece in pieces)
+        return _Recipe((origin,)) if whole else None
+    operands: list[Any] = []
+    joined = False
+    for part in parts:
+        if known.get(part) is not None and _vary(part, pieces, dim):
+            joined = True
+            operands.append(part)
+        elif _same_constant(part):
+            operands.append(part[0])
+        elif _lies_beside(part, pieces, dim):
+            operands.append(part)
+        else:
+            return None
+    return _Recipe(tuple(operands), pieces[0].target, pieces[0]) if joined else None
 
 
-def _vary(column: list[Any], pieces: list[fx.Node], dim: int) -> bool:
+def _build(pieces: Column, recipes: dict[Column, _Recipe | None], dim: int) -> fx.Node:
+    """Operands before what is made of them."""
+    made: dict[Column, fx.Node] = {}
+    stack = [pieces]
+    while stack:
+        column = stack[-1]
+        recipe = recipes.get(column)
+        missing = [part for part in recipe.columns() if part not in made] if recipe else []
+        if missing:
+            stack += reversed(missing)
+            continue
+        stack.pop()
+        if column not in made:
+            made[column] = _made(recipe, made) if recipe else _beside(column, pieces, dim)
+    return made[pieces]
+
+
+def _made(recipe: _Recipe, made: dict[Column, fx.Node]) -> fx.Node:
+    operands = [made[operand] if isinstance(operand, tuple) else operand for operand in recipe.operands]
+    if recipe.like is None:
+        return operands[0]
+    return _call(recipe.target, operands, recipe.like, **recipe.like.kwargs)
+
+
+def _vary(column: Column, pieces: Column, dim: int) -> bool:
     """Whether each operand is as long as its piece."""
     return all(
         isinstance(operand, fx.Node)
@@ -82,30 +164,33 @@ def _vary(column: list[Any], pieces: list[fx.Node], dim: int) -> bool:
     )
 
 
-def _beside(column: list[Any], pieces: list[fx.Node], dim: int) -> Build | None:
-    """Operands that say the same for all positions of a piece, side by side.
+def _same_constant(column: Column) -> bool:
+    return not isinstance(column[0], fx.Node) and all(operand == column[0] for operand in column)
+
+
+def _lies_beside(column: Column, pieces: Column, dim: int) -> bool:
+    """Whether the operands say the same for all positions of a piece.
 
     Not those that differ among positions: these may be two streams, whose additions are branches apart.
     """
     first = column[0]
     if not isinstance(first, fx.Node):
-        return (lambda: first) if all(operand == first for operand in column) else None
-    lengths = [_size(piece, dim) for piece in pieces]
+        return False
     rank = len(ir.shape(pieces[0]) or ())
     same_form = {(len(ir.shape(node) or ()), ir.value(node).dtype) for node in column if isinstance(node, fx.Node)}
-    if same_form != {(rank, ir.value(first).dtype)} or not all(isinstance(length, int) for length in lengths):
-        return None
-    if any(_size(operand, dim) != 1 for operand in column):
-        return None
+    if same_form != {(rank, ir.value(first).dtype)} or not all(isinstance(_size(piece, dim), int) for piece in pieces):
+        return False
+    return all(_size(operand, dim) == 1 for operand in column)
 
-    def build() -> fx.Node:
-        spread = [
-            _call(aten.expand.default, [each, [length if at == dim else -1 for at in range(rank)]], each)
-            for each, length in zip(column, lengths, strict=True)
-        ]
-        return _call(aten.cat.default, [spread, dim], pieces[0])
 
-    return build
+def _beside(column: Column, pieces: Column, dim: int) -> fx.Node:
+    """Each operand spread over its piece, side by side."""
+    rank = len(ir.shape(pieces[0]) or ())
+    spread = [
+        _call(aten.expand.default, [each, [_size(piece, dim) if at == dim else -1 for at in range(rank)]], each)
+        for each, piece in zip(column, pieces, strict=True)
+    ]
+    return _call(aten.cat.default, [spread, dim], pieces[0])
 
 
 def _size(node: fx.Node, dim: int) -> Any:

@@ -31,8 +31,9 @@ def peak_bytes(graph: fx.Graph) -> int:
 def _last_reads(graph: fx.Graph) -> dict[fx.Node, fx.Node]:
     """Of every result, the last node to read it or a view of it."""
     readers = [node for node in graph.nodes if ir.computes(node) or node.op == "output"]
-    owners = ((ir.owner(given), reader) for reader in readers for given in reader.all_input_nodes)
-    return {owner: reader for owner, reader in owners if ir.computes(owner)}
+    owners = ir.owners(graph)
+    read = ((owners[given], reader) for reader in readers for given in reader.all_input_nodes)
+    return {owner: reader for owner, reader in read if ir.computes(owner)}
 
 
 def _bytes(node: fx.Node) -> int:

@@ -1,15 +1,17 @@
 """Where a sequence repeats itself side by side, as the ops of a transformer's blocks do."""
 
+from bisect import bisect
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 
 PERIODS_TRIED = 64
 SAME_KIND = 8
 """How often one token may occur within a period and still tell its length."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Repeat:
     """From `start` on every token equals the one `period` further on, if that still lies before `stop`."""
 
@@ -26,12 +28,27 @@ class Repeat:
 def find_repeats(tokens: Sequence[Hashable]) -> list[Repeat]:
     """The repeats of at least two periods that save most, none over another, in order."""
     found: list[Repeat] = []
-    candidates = [repeat for period in _periods(tokens) for repeat in _runs(tokens, period)]
+    candidates = [_ranked(repeat) for period in _periods(tokens) for repeat in _runs(tokens, period)]
+    heapify(candidates)
     while candidates:
-        best = max(candidates, key=lambda repeat: (repeat.saved, -repeat.period))
-        found.append(best)
-        candidates = [part for repeat in candidates for part in _outside(repeat, best)]
-    return sorted(found, key=lambda repeat: repeat.start)
+        *_, best = heappop(candidates)
+        at = bisect(found, best.start, key=lambda repeat: repeat.start)
+        taken = next((repeat for repeat in found[max(0, at - 1) : at + 1] if _overlap(repeat, best)), None)
+        if taken is None:
+            found.insert(at, best)
+        else:
+            for part in _outside(best, taken):
+                heappush(candidates, _ranked(part))
+    return found
+
+
+def _ranked(repeat: Repeat) -> tuple[int, int, int, Repeat]:
+    """What saves most comes first, then what is shortest, then what is first."""
+    return -repeat.saved, repeat.period, repeat.start, repeat
+
+
+def _overlap(one: Repeat, other: Repeat) -> bool:
+    return one.start < other.stop and other.start < one.stop
 
 
 def _periods(tokens: Sequence[Hashable]) -> list[int]:

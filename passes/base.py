@@ -1,5 +1,6 @@
 """What every pass is, and what passes share."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,10 +34,10 @@ def named(graph: fx.Graph) -> dict[str, fx.Node]:
     return {node.name: node for node in graph.nodes}
 
 
-def add_input(graph: fx.Graph, name: str, value: Tensor) -> fx.Node:
-    """One more graph input, after those there are."""
+def add_inputs(graph: fx.Graph, values: Mapping[str, Tensor]) -> None:
+    """More graph inputs, by name, after those there are."""
     last = ir.placeholders(graph)[-1]
-    with graph.inserting_after(last):
-        node = graph.create_node("placeholder", name, name=name)
-    node.meta["val"] = value
-    return node
+    for name, value in values.items():
+        with graph.inserting_after(last):
+            last = graph.create_node("placeholder", name, name=name)
+        last.meta["val"] = value

@@ -8,7 +8,7 @@ from torch import Tensor, fx
 
 from duca_compile import ir, torch_private
 from duca_compile.modes import Mode
-from duca_compile.passes.base import CACHE, PassResult, add_input, named
+from duca_compile.passes.base import CACHE, PassResult, add_inputs, named
 from duca_compile.passes.small_caches import kept
 from duca_compile.plan import Plan, Selection
 
@@ -28,16 +28,16 @@ class DeclareInputs:
     def run(self, gm: fx.GraphModule, plan: Plan) -> PassResult:
         nodes = named(gm.graph)
         selections = {name: selection for selection in plan.selections for name in selection.inputs}
-        names = plan.extra_inputs(self.mode)
-        for name in names:
+        added = {}
+        for name in plan.extra_inputs(self.mode):
             if name in selections:
-                chosen = selections[name]
-                add_input(gm.graph, name, _indices(chosen, like=ir.value(nodes[plan.branches[0].sum])))
+                added[name] = _indices(selections[name], like=ir.value(nodes[plan.branches[0].sum]))
             else:
                 value = ir.value(nodes[name])
                 dtype = kept(value.dtype, plan) if self.mode is Mode.CONSERVATIVE else value.dtype
-                add_input(gm.graph, CACHE + name, _as_stored(value, dtype))
-        return PassResult(len(names))
+                added[CACHE + name] = _as_stored(value, dtype)
+        add_inputs(gm.graph, added)
+        return PassResult(len(added))
 
 
 def _as_stored(value: Any, dtype: torch.dtype) -> Tensor:

@@ -27,12 +27,12 @@ class HoistSlices:
     """
 
     def run(self, gm: fx.GraphModule, plan: Plan) -> PassResult:
-        count = 0
+        count, last_input = 0, ir.placeholders(gm.graph)[-1]
         for node in list(gm.graph.nodes):
             cuts = [user for user in node.users if _is_cut(user, node)]
             if len({repr(cut.args[1:]) for cut in cuts}) < 2 or node.name.startswith(CACHE):
                 continue
-            place = ir.placeholders(gm.graph)[-1] if node.op == "placeholder" else node
+            place = last_input if node.op == "placeholder" else node
             for cut in sorted(cuts, reverse=True):
                 place.append(cut)
             count += len(cuts)

@@ -90,13 +90,14 @@ def _narrow(linear: fx.Node, reader: fx.Node, pieces: list[tuple[fx.Node, Span]]
     graph = linear.graph
     source, *weights = (operand for operand in linear.args if isinstance(operand, fx.Node))
     with graph.inserting_before(linear.next):
+        left = sorted(pieces, key=lambda piece: piece[1], reverse=True)
         for start, stop in runs:
             rows = [emit(graph, aten.slice.Tensor, [weight, 0, start, stop]) for weight in weights]
             narrow = emit(graph, aten.linear.default, [source, *rows])
             if reader is not linear:
                 narrow = emit(graph, aten.unsqueeze.default, [narrow, reader.args[1]])
-            for piece, (first, last) in pieces:
-                if start <= first < stop:
-                    whole = (first, last) == (start, stop)
-                    cut = [narrow, -1, first - start, last - start]
-                    piece.replace_all_uses_with(narrow if whole else emit(graph, aten.slice.Tensor, cut))
+            while left and left[-1][1][0] < stop:
+                piece, (first, last) = left.pop()
+                whole = (first, last) == (start, stop)
+                cut = [narrow, -1, first - start, last - start]
+                piece.replace_all_uses_with(narrow if whole else emit(graph, aten.slice.Tensor, cut))

@@ -4,6 +4,7 @@ import operator
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 from torch import Tensor, fx, nn
@@ -83,25 +84,38 @@ class _Region:
 def _regions(ops: Sequence[fx.Node], sums: set[str]) -> list[_Region]:
     """Of all that repeats, what a residual addition lies in: the rest is within a block, and better fused with it."""
     regions = []
+    index = {node: at for at, node in enumerate(ops)}
     for repeat in find_repeats([_token(op, lambda given: _form(ir.value(given))) for op in ops]):
         if sums.isdisjoint(op.name for op in ops[repeat.start : repeat.start + repeat.period]):
             continue
-        for at in range(_first_cut(ops, repeat), repeat.stop - repeat.period + 1, repeat.period):
+        for at in range(_first_cut(ops, index, repeat), repeat.stop - repeat.period + 1, repeat.period):
             regions += [_Region(part) for part in _parts(ops[at : at + repeat.period])]
     return regions
 
 
-def _first_cut(ops: Sequence[fx.Node], repeat: Repeat) -> int:
-    """Where the first block begins: so that a period falls into the fewest regions, and the fewest values cross."""
+def _first_cut(ops: Sequence[fx.Node], index: dict[fx.Node, int], repeat: Repeat) -> int:
+    """Where the first block begins: so that a period falls into the fewest regions, and the fewest values cross.
+
+    A value crosses if it is made in the period and read after it. `index` tells the places of the `ops`.
+    """
+    first, last = repeat.start, min(repeat.start + 2 * repeat.period, repeat.stop - 2 * repeat.period)
+    changes = [0] * (last + 2 - first)
+    for at, node in enumerate(ops[first : last + repeat.period], first):
+        read = max((index[user] for user in node.users if user in index), default=0)
+        begin, end = max(at - repeat.period + 1, first), min(at, read - repeat.period, last) + 1
+        if begin < end:
+            changes[begin - first] += 1
+            changes[end - first] -= 1
+    crossing = list(accumulate(changes))
+    stays = [_stays(node) for node in ops[first : last + repeat.period]]
+    begun = [0, *accumulate(int(not here and before) for before, here in pairwise([True, *stays]))]
 
     def cost(start: int) -> tuple[int, int, int]:
-        period = ops[start : start + repeat.period]
-        later = set(ops[start + repeat.period :])
-        crossing = [node for node in period if later.intersection(node.users)]
-        return len(list(_parts(period))), len(crossing), start
+        at = start - first
+        inside = at > 0 and not stays[at] and not stays[at - 1]
+        return begun[at + repeat.period] - begun[at] + inside, crossing[at], start
 
-    last = min(repeat.start + 2 * repeat.period, repeat.stop - 2 * repeat.period)
-    return min(range(repeat.start, last + 1), key=cost)
+    return min(range(first, last + 1), key=cost)
 
 
 def _parts(ops: Sequence[fx.Node]) -> Iterable[Sequence[fx.Node]]:
@@ -178,7 +192,7 @@ def _call(held: fx.Node, region: _Region, read: Sequence[int], outputs: Sequence
             made[old] = graph.call_function(operator.getitem, (call, place))
             made[old].meta.update(old.meta)
         for at in read:
-            _seen_outside(graph, region, region.nodes[at], made)
+            _see_outside(graph, region, region.nodes[at], made)
     for at in read:
         old = region.nodes[at]
         old.replace_all_uses_with(made[old], delete_user_cb=lambda user: user not in region.index)
@@ -186,13 +200,12 @@ def _call(held: fx.Node, region: _Region, read: Sequence[int], outputs: Sequence
         graph.erase_node(node)
 
 
-def _seen_outside(graph: fx.Graph, region: _Region, node: fx.Node, made: dict[fx.Node, fx.Node]) -> fx.Node:
-    """The region's value outside of it: what the call returns, or the same view of that."""
-    if node in region.index and node not in made:
-        for given in node.all_input_nodes:
-            _seen_outside(graph, region, given, made)
-        made[node] = graph.node_copy(node, lambda given: made.get(given, given))
-    return made.get(node, node)
+def _see_outside(graph: fx.Graph, region: _Region, node: fx.Node, made: dict[fx.Node, fx.Node]) -> None:
+    """Makes the region's value outside of it from what the call returns: the same view of that."""
+    views = ir.ancestors([node], stop=lambda each: each not in region.index or each in made)
+    for view in sorted(views):
+        if view in region.index and view not in made:
+            made[view] = graph.node_copy(view, lambda given: made.get(given, given))
 
 
 def _subgraph(region: _Region, outputs: Sequence[int]) -> fx.GraphModule:

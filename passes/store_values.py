@@ -29,15 +29,15 @@ class StoreValues:
     mode: Mode
 
     def run(self, gm: fx.GraphModule, plan: Plan) -> PassResult:
-        nodes, output = named(gm.graph), ir.output_node(gm.graph)
-        taken = {ir.owner(node) for node in output.all_input_nodes} | set(ir.placeholders(gm.graph))
+        nodes, output, owners = named(gm.graph), ir.output_node(gm.graph), ir.owners(gm.graph)
+        taken = {owners[node] for node in output.all_input_nodes} | set(ir.placeholders(gm.graph))
         stored = []
         for at, name in enumerate(plan.stored(self.mode)):
             node = nodes[name]
             if self.mode is Mode.FULL and at < len(plan.caches):
                 with gm.graph.inserting_before(node.next):
                     node = shrunk(gm.graph, node, plan)
-            owner = ir.owner(node)
+            owner = owners.get(node, node)
             with gm.graph.inserting_before(output):
                 if owner in taken or not ir.value(node).is_contiguous():
                     node = emit(gm.graph, aten.clone.default, [node], {"memory_format": torch.contiguous_format})

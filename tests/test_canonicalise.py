@@ -68,3 +68,26 @@ def test_a_copy_to_another_layout_stays() -> None:
     turned = X.transpose(1, 2)
     ops = left(lambda x: torch.view_as_complex(x.clone(memory_format=torch.contiguous_format).view(2, 4, 3, 2)), turned)
     assert ops == ["aten.clone", "aten.reshape", "aten.view_as_complex"]
+
+
+def test_a_choice_between_two_sums_of_one_value_is_one_sum() -> None:
+    def run(x: Tensor) -> Tensor:
+        return torch.where(x > 0, x + x.sin(), x.cos() + x).tanh()
+
+    assert left(run, X) == ["aten.gt", "aten.sin", "aten.cos", "aten.where", "aten.add", "aten.tanh"]
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda x: torch.where(x > 0, x + x.sin(), x.cos() + x.tan()),
+        lambda x: torch.where(x > 0, x + x.sin(), x.sin().mean(1, keepdim=True) + x),
+        lambda x: torch.where(x > 0, torch.add(x, x.sin(), alpha=2), x + x.cos()),
+        lambda x: torch.where(x > 0, x + x.sin(), (x + x.cos()).double()),
+        lambda x: torch.where(x > 0, x + x.sin(), x + 1),
+        lambda x: torch.where(x > 0, x + x.sin(), 0.0),
+    ],
+)
+def test_choices_between_other_things_stay(run: Callable[[Tensor], Tensor]) -> None:
+    ops = left(lambda x: run(x).tanh(), X)
+    assert ops.index("aten.where") > max(at for at, op in enumerate(ops) if op == "aten.add")

@@ -22,7 +22,7 @@ STAGES = [
     "duca_compile.canonicalise._same_value",
     "duca_compile.analysis.find_inputs",
     "duca_compile.analysis.find_residuals",
-    "duca_compile.residuals._peel",
+    "duca_compile.residuals.peel",
     "duca_compile.analysis.chains",
     "duca_compile.analysis.token_path",
     "duca_compile.tokens.rule",
@@ -40,7 +40,7 @@ STAGES = [
 ]
 NAMES_ITS_NODE = {
     "duca_compile.canonicalise._same_value",
-    "duca_compile.residuals._peel",
+    "duca_compile.residuals.peel",
     "duca_compile.analysis.token_path",
     "duca_compile.tokens.rule",
 }

@@ -79,3 +79,26 @@ def test_what_is_laid_out_otherwise_is_copied_as_the_cat_does(run: Callable[[Ten
     ops = left(lambda x: torch.view_as_complex(run(x).view(2, 6, 2, 2)).abs(), turned)
     assert "aten.clone" in ops
     assert not {"aten.cat", "aten.slice"} & set(ops)
+
+
+def test_pieces_that_hold_nothing_vanish() -> None:
+    """The frames after the first, where there is one frame."""
+
+    def run(x: Tensor) -> Tensor:
+        first, rest = halves(x, 6)
+        return torch.cat([first + gate(x) * first.sin(), rest + other(x) * rest.sin()], 1)
+
+    assert not {"aten.cat", "aten.slice"} & set(left(lambda x: run(x).cos(), X))
+    assert "aten.cat" not in left(lambda x: torch.cat([*halves(x), x[:, 6:] * gate(x)], 1).cos(), X)
+    assert left(lambda x: torch.cat([x, x.new_empty(0)], 1).cos(), X) == ["aten.cos"]
+    assert "aten.cat" in left(lambda x: torch.cat([x, x[:, 6:].double()], 1).cos(), X), "it decides the type"
+
+
+def test_pieces_treated_alike_in_many_steps_are_joined() -> None:
+    def run(x: Tensor) -> Tensor:
+        parts = halves(x.sin())
+        for _ in range(40):
+            parts = [part * part for part in parts]
+        return torch.cat(parts, 1)
+
+    assert left(lambda x: run(x).cos(), X) == ["aten.sin", *["aten.mul"] * 40, "aten.cos"]

@@ -6,7 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from duca_compile import ir
 from duca_compile.facts import Facts
+from duca_compile.modes import Mode
+from duca_compile.order import CONVOLUTIONS
+from duca_compile.passes import rewrite
 from helpers import captured
 from tiny import Tiny, tiny_call
 
@@ -138,3 +142,62 @@ def test_a_body_that_mixes_says_where() -> None:
     mixing, tokenwise = captured(Tiny().eval(), *tiny_call()).facts.branches
     assert mixing.refusal == "linear mixes tokens on every path"
     assert tokenwise.refusal is None
+
+
+class Convolved(nn.Module):
+    """An image goes through convolutions of its own, with skips around them, into tokens and out of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.leave = nn.Conv2d(4, 8, 3, padding=1), nn.Conv2d(8, 4, 3, padding=1)
+        self.before, self.after, self.last = (nn.Conv2d(size, size, 3, padding=1) for size in (8, 8, 4))
+        self.clock, self.mix, self.up, self.down = (
+            nn.Linear(1, 8),
+            nn.Linear(16, 16),
+            nn.Linear(8, 16),
+            nn.Linear(16, 8),
+        )
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        gate = self.clock(t[:, None].sin())[:, None]
+        image = self.enter(x)
+        image = image + self.before(gelu(image))
+        y = image.flatten(2).transpose(1, 2)
+        for _ in range(2):
+            y = y + gate * self.mix(y.transpose(1, 2)).transpose(1, 2)
+            y = y + gate * self.down(gelu(self.up(y)))
+        out = y.transpose(1, 2).reshape(image.shape)
+        out = self.leave(out + self.after(gelu(out)))
+        return x + out + self.last(out)
+
+
+def test_convolutions_before_and_after_the_blocks_are_computed_at_every_step() -> None:
+    found = captured(Convolved().eval(), torch.randn(2, 4, 4, 4), torch.full((2,), 0.5))
+    assert len(found.facts.streams) == 1
+    assert [branch.kind for branch in found.facts.branches] == ["mixing", "MLP"] * 2
+    reasons = {reason for _, reason in found.facts.refusals}
+    assert reasons >= {"a convolution before or after the blocks, computed at every step"}
+    for mode in (Mode.CONSERVATIVE, Mode.AGGRESSIVE):
+        graph = rewrite(found.capture.gm, found.plan, mode)[0].graph
+        kernels = [node.args[1] for node in graph.nodes if ir.packet(node) in CONVOLUTIONS]
+        assert len(set(kernels)) == {Mode.CONSERVATIVE: 5, Mode.AGGRESSIVE: 3}[mode], (
+            "what leads into the blocks is not read"
+        )
+
+
+def test_blocks_of_convolutions_alone_are_blocks() -> None:
+    class Blocks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.clock, self.enter, self.leave = nn.Linear(1, 8), nn.Conv2d(4, 8, 1), nn.Conv2d(8, 4, 1)
+            self.blocks = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1) for _ in range(3))
+
+        def forward(self, x: Tensor, t: Tensor) -> Tensor:
+            gate = self.clock(t[:, None].sin())[:, :, None, None]
+            y = self.enter(x)
+            for block in self.blocks:
+                y = y + gate * block(gelu(y))
+            return self.leave(y)
+
+    found = captured(Blocks().eval(), torch.randn(2, 4, 4, 4), torch.full((2,), 0.5))
+    assert len(found.facts.branches) == 3

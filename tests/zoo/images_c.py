@@ -336,23 +336,23 @@ CASES: dict[str, Case] = {
     ),
     # per block: self-attention, cross-attention, MLP; the last two are token-wise
     "ACE-Step": Case(ace_step, _ace_step_call, branches=3 * 3, recomputed=6, blocks=3),
-    # per block: attention, MLP; the timestep is a token; before and after the blocks a 1x1 convolution adds to the stream
+    # per block: attention, MLP; the timestep is a token; the 1x1 convolutions before and after the blocks are none
     "MiniMax-Music3": Case(
         minimax_music3,
         lambda t: {
             "hidden_states": noise(2, 8, 16), "timestep": torch.full((2,), t / 1000),
             "encoder_hidden_states": noise(2, 16, 24, seed=1), "return_dict": False,
         },
-        branches=3 * 2 + 2, recomputed=3 + 2, blocks=3 + 2,
+        branches=3 * 2, recomputed=3, blocks=3,
     ),
     # per block: self-attention, cross-attention, MLP; the timestep is a token; 1x1 convolutions as above
-    "Stable Audio": Case(stable_audio, _stable_audio_call, branches=3 * 3 + 2, recomputed=6 + 2, blocks=3 + 2),
+    "Stable Audio": Case(stable_audio, _stable_audio_call, branches=3 * 3, recomputed=6, blocks=3),
     # per block: differential self-attention, differential cross-attention, MLP; 1x1 convolutions as above
-    "Stable Audio 3": Case(stable_audio_3, _stable_audio_3_call, branches=3 * 3 + 2, recomputed=6 + 2, blocks=3 + 2),
+    "Stable Audio 3": Case(stable_audio_3, _stable_audio_3_call, branches=3 * 3, recomputed=6, blocks=3),
     # the same; between cross-attention and MLP, an embedding of the given audio is added to some of the tokens
     "Stable Audio 3 inpainting": Case(
         stable_audio_3, lambda t: _stable_audio_3_call(t, local_add_cond=noise(2, 9, 16, seed=3)),
-        branches=3 * 3 + 2, recomputed=6 + 2, blocks=3 + 2,
+        branches=3 * 3, recomputed=6, blocks=3,
     ),
     # per layer: self-attention, cross-attention, MLP
     "T5-FiLM": Case(t5_film, _t5_film_call, branches=3 * 3, recomputed=6, blocks=3),

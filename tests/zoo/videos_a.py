@@ -272,6 +272,12 @@ CASES: dict[str, Case] = {
         hunyuan_video_replace, _hunyuan_call,
         branches=2 * 4 + 3 + 2 * 2, recomputed=2 * 2 + 3 + 2, blocks=2 + 3 + 2,
     ),
+    # the same of one frame: there is no rest
+    "HunyuanVideo, one frame of an image": Case(
+        hunyuan_video_replace,
+        lambda t: {**_hunyuan_call(t), "hidden_states": noise(2, 4, 1, 8, 8)},
+        branches=2 * 4 + 3 + 2 * 2, recomputed=2 * 2 + 3 + 2, blocks=2 + 3 + 2,
+    ),
     # per block: self-attention, cross-attention, MLP. The text's own blocks do not see the latents
     "Kandinsky 5": Case(
         kandinsky5,
