@@ -17,7 +17,7 @@ from duca_compile.options import Options
 from duca_compile.parts import Part, PlainPart
 from duca_compile.passes import lower, rewrite
 from duca_compile.plan import Plan, make_plan
-from duca_compile.refusal import Refused, reason, warn_fallback
+from duca_compile.refusal import Random, Refused, reason, warn_fallback
 from duca_compile.split import SharedSteps
 from duca_compile.steps import NO_CLOCK, OwnSteps, Steps, budget_of
 
@@ -56,7 +56,8 @@ def duca(
             raise
         run: Compiled = inner(gm, list(example_inputs))
         if not whole:
-            return PlainPart(run, SharedSteps(Part(gm, captured, None, reason(error)), chosen).pass_by)
+            part = Part(gm, captured, None, reason(error), is_random=isinstance(error, Random))
+            return PlainPart(run, SharedSteps(part, chosen).pass_by)
         warn_fallback(error)
         return run
 
@@ -105,6 +106,3 @@ def _fake_inputs(captured: Capture, rewritten: fx.GraphModule, inputs: Sequence[
 def refuse_training(inputs: Sequence[Any]) -> None:
     if torch.is_grad_enabled() and any(isinstance(given, Tensor) and given.requires_grad for given in inputs):
         raise Refused("gradients are enabled; run the model under torch.no_grad() or torch.inference_mode()")
-    module = torch_private.frame_module()
-    if module is not None and module.training:
-        raise Refused("the model is in training mode; call model.eval()")

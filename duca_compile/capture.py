@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from duca_compile import autocast, ir, torch_private
+from duca_compile import autocast, ir, randomness, torch_private
 from duca_compile.canonicalise import canonicalise
-from duca_compile.refusal import Refused
+from duca_compile.refusal import Random, Refused
 from duca_compile.vmaps import without_vmap
 
 
@@ -45,6 +45,8 @@ def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
             raise Refused(
                 f"%{node.name} is a {kind}; torchao.utils.unwrap_tensor_subclass(model) makes it plain tensors"
             )
+        if torch_private.is_random(node):
+            raise Random("the forward pass takes numbers from Python's random, and cached steps would repeat old ones")
     around = tuple(autocast.ambient())
     gm = autocast.with_casts(without_vmap(gm))
     is_state = [torch_private.is_module_state(node) for node in ir.placeholders(gm.graph)]
@@ -60,10 +62,12 @@ def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
     state = names[: len(constants)] + [name for name, held in zip(own, is_state, strict=True) if held]
     written = exported.graph.find_nodes(op="call_function", target=torch.ops.aten.copy_.default)
     if mutates or any(node.args[0].name in state for node in written):
-        raise Refused("the forward pass changes one of its buffers in place")
+        told = "; if it is in training mode, call model.eval()" if randomness.trains(exported) else ""
+        raise Refused(f"the forward pass changes one of its buffers in place{told}")
     for node in exported.graph.find_nodes(op="call_function", target=torch.ops.aten.as_strided.default):
         raise Refused(f"%{node.name} reads memory by its strides (as_strided), which a cached value need not share")
     canonicalise(exported)
+    randomness.refuse_random(exported)
     return Capture(exported, constants, frozenset(state), tuple(name for name in own if name not in state), around)
 
 

@@ -15,6 +15,10 @@ class Refused(Exception):
     """This graph cannot be accelerated; the message is a reason a user can act on."""
 
 
+class Random(Refused):
+    """The graph draws random numbers: of the forward pass that it is a part of, no other part may be cached either."""
+
+
 class InternalError(Exception):
     """A fault of ours, with the node it happened at."""
 

@@ -53,6 +53,8 @@ class SharedSteps:
             forward = _forward(self._options)
             if forward is not None:
                 forward.meet(self.part, args)
+                if self.part.is_random:
+                    forward.give_up(Refused(self.part.refusal))
         except Exception as error:
             if self._options.strict:
                 raise
@@ -223,6 +225,9 @@ class Forward:
         self._mode = Mode.FULL
         trajectory.full_steps += 1
         trajectory.step = -1
+
+    def give_up(self, error: Exception) -> None:
+        self._split.give_up(error)
 
     def stored(self) -> None:
         if self._trajectory is not None:

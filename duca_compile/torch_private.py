@@ -1,9 +1,8 @@
 """Every private API of torch that we lean on, in one place; `tests/test_torch_private.py` fails when one changes.
 
 - `torch._functorch.aot_autograd.aot_export_module`: a Dynamo graph as functional, pre-dispatch ATen.
-- `torch._dynamo.symbolic_convert.InstructionTranslator.current_tx`: the frame being compiled, for its `self`.
 - `grapharg` in a Dynamo placeholder's metadata: whether an input is the module's own parameter or buffer, and, by
-  `torch._dynamo.source.GetItemSource`, of which list it is an item.
+  `torch._dynamo.source.GetItemSource`, of which list it is an item; by `RandomValueSource`, that Python draws it.
 - `recompile_limit` and `accumulated_recompile_limit` of `torch._dynamo.config`: how often it captures a function.
 - `torch._dynamo.exc.BackendCompilerFailed`: what an exception of a backend becomes; Dynamo keeps nothing then.
 - `torch._dynamo.lookup_backend`, `torch._inductor.compile_fx.compile_fx`, `torch._inductor.list_mode_options`.
@@ -38,7 +37,7 @@ from typing import Any, NamedTuple
 import sympy
 import torch
 from torch import Tensor, fx, nn
-from torch._dynamo.source import GetItemSource
+from torch._dynamo.source import GetItemSource, RandomValueSource
 from torch._functorch import predispatch
 from torch._functorch.aot_autograd import aot_export_module
 from torch._higher_order_ops.invoke_subgraph import invoke_subgraph as invoke_subgraph
@@ -100,18 +99,6 @@ def _write_back(graph: fx.Graph, changed: Mapping[str, str]) -> None:
             copy.meta["val"] = nodes[given].meta["val"]
     results: Any = output.args[0]
     output.args = (results[len(changed) :],)
-
-
-def frame_module() -> nn.Module | None:
-    """The module whose method Dynamo is compiling right now; None for a plain function."""
-    from torch._dynamo.symbolic_convert import InstructionTranslator
-
-    try:
-        root = InstructionTranslator.current_tx().output.root_tx
-    except AttributeError:
-        return None
-    module = root.f_locals.get("self")
-    return module if isinstance(module, nn.Module) else None
 
 
 class RootCall(NamedTuple):
@@ -190,6 +177,11 @@ def is_module_state(placeholder: fx.Node) -> bool:
         return False
     source = argument.source.guard_source
     return bool(source.is_unspecialized_nn_module() or source.is_specialized_nn_module())
+
+
+def is_random(placeholder: fx.Node) -> bool:
+    """Whether a Dynamo placeholder is a number that Python's `random` draws at every call."""
+    return isinstance(getattr(placeholder.meta.get("grapharg"), "source", None), RandomValueSource)
 
 
 def is_wrapper(value: Any) -> bool:

@@ -125,7 +125,6 @@ class CountsCalls(nn.Module):
         (NoTimestep().eval(), (torch.randn(2, 4, 8),), "timestep embedding"),
         (CountsCalls().eval(), (X, T, Y), "changes one of its buffers in place"),
         (ByStrides().eval(), (X, T, Y), r"reads memory by its strides \(as_strided\)"),
-        (example_dit().train(), (X, T, Y), r"training mode; call model.eval\(\)"),
     ],
 )
 def test_what_cannot_be_accelerated_runs_plain_with_one_warning(model: nn.Module, args: Any, reason: str) -> None:
