@@ -261,8 +261,12 @@ def size(held: int | torch.SymInt) -> Any:
     """A number, or a sympy expression where symbolic. Expressions compare by structure, so asking adds no guard."""
     if isinstance(held, int):
         return held
-    expression = held.node.expr
-    return int(expression) if expression.is_number else expression
+    return whole(held.node.expr)
+
+
+def whole(expression: Any) -> Any:
+    """A size as a number where no symbol is left in it: what is divided out of symbolic sizes is an expression still."""
+    return int(expression) if isinstance(expression, sympy.Expr) and expression.is_number else expression
 
 
 def size_now(held: int | torch.SymInt) -> int:
@@ -277,7 +281,7 @@ def is_data_dependent(sizes: Sequence[Any]) -> bool:
 
 def floor_divide(dividend: Any, divisor: int) -> Any:
     """`dividend // divisor` of whole numbers or symbolic sizes."""
-    return FloorDiv(dividend, divisor) if isinstance(dividend, sympy.Expr) else dividend // divisor
+    return whole(FloorDiv(dividend, divisor)) if isinstance(dividend, sympy.Expr) else dividend // divisor
 
 
 def symbolic_int(expression: Any, like: Tensor) -> torch.SymInt:
