@@ -9,6 +9,7 @@ from torch import Tensor, fx
 
 from duca_compile import autocast, ir, randomness, torch_private
 from duca_compile.canonicalise import canonicalise
+from duca_compile.inline_calls import without_calls
 from duca_compile.refusal import Random, Refused
 from duca_compile.vmaps import without_vmap
 
@@ -48,7 +49,7 @@ def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
         if torch_private.is_random(node):
             raise Random("the forward pass takes numbers from Python's random, and cached steps would repeat old ones")
     around = tuple(autocast.ambient())
-    gm = autocast.with_casts(without_vmap(gm))
+    gm = autocast.with_casts(without_vmap(without_calls(gm)))
     is_state = [torch_private.is_module_state(node) for node in ir.placeholders(gm.graph)]
     with autocast.off(around):
         exported, lifted, mutates = torch_private.export_functional(gm, inputs)

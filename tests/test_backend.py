@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.testing._internal.two_tensor import TwoTensor
 
 import duca_compile
 from duca_compile import DucaWarning, Mode, OptionError
 from helpers import captured, compiled, lenient, relative_error
-from zoo.case import noise
-from zoo.core import example_dit
+from zoo.case import calls, noise, randomise
+from zoo.core import CORE, example_dit
 
 X, T, Y = noise(2, 1, 8, 8), torch.full((2,), 900.0), torch.tensor([1, 2])
 
@@ -215,6 +216,83 @@ def test_autocast_inside_the_forward(around: bool) -> None:
     dtypes = [node.meta["val"].dtype for node in found.capture.gm.graph.nodes if node.name in features]
     assert dtypes == [torch.float32] * 4
     assert not any("autocast" in str(node.target) for node in found.capture.gm.graph.nodes)
+
+
+class NormedHeads(Islands):
+    """Ops that autocast reaches inside of, of one result and of several, on tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.attend = nn.RMSNorm(2), nn.MultiheadAttention(2, 1, batch_first=True)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        x = x + self.attend(x, x, x)[0]
+        return super().forward(self.norm(x), t) * nn.functional.cosine_similarity(x, x * t, dim=-1)[..., None]
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autocast_inside_of_ops_casts_as_eager_does(mode: Any, dtype: torch.dtype) -> None:
+    model, x = NormedHeads().eval().to(dtype), noise(1, 10, 2).to(dtype)
+    with mode(), torch.autocast("cpu", torch.bfloat16):
+        fast = compiled(model, cycle=3)
+        for t, cached in zip((0.5, 0.49, 0.48, 0.47), (False, True, True, False), strict=True):
+            got, want = fast(x, torch.full((1,), t)), model(x, torch.full((1,), t))
+            assert cached or torch.equal(got, want)
+    assert duca_compile.stats(model).steps == {Mode.FULL: 2, Mode.CONSERVATIVE: 1, Mode.AGGRESSIVE: 1}
+
+
+def test_flux_under_autocast() -> None:
+    model = randomise(CORE["FLUX"].build())
+    given = calls(CORE["FLUX"].call, [900.0, 880.0])
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        fast, plain = compiled(model), torch.compile(model, backend="eager")
+        assert torch.equal(fast(**given[0])[0], plain(**given[0])[0])
+        fast(**given[1])
+    assert duca_compile.stats(model).steps[Mode.CONSERVATIVE] == 1
+
+
+class Checkpointed(Islands):
+    """Its blocks under checkpoints, as in training code, or in regions that are compiled once."""
+
+    def __init__(self, call: Any) -> None:
+        super().__init__()
+        self.call = call
+
+    def block(self, x: Tensor, gate: Tensor) -> Tensor:
+        x = x + gate * self.mix(x.transpose(1, 2)).transpose(1, 2)
+        with torch.autocast("cpu", torch.bfloat16):
+            return x + gate * self.mlp(x).float().softmax(-1)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        gate = self.clock(t[:, None].sin())[:, None]
+        for _ in range(2):
+            x = self.call(self.block, x, gate)
+        return self.mlp(x)
+
+
+def checkpoint(function: Any, *args: Any) -> Any:
+    return torch.utils.checkpoint.checkpoint(function, *args, use_reentrant=False)
+
+
+def nested(function: Any, *args: Any) -> Any:
+    return checkpoint(lambda *given: checkpoint(function, *given), *args)
+
+
+@torch.compiler.nested_compile_region
+def region(function: Any, *args: Any) -> Any:
+    return function(*args)
+
+
+@pytest.mark.parametrize("call", [checkpoint, nested, region])
+def test_bodies_that_are_only_called_are_part_of_the_graph(call: Any) -> None:
+    model, x = Checkpointed(call).eval(), noise(1, 10, 2)
+    with torch.no_grad():
+        fast = compiled(model, cycle=3)
+        steps = [torch.full((1,), t) for t in (0.5, 0.49, 0.48, 0.47)]
+        same = [torch.equal(fast(x, t), model(x, t)) for t in steps]
+        assert same == [True, False, False, True]
+        assert len(captured(model, x, steps[0]).facts.branches) == 4
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
