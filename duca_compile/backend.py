@@ -9,6 +9,7 @@ from torch import Tensor, fx
 
 from duca_compile import ir, sessions, torch_private
 from duca_compile.analysis import analyse
+from duca_compile.blocks_alone import refuse_submodule
 from duca_compile.capture import Capture, capture
 from duca_compile.compiled import CompiledMode, CompiledPlain
 from duca_compile.dispatch import Dispatcher
@@ -46,7 +47,11 @@ def duca(
         whole = torch_private.is_whole(gm)
         refuse_training(example_inputs)
         captured = capture(gm, example_inputs)
-        plan = make_plan(captured.gm.graph, analyse(captured, whole), chosen)
+        plan = make_plan(captured.gm.graph, analyse(captured, whole), chosen, whole)
+        if plan.uncut:
+            log.warning("cached steps are all conservative: %s", plan.uncut)
+        if whole and not plan.facts.inputs.timesteps:
+            refuse_submodule()
         if whole and captured.symbols and not (plan.facts.inputs.timesteps or sessions.counts()):
             raise Refused(NO_CLOCK)  # run later, as it is, it would be compiled for each of its sizes
         steps = OwnSteps(budget_of(chosen)) if whole else SharedSteps(Part(gm, captured, plan), chosen)
@@ -67,7 +72,7 @@ def plan_for(captured: Capture, options: Options, whole: bool) -> Plan:
 
     Raises `Refused` where there is nothing to accelerate, or nothing but a session that counts can tell its steps.
     """
-    plan = make_plan(captured.gm.graph, analyse(captured, whole), options)
+    plan = make_plan(captured.gm.graph, analyse(captured, whole), options, whole)
     if whole and not plan.facts.inputs.timesteps:
         raise Refused(NO_CLOCK)
     return plan

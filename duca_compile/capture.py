@@ -10,7 +10,7 @@ from torch import Tensor, fx
 from duca_compile import autocast, ir, randomness, torch_private
 from duca_compile.canonicalise import canonicalise
 from duca_compile.inline_calls import without_calls
-from duca_compile.refusal import Random, Refused
+from duca_compile.refusal import Random, Refused, data_decides
 from duca_compile.vmaps import without_vmap
 
 
@@ -46,13 +46,18 @@ def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
             raise Refused(
                 f"%{node.name} is a {kind}; torchao.utils.unwrap_tensor_subclass(model) makes it plain tensors"
             )
+        for kind in (type(value), node.type):
+            if torch_private.overrides_functions(kind):
+                raise Refused(
+                    f"%{node.name} is a {kind.__name__}, which runs Python in place of torch's functions; give the model "
+                    "plain tensors (model.dequantize() of diffusers makes them of GGUF weights)"
+                )
         if torch_private.is_random(node):
             raise Random("the forward pass takes numbers from Python's random, and cached steps would repeat old ones")
     around = tuple(autocast.ambient())
     gm = autocast.with_casts(without_vmap(without_calls(gm)))
     is_state = [torch_private.is_module_state(node) for node in ir.placeholders(gm.graph)]
-    with autocast.off(around):
-        exported, lifted, mutates = torch_private.export_functional(gm, inputs)
+    exported, lifted, mutates = _export(gm, inputs, around)
     constants = tuple(_attribute(gm, name) for name in lifted)
     placeholders = ir.placeholders(exported.graph)
     names = [node.name for node in placeholders]
@@ -70,6 +75,18 @@ def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
     canonicalise(exported)
     randomness.refuse_random(exported)
     return Capture(exported, constants, frozenset(state), tuple(name for name in own if name not in state), around)
+
+
+def _export(
+    gm: fx.GraphModule, inputs: Sequence[Any], around: tuple[str, ...]
+) -> tuple[fx.GraphModule, list[str], bool]:
+    try:
+        with autocast.off(around):
+            return torch_private.export_functional(gm, inputs)
+    except Exception as error:
+        if torch_private.is_data_dependent_error(error):
+            raise Refused(data_decides("the forward pass")) from error
+        raise
 
 
 def _attribute(gm: fx.GraphModule, name: str) -> Tensor:

@@ -89,7 +89,7 @@ Rule = Callable[[fx.Node, Place], Operands | None]
 def rule(node: fx.Node, place: Place) -> Operands | None:
     """The place of the same tokens in each operand that carries them; None if the op mixes tokens."""
     size = ir.shape(node)
-    if node.op != "call_function" or (size is not None and not place.fits(size)):
+    if node.op != "call_function" or (size is not None and (0 in size or not place.fits(size))):
         return None
     if ir.packet(node) is None:
         return _getitem(node, place) if getattr(node.target, "__name__", "") == "getitem" else None

@@ -315,3 +315,60 @@ def test_weights_made_of_other_tensors_are_refused_with_what_to_do() -> None:
     layer.weight = nn.Parameter(TwoTensor(layer.weight.detach(), layer.weight.detach().clone()), requires_grad=False)
     with torch.no_grad(), pytest.warns(DucaWarning, match=r"is a TwoTensor; torchao.utils.unwrap_tensor_subclass"):
         lenient(model)(X, T, Y)
+
+
+class Packed(nn.Parameter):
+    """A weight that torch's functions do not see as it is, like those of GGUF."""
+
+    def __new__(cls, data: Tensor) -> "Packed":
+        return Tensor._make_subclass(cls, data, False)
+
+    def unpacked(self) -> Tensor:
+        return Tensor._make_subclass(Tensor, self, False).to(torch.float32) / 64
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+class Unpacks(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.weight.unpacked(), self.bias)
+
+
+def test_weights_that_run_their_own_python_are_refused_with_what_to_do() -> None:
+    model = example_dit()
+    inner = model.blocks[0].mlp[0]
+    packed = Unpacks(inner.in_features, inner.out_features)
+    packed.weight = Packed((inner.weight * 64).to(torch.int8))
+    model.blocks[0].mlp[0] = packed
+    with torch.no_grad():
+        with pytest.warns(DucaWarning, match=r"is a Packed, which runs Python.*model.dequantize\(\)") as caught:
+            got = lenient(model)(X, T, Y)
+        assert torch.equal(got, model(X, T, Y))
+    assert "\n" not in str(caught[0].message)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_the_default_device_is_not_where_ours_lie(device: str) -> None:
+    """No GPU is needed to see what is made without a device: on `meta` it has no values."""
+    model = example_dit()
+    fast = compiled(model)
+    torch.set_default_device(device)
+    try:
+        with torch.no_grad():
+            got = [fast(X, T - step, Y) for step in (0, 10, 20)]
+    finally:
+        torch.set_default_device(None)
+    assert torch.equal(got[0], model(X, T, Y))
+    assert duca_compile.stats(model).steps == {Mode.FULL: 1, Mode.CONSERVATIVE: 1, Mode.AGGRESSIVE: 1}
+
+
+def test_a_batch_of_none() -> None:
+    model, t = Islands().eval(), torch.full((0,), 0.5)
+    with torch.no_grad():
+        fast = compiled(model)
+        for x in (noise(0, 10, 2), noise(1, 10, 2), noise(0, 10, 2)):
+            for step in (0.0, 0.01, 0.02):
+                assert fast(x, torch.full((len(x),), 0.5 - step)).shape == x.shape
+    assert model(noise(0, 10, 2), t).shape == (0, 10, 2)
