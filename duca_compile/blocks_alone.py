@@ -28,8 +28,8 @@ def refuse_block(graph: fx.Graph, facts: Facts) -> None:
     after = ir.ancestors([ir.output_node(graph)], stop=lambda node: node.name in sums)
     if all(node.name not in weights for node in before | after):
         raise Refused(
-            "the compiled module takes its stream as an argument and returns it, without a timestep: it is a block of a "
-            f"model (compile_repeated_blocks makes such); {WHOLE_MODEL}"
+            "the compiled module takes its stream as an argument and returns it, without a timestep: it is a block of "
+            f"a model (compile_repeated_blocks makes such); {WHOLE_MODEL}"
         )
 
 

@@ -41,19 +41,7 @@ def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
     if torch_private.inside_transform():
         raise Refused("the graph runs inside a functorch transform (vmap)")
     for node, value in zip(ir.placeholders(gm.graph), inputs, strict=True):
-        if torch_private.is_wrapper(value):
-            kind = type(value).__name__
-            raise Refused(
-                f"%{node.name} is a {kind}; torchao.utils.unwrap_tensor_subclass(model) makes it plain tensors"
-            )
-        for kind in (type(value), node.type):
-            if torch_private.overrides_functions(kind):
-                raise Refused(
-                    f"%{node.name} is a {kind.__name__}, which runs Python in place of torch's functions; give the model "
-                    "plain tensors (model.dequantize() of diffusers makes them of GGUF weights)"
-                )
-        if torch_private.is_random(node):
-            raise Random("the forward pass takes numbers from Python's random, and cached steps would repeat old ones")
+        _refuse_input(node, value)
     around = tuple(autocast.ambient())
     gm = autocast.with_casts(without_vmap(without_calls(gm)))
     is_state = [torch_private.is_module_state(node) for node in ir.placeholders(gm.graph)]
@@ -75,6 +63,20 @@ def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
     canonicalise(exported)
     randomness.refuse_random(exported)
     return Capture(exported, constants, frozenset(state), tuple(name for name in own if name not in state), around)
+
+
+def _refuse_input(node: fx.Node, value: Any) -> None:
+    if torch_private.is_wrapper(value):
+        kind = type(value).__name__
+        raise Refused(f"%{node.name} is a {kind}; torchao.utils.unwrap_tensor_subclass(model) makes it plain tensors")
+    foreign = next(filter(torch_private.overrides_functions, (type(value), node.type)), None)
+    if foreign is not None:
+        raise Refused(
+            f"%{node.name} is a {foreign.__name__}, which runs Python in place of torch's functions; give the model "
+            "plain tensors (model.dequantize() of diffusers makes them of GGUF weights)"
+        )
+    if torch_private.is_random(node):
+        raise Random("the forward pass takes numbers from Python's random, and cached steps would repeat old ones")
 
 
 def _export(

@@ -51,7 +51,8 @@ def _write_in_line(gm: fx.GraphModule, call: fx.Node) -> None:
 def _hand_over(call: fx.Node, results: Any) -> None:
     if isinstance(results, Sequence):
         for item in list(call.users):
-            item.replace_all_uses_with(results[item.args[1]])
+            at: Any = item.args[1]
+            item.replace_all_uses_with(results[at])
             call.graph.erase_node(item)
     else:
         call.replace_all_uses_with(results)

@@ -1,4 +1,4 @@
-"""Finds what draws random numbers in a captured graph. Its ops say so; the mode of a module, or of a part of it, does not."""
+"""Finds what draws random numbers in a captured graph: its ops say so, the mode of a module does not."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

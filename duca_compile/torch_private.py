@@ -206,7 +206,7 @@ def is_wrapper(value: Any) -> bool:
     return isinstance(value, Tensor) and is_traceable_wrapper_subclass(value)
 
 
-def overrides_functions(kind: object) -> bool:
+def overrides_functions(kind: Any) -> bool:
     """Whether tensors of a class run Python of their own instead of torch's functions, as GGUF weights do."""
     if not isinstance(kind, type) or not issubclass(kind, Tensor):
         return False
@@ -315,7 +315,7 @@ def size(held: int | torch.SymInt) -> Any:
 
 
 def whole(expression: Any) -> Any:
-    """A size as a number where no symbol is left in it: what is divided out of symbolic sizes is an expression still."""
+    """A size as a number where no symbol is left in it: what is divided out of symbolic ones is an expression still."""
     return int(expression) if isinstance(expression, sympy.Expr) and expression.is_number else expression
 
 

@@ -29,7 +29,7 @@ class Inside(Tiny):
         super().__init__()
         self.inside = inside
 
-    def forward(model, x: Tensor, t: Tensor) -> Tensor:  # noqa: N805
+    def forward(model, x: Tensor, t: Tensor) -> Tensor:
         gate = model.clock(t[:, None].sin())[:, None]
         x = model.inside(x + gate * model.mix(x.transpose(1, 2)).transpose(1, 2))
         return model.leave(x + gate * model.mlp(x).relu())
