@@ -2,7 +2,6 @@
 
 import zlib
 from dataclasses import replace
-from pathlib import PurePath
 
 import torch
 from torch import fx
@@ -143,7 +142,7 @@ def _describe(residual: Residual, stream: int, live: Liveness, layout: Layout) -
         gates=tuple(gate.name for gate in residual.gates),
         stream=stream,
         kind=_kind(body, path is not None, live),
-        source=_source(residual.sum),
+        source=ir.source(residual.sum),
         body=tuple(node.name for node in body),
         signature=_signature(body, size),
         shape=size,
@@ -178,12 +177,3 @@ def _signature(body: list[fx.Node], size: tuple[int, ...]) -> int:
     """A hash of the structure: contractions and attentions with their shapes, in order."""
     parts = [f"{node.target}{ir.shape(node)}" for node in body if ir.packet(node) in CONTRACTIONS + ATTENTION]
     return zlib.crc32(repr((size, parts)).encode())
-
-
-def _source(node: fx.Node) -> str:
-    """`file:line` of the addition in the model's source."""
-    lines = [line.strip() for line in str(node.meta.get("stack_trace") or "").splitlines() if "File" in line]
-    if not lines:
-        return "unknown"
-    file, line = lines[-1].split(",")[:2]
-    return f"{PurePath(file.split(chr(34))[1]).name}:{line.split()[-1]}"

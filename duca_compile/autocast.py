@@ -1,15 +1,18 @@
 """Writes out the casts that autocast would insert, so that every op of the graph computes what it says."""
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from duca_compile import ir, torch_private
 from duca_compile.refusal import Refused
+from duca_compile.write_out import write_out
 
 Region = dict[str, torch.dtype]
 """By device type, the type that autocast lowers to; devices on which it is off are missing."""
@@ -18,7 +21,7 @@ Region = dict[str, torch.dtype]
 def with_casts(gm: fx.GraphModule) -> fx.GraphModule:
     """A copy of a Dynamo graph without autocast regions, and with the casts of these and of autocast around the call.
 
-    Raises `Refused` for ops that autocast reaches inside of, where no cast of an input says the same.
+    Ops that autocast reaches inside of, where no cast of an input says the same, become the ops that they are made of.
     """
     around = ambient()
     if not around and not any(node.target is torch_private.enter_autocast for node in gm.graph.nodes):
@@ -29,7 +32,10 @@ def with_casts(gm: fx.GraphModule) -> fx.GraphModule:
 def _with_casts(gm: fx.GraphModule, around: Region) -> fx.GraphModule:
     copy = ir.copied(gm)
     regions = [around]
+    gone: set[fx.Node] = set()
     for node in list(copy.graph.nodes):
+        if node in gone:
+            continue
         if node.target is torch_private.enter_autocast:
             regions.append(_entered(regions[-1], node))
         elif node.target is torch_private.exit_autocast:
@@ -37,7 +43,7 @@ def _with_casts(gm: fx.GraphModule, around: Region) -> fx.GraphModule:
         elif isinstance(node.target, torch_private.HigherOrderOperator):
             _cast_bodies(copy, node, regions[-1])
         elif node.op in ("call_function", "call_method") and regions[-1]:
-            _cast_inputs(node, regions[-1])
+            gone |= _cast(copy, node, regions[-1])
     for node in reversed(copy.graph.nodes):
         if node.target in (torch_private.enter_autocast, torch_private.exit_autocast):
             copy.graph.erase_node(node)
@@ -92,47 +98,73 @@ def _cast_bodies(gm: fx.GraphModule, node: fx.Node, region: Region) -> None:
             node.replace_input_with(operand, gm.graph.get_attr(name))
 
 
-def _cast_inputs(node: fx.Node, region: Region) -> None:
-    for operand, dtype in _casts(node, region).items():
+def _cast(gm: fx.GraphModule, node: fx.Node, region: Region) -> set[fx.Node]:
+    """Casts the operands; where autocast reaches inside of the op, what it is made of stands in its place.
+
+    Gives the nodes that are in the graph no more.
+    """
+    watched = _watch(node, region)
+    if not watched.casts:
+        return set()
+    operands = {id(torch_private.dynamo_value(operand)): operand for operand in node.all_input_nodes}
+    added = [each for each in watched.casts if each not in _watch(node, {}).casts]
+    casts = {operands[source]: dtype for source, dtype in added if source in operands}
+    if _watch(node, {}, casts).calls == watched.calls:
+        _cast_operands(node, casts)
+        return set()
+    return _write_out(gm, node, region)
+
+
+def _cast_operands(node: fx.Node, casts: Mapping[fx.Node, torch.dtype]) -> None:
+    for operand, dtype in casts.items():
         with node.graph.inserting_before(node):
             lowered = node.graph.call_method("to", (operand, dtype))
         lowered.meta.update(operand.meta)
         node.replace_input_with(operand, lowered)
 
 
-def _casts(node: fx.Node, region: Region) -> dict[fx.Node, torch.dtype]:
-    """What autocast turns which operand into, watched on fake tensors."""
-    watched = _watch(node, region)
-    if not watched:
-        return {}
-    own = _watch(node, {})
-    operands = {id(torch_private.dynamo_value(operand)): operand for operand in node.all_input_nodes}
-    added = [each for each in watched if each not in own]
-    if any(source not in operands for source, _ in added):
+def _write_out(gm: fx.GraphModule, node: fx.Node, region: Region) -> set[fx.Node]:
+    parts = [] if isinstance(torch_private.dynamo_value(node), Tensor) else list(node.users)
+    if not all(part.target is operator.getitem for part in parts):
         raise Refused(
             f"autocast casts inside %{node.name} = {node.target}: cast its inputs, or turn autocast off there"
         )
-    return {operands[source]: dtype for source, dtype in added}
+    write_out(gm, [node, *parts], on(region))
+    return {node, *parts}
 
 
-def _watch(node: fx.Node, region: Region) -> list[tuple[int, torch.dtype]]:
-    """The casts that running the node's op makes."""
-    args, kwargs = fx.map_arg((node.args, node.kwargs), torch_private.dynamo_value)
+def _watch(node: fx.Node, region: Region, casts: Mapping[fx.Node, torch.dtype] | None = None) -> "_Watcher":
+    """What running the node's op in the region does, on its operands or on these cast."""
+
+    def operand(given: fx.Node) -> Any:
+        value = torch_private.dynamo_value(given)
+        return value.to(casts[given]) if casts and given in casts else value
+
+    with off(tuple(ambient())):
+        args, kwargs = fx.map_arg((node.args, node.kwargs), operand)
     watcher = _Watcher()
     with torch_private.fake_modes((args, kwargs)), watcher, off(tuple(ambient())), on(region):
         if node.op == "call_method":
             getattr(args[0], str(node.target))(*args[1:], **kwargs)
         elif callable(node.target):
             node.target(*args, **kwargs)
-    return watcher.casts
+    return watcher
 
 
 class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The casts, by what is cast, and all other calls, by the types of their operands."""
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.casts: list[tuple[int, torch.dtype]] = []
+        self.calls: list[tuple[Any, list[torch.dtype]]] = []
+        self._cast: list[Tensor] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._to_copy.default and kwargs and isinstance(kwargs.get("dtype"), torch.dtype):
             self.casts.append((id(args[0]), kwargs["dtype"]))
+            self._cast.append(args[0])  # alive, no other tensor has its id
+        else:
+            tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+            self.calls.append((func, [tensor.dtype for tensor in tensors]))
         return func(*args, **(kwargs or {}))

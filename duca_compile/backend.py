@@ -9,6 +9,7 @@ from torch import Tensor, fx
 
 from duca_compile import ir, sessions, torch_private
 from duca_compile.analysis import analyse
+from duca_compile.blocks_alone import refuse_submodule
 from duca_compile.capture import Capture, capture
 from duca_compile.compiled import CompiledMode, CompiledPlain
 from duca_compile.dispatch import Dispatcher
@@ -17,7 +18,7 @@ from duca_compile.options import Options
 from duca_compile.parts import Part, PlainPart
 from duca_compile.passes import lower, rewrite
 from duca_compile.plan import Plan, make_plan
-from duca_compile.refusal import Refused, reason, warn_fallback
+from duca_compile.refusal import Random, Refused, reason, warn_fallback
 from duca_compile.split import SharedSteps
 from duca_compile.steps import NO_CLOCK, OwnSteps, Steps, budget_of
 
@@ -46,7 +47,11 @@ def duca(
         whole = torch_private.is_whole(gm)
         refuse_training(example_inputs)
         captured = capture(gm, example_inputs)
-        plan = make_plan(captured.gm.graph, analyse(captured, whole), chosen)
+        plan = make_plan(captured.gm.graph, analyse(captured, whole), chosen, whole)
+        if plan.uncut:
+            log.warning("cached steps are all conservative: %s", plan.uncut)
+        if whole and not plan.facts.inputs.timesteps:
+            refuse_submodule()
         if whole and captured.symbols and not (plan.facts.inputs.timesteps or sessions.counts()):
             raise Refused(NO_CLOCK)  # run later, as it is, it would be compiled for each of its sizes
         steps = OwnSteps(budget_of(chosen)) if whole else SharedSteps(Part(gm, captured, plan), chosen)
@@ -56,7 +61,8 @@ def duca(
             raise
         run: Compiled = inner(gm, list(example_inputs))
         if not whole:
-            return PlainPart(run, SharedSteps(Part(gm, captured, None, reason(error)), chosen))
+            part = Part(gm, captured, None, reason(error), is_random=isinstance(error, Random))
+            return PlainPart(run, SharedSteps(part, chosen))
         warn_fallback(error)
         return run
 
@@ -66,7 +72,7 @@ def plan_for(captured: Capture, options: Options, whole: bool) -> Plan:
 
     Raises `Refused` where there is nothing to accelerate, or nothing but a session that counts can tell its steps.
     """
-    plan = make_plan(captured.gm.graph, analyse(captured, whole), options)
+    plan = make_plan(captured.gm.graph, analyse(captured, whole), options, whole)
     if whole and not plan.facts.inputs.timesteps:
         raise Refused(NO_CLOCK)
     return plan
@@ -105,6 +111,3 @@ def _fake_inputs(captured: Capture, rewritten: fx.GraphModule, inputs: Sequence[
 def refuse_training(inputs: Sequence[Any]) -> None:
     if torch.is_grad_enabled() and any(isinstance(given, Tensor) and given.requires_grad for given in inputs):
         raise Refused("gradients are enabled; run the model under torch.no_grad() or torch.inference_mode()")
-    module = torch_private.frame_module()
-    if module is not None and module.training:
-        raise Refused("the model is in training mode; call model.eval()")

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from duca_compile import autocast, ir, torch_private
+from duca_compile import autocast, ir, randomness, torch_private
 from duca_compile.canonicalise import canonicalise
-from duca_compile.refusal import Refused
+from duca_compile.inline_calls import without_calls
+from duca_compile.refusal import Random, Refused, data_decides
 from duca_compile.vmaps import without_vmap
 
 
@@ -40,16 +41,11 @@ def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
     if torch_private.inside_transform():
         raise Refused("the graph runs inside a functorch transform (vmap)")
     for node, value in zip(ir.placeholders(gm.graph), inputs, strict=True):
-        if torch_private.is_wrapper(value):
-            kind = type(value).__name__
-            raise Refused(
-                f"%{node.name} is a {kind}; torchao.utils.unwrap_tensor_subclass(model) makes it plain tensors"
-            )
+        _refuse_input(node, value)
     around = tuple(autocast.ambient())
-    gm = autocast.with_casts(without_vmap(gm))
+    gm = autocast.with_casts(without_vmap(without_calls(gm)))
     is_state = [torch_private.is_module_state(node) for node in ir.placeholders(gm.graph)]
-    with autocast.off(around):
-        exported, lifted, mutates = torch_private.export_functional(gm, inputs)
+    exported, lifted, mutates = _export(gm, inputs, around)
     constants = tuple(_attribute(gm, name) for name in lifted)
     placeholders = ir.placeholders(exported.graph)
     names = [node.name for node in placeholders]
@@ -60,11 +56,39 @@ def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
     state = names[: len(constants)] + [name for name, held in zip(own, is_state, strict=True) if held]
     written = exported.graph.find_nodes(op="call_function", target=torch.ops.aten.copy_.default)
     if mutates or any(node.args[0].name in state for node in written):
-        raise Refused("the forward pass changes one of its buffers in place")
+        told = "; if it is in training mode, call model.eval()" if randomness.trains(exported) else ""
+        raise Refused(f"the forward pass changes one of its buffers in place{told}")
     for node in exported.graph.find_nodes(op="call_function", target=torch.ops.aten.as_strided.default):
         raise Refused(f"%{node.name} reads memory by its strides (as_strided), which a cached value need not share")
     canonicalise(exported)
+    randomness.refuse_random(exported)
     return Capture(exported, constants, frozenset(state), tuple(name for name in own if name not in state), around)
+
+
+def _refuse_input(node: fx.Node, value: Any) -> None:
+    if torch_private.is_wrapper(value):
+        kind = type(value).__name__
+        raise Refused(f"%{node.name} is a {kind}; torchao.utils.unwrap_tensor_subclass(model) makes it plain tensors")
+    foreign = next(filter(torch_private.overrides_functions, (type(value), node.type)), None)
+    if foreign is not None:
+        raise Refused(
+            f"%{node.name} is a {foreign.__name__}, which runs Python in place of torch's functions; give the model "
+            "plain tensors (model.dequantize() of diffusers makes them of GGUF weights)"
+        )
+    if torch_private.is_random(node):
+        raise Random("the forward pass takes numbers from Python's random, and cached steps would repeat old ones")
+
+
+def _export(
+    gm: fx.GraphModule, inputs: Sequence[Any], around: tuple[str, ...]
+) -> tuple[fx.GraphModule, list[str], bool]:
+    try:
+        with autocast.off(around):
+            return torch_private.export_functional(gm, inputs)
+    except Exception as error:
+        if torch_private.is_data_dependent_error(error):
+            raise Refused(data_decides("the forward pass")) from error
+        raise
 
 
 def _attribute(gm: fx.GraphModule, name: str) -> Tensor:

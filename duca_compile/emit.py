@@ -35,6 +35,5 @@ def set_value(node: fx.Node) -> None:
 
 
 def _size(graph: fx.Graph, part: Any) -> Any:
-    if not isinstance(part, sympy.Expr):
-        return part
-    return torch_private.size_node(part, ir.symbols(graph))
+    size = torch_private.whole(part)
+    return torch_private.size_node(size, ir.symbols(graph)) if isinstance(size, sympy.Expr) else size

@@ -80,7 +80,7 @@ def _report(gm: fx.GraphModule, inputs: list[Any], options: Options) -> GraphRep
         refuse_training(inputs)
         captured = capture(gm, inputs)
         plan = plan_for(captured, options, torch_private.is_whole(gm))
-        costs = {mode: cost.cost_of(captured, plan, mode) for mode in Mode if mode in options.modes}
+        costs = {mode: cost.cost_of(captured, plan, mode) for mode in Mode if mode in plan.options.modes}
     except Refused as refused:
         return GraphReport(str(refused), None, {}, {}, {}, 0, 0, 0)
     return GraphReport(
@@ -116,6 +116,8 @@ def _print(console: Console, graph: GraphReport) -> None:
     console.print(_cost_table(graph))
     full, plain = (f"{size / 2**20:.2f} MiB" for size in (graph.full_step_bytes, graph.plain_step_bytes))
     console.print(f"beside weights, a full step takes {full} at its peak, the model alone {plain}", highlight=False)
+    if graph.plan.uncut:
+        console.print(f"cached steps are all conservative: {graph.plan.uncut}", highlight=False)
     for name, reason in facts.refusals:
         console.print(f"not a branch: {name}: {reason}", highlight=False)
 

@@ -1,6 +1,7 @@
 """Small questions about an FX graph, and the text form our tests and errors show."""
 
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import PurePath
 from typing import Any
 
 import torch
@@ -129,6 +130,15 @@ def output_node(graph: fx.Graph) -> fx.Node:
 
 def placeholders(graph: fx.Graph) -> list[fx.Node]:
     return graph.find_nodes(op="placeholder")
+
+
+def source(node: fx.Node) -> str:
+    """`file:line` of the call in the model's source."""
+    lines = [line.strip() for line in str(node.meta.get("stack_trace") or "").splitlines() if "File" in line]
+    if not lines:
+        return "unknown"
+    file, line = lines[-1].split(",")[:2]
+    return f"{PurePath(file.split(chr(34))[1]).name}:{line.split()[-1]}"
 
 
 def render(graph: fx.Graph, only: Callable[[fx.Node], bool] = lambda node: True) -> str:

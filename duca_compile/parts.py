@@ -19,12 +19,23 @@ _serials = itertools.count()
 
 
 class Part:
-    """What is known of the graph `gm`. `plan` is None where it runs as it is, and `refusal` says why."""
+    """What is known of the graph `gm`. `plan` is None where it runs as it is, and `refusal` says why.
 
-    def __init__(self, gm: fx.GraphModule, captured: Capture | None, plan: Plan | None, refusal: str = "") -> None:
+    Where one `is_random`, no part of the same forward pass may be cached.
+    """
+
+    def __init__(
+        self,
+        gm: fx.GraphModule,
+        captured: Capture | None,
+        plan: Plan | None,
+        refusal: str = "",
+        is_random: bool = False,
+    ) -> None:
         self.serial = next(_serials)
         self.plan = plan
-        self._refusal = refusal
+        self.refusal = refusal
+        self.is_random = is_random
         self._ended_by = torch_private.break_reason(gm)
         own = ir.placeholders(gm.graph)
         self._weights = [at for at, node in enumerate(own) if torch_private.is_module_state(node)]
@@ -49,7 +60,7 @@ class Part:
         return () if self.plan is None else tuple(args[at] for at in self._others if not isinstance(args[at], Tensor))
 
     def __str__(self) -> str:
-        found = f"not accelerated, {self._refusal}" if self.plan is None else f"{len(self.plan.branches)} branches"
+        found = f"not accelerated, {self.refusal}" if self.plan is None else f"{len(self.plan.branches)} branches"
         return f"{found} (ended by: {self._ended_by})"
 
 

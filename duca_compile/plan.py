@@ -1,6 +1,6 @@
 """Options + facts -> what each mode does with every branch, and which values travel between steps."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from duca_compile import ir, torch_private
+from duca_compile.blocks_alone import refuse_block
 from duca_compile.facts import Branch, Facts
 from duca_compile.modes import Mode
 from duca_compile.options import Options
@@ -45,7 +46,10 @@ class Selection:
 
 @dataclass(frozen=True)
 class Plan:
-    """`caches`: values FULL stores for CONSERVATIVE. `frontier`: stream values that enter the final layer."""
+    """`caches`: values FULL stores for CONSERVATIVE. `frontier`: stream values that enter the final layer.
+
+    `uncut`: why no step is AGGRESSIVE although `options` as given asked for it; empty where they are or none was asked.
+    """
 
     facts: Facts
     options: Options
@@ -53,6 +57,7 @@ class Plan:
     selections: tuple[Selection, ...]
     caches: tuple[str, ...]
     frontier: tuple[str, ...]
+    uncut: str = ""
 
     @property
     def branches(self) -> tuple[Branch, ...]:
@@ -94,8 +99,28 @@ class Plan:
         return self.frontier if mode is Mode.CONSERVATIVE else ()
 
 
-def make_plan(graph: fx.Graph, facts: Facts, options: Options) -> Plan:
-    """Raises `Refused` where AGGRESSIVE cannot be cut from this graph although the options ask for it."""
+class _Uncut(Refused):
+    """The result reads what only the blocks compute."""
+
+
+def make_plan(graph: fx.Graph, facts: Facts, options: Options, whole: bool = False) -> Plan:
+    """Raises `Refused` where AGGRESSIVE cannot be cut from this graph although the options ask for it.
+
+    Of a `whole` forward pass, the cached steps are then all CONSERVATIVE, if the options ask for such, too. The parts
+    of one that is split take their steps together, in modes that they all have.
+    """
+    if whole:
+        refuse_block(graph, facts)
+    try:
+        return _plan(graph, facts, options)
+    except _Uncut as refused:
+        if not whole or Mode.CONSERVATIVE not in options.modes:
+            raise
+        plan = _plan(graph, facts, replace(options, order="conservative"))
+        return replace(plan, uncut=str(refused))
+
+
+def _plan(graph: fx.Graph, facts: Facts, options: Options) -> Plan:
     conservative = Mode.CONSERVATIVE in options.modes
     recomputed = tuple(
         index
@@ -161,7 +186,18 @@ def _frontier(graph: fx.Graph, facts: Facts, options: Options) -> tuple[str, ...
     skipped = [branch for index, branch in enumerate(facts.branches) if index not in kept]
     sums = {branch.sum for branch in skipped}
     reached = ir.ancestors([ir.output_node(graph)], stop=lambda node: node.name in sums)
-    leaking = {name for branch in skipped for name in branch.body} & {node.name for node in reached}
-    if leaking:
-        raise Refused(f"AGGRESSIVE cannot skip the blocks: the result reads {min(leaking)}, inside a branch")
+    work = _work(graph, facts, skipped) & {node.name for node in reached}
+    if work:
+        raise _Uncut(f"AGGRESSIVE cannot skip the blocks: the result reads {min(work)}, inside a branch")
     return tuple(node.name for node in graph.nodes if node in reached and node.name in sums)
+
+
+def _work(graph: fx.Graph, facts: Facts, branches: Sequence[Branch]) -> set[str]:
+    """What the bodies compute of their own stream. The rest of them, as the modulation by another stream that a final
+    layer may share, is computed anew at every step if the result reads it."""
+    found: set[str] = set()
+    for stream in facts.streams:
+        held = {stream.root, *stream.sums}
+        own = {node.name for node in ir.descendants([node for node in graph.nodes if node.name in held])}
+        found |= {name for each in branches if each.stream == stream.index for name in each.body} & own
+    return found

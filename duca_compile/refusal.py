@@ -8,11 +8,17 @@ from contextlib import contextmanager
 
 from torch import fx
 
+from duca_compile.torch_private import is_data_dependent_error
+
 log = logging.getLogger("duca_compile")
 
 
 class Refused(Exception):
     """This graph cannot be accelerated; the message is a reason a user can act on."""
+
+
+class Random(Refused):
+    """The graph draws random numbers: of the forward pass that it is a part of, no other part may be cached either."""
 
 
 class InternalError(Exception):
@@ -31,12 +37,20 @@ def located(node: fx.Node) -> Iterator[None]:
     except (Refused, InternalError):
         raise
     except Exception as error:
+        if is_data_dependent_error(error):
+            raise Refused(data_decides(f"%{node.name} = {node.target}")) from error
         raise InternalError(f"{type(error).__name__}: {error} (at %{node.name} = {node.target})") from error
+
+
+def data_decides(what: str) -> str:
+    return f"{what} has a size or value that only the data decides, and which the rewrites would have to know"
 
 
 def reason(error: Exception) -> str:
     if isinstance(error, Refused):
         return str(error)
+    if is_data_dependent_error(error):
+        return data_decides("the forward pass")
     told = str(error) if isinstance(error, InternalError) else f"{type(error).__name__}: {error}"
     return f"{told}; this is a fault of duca, please report it"
 

@@ -20,7 +20,7 @@ class RandomTokens:
 
     def __init__(self, selections: Sequence[Selection], seed: int) -> None:
         self.selections = selections
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator("cpu").manual_seed(seed)
         self._ahead: list[list[Tensor]] = []
 
     def draw(self, device: torch.device) -> list[Tensor]:
@@ -33,7 +33,7 @@ class RandomTokens:
     def _drawn(self, selection: Selection, device: torch.device) -> list[tuple[Tensor, ...]]:
         """The indices of every input, for each of the steps."""
         inputs = len(selection.inputs)
-        scores = torch.rand(AHEAD, inputs, selection.tokens, generator=self.generator)
+        scores = torch.rand(AHEAD, inputs, selection.tokens, generator=self.generator, device="cpu")
         chosen = scores.topk(selection.count, sorted=False).indices.sort().values.to(device)
         found = chosen.flatten(0, 1).unbind()
         return [found[at * inputs : (at + 1) * inputs] for at in range(AHEAD)]

@@ -55,6 +55,8 @@ class SharedSteps:
             forward = _forward(self._options)
             if forward is not None:
                 forward.meet(self.part, args)
+                if self.part.is_random:
+                    forward.give_up(Refused(self.part.refusal))
         except Exception as error:
             if self._options.strict:
                 raise
@@ -253,6 +255,9 @@ class Forward:
         for result in results:
             if isinstance(result, Tensor) and result.shape == like.shape:
                 self._split.tracker.produced((result,), self._latents, moment)
+
+    def give_up(self, error: Exception) -> None:
+        self._split.give_up(error)
 
     def stored(self) -> None:
         if self._trajectory is not None:

@@ -98,7 +98,8 @@ def rule(node: fx.Node, place: Place) -> dict[fx.Node, Place] | None:
     two places, or at a place and whole, mixes tokens.
     """
     size = ir.shape(node)
-    if node.op != "call_function" or ir.is_mutable(node) or (size is not None and not place.fits(size)):
+    readable = size is None or (0 not in size and place.fits(size))
+    if node.op != "call_function" or ir.is_mutable(node) or not readable:
         return None
     readings = _readings(node, place)
     return None if readings is None else _one_way_each(node, readings)

@@ -1,9 +1,9 @@
 """Every private API of torch that we lean on, in one place; `tests/test_torch_private.py` fails when one changes.
 
+- `torch._dispatch.python.enable_python_dispatcher`: ops on symbolic sizes, as Dynamo runs them.
 - `torch._functorch.aot_autograd.aot_export_module`: a Dynamo graph as functional, pre-dispatch ATen.
-- `torch._dynamo.symbolic_convert.InstructionTranslator.current_tx`: the frame being compiled, for its `self`.
 - `grapharg` in a Dynamo placeholder's metadata: whether an input is the module's own parameter or buffer, and, by
-  `torch._dynamo.source.GetItemSource`, of which list it is an item.
+  `torch._dynamo.source.GetItemSource`, of which list it is an item; by `RandomValueSource`, that Python draws it.
 - `recompile_limit` and `accumulated_recompile_limit` of `torch._dynamo.config`: how often it captures a function.
 - `torch._dynamo.exc.BackendCompilerFailed`: what an exception of a backend becomes; Dynamo keeps nothing then.
 - `torch._dynamo.lookup_backend`, `torch._inductor.compile_fx.compile_fx`, `torch._inductor.list_mode_options`.
@@ -20,8 +20,12 @@
   a call that takes functions, such as a flex attention's.
 - `torch._higher_order_ops.invoke_subgraph`: a call of a subgraph that the compiler compiles once for all its calls.
 - `torch.ops.mkldnn._linear_pointwise`: oneDNN's linear layer over weights as they are.
-- `torch.utils._python_dispatch.is_traceable_wrapper_subclass`: what a capture cannot take as an input.
 - `torch.utils.weak.WeakIdKeyDictionary`: keys, such as tensors, that are kept alive by nobody and equal by identity.
+- `torch.utils._python_dispatch.is_traceable_wrapper_subclass` and `torch._C._disabled_torch_function_impl`: what a
+  capture cannot take as an input.
+- `torch.nn.Module._call_impl`, with its local `self`: which modules are running around a compiled one.
+- `GuardOnDataDependentSymNode`, `DataDependentOutputException`, `DynamicOutputShapeException`: what is raised where a
+  size or value that only the data decides is asked for.
 - `SymInt.node`, `optimization_hint`, `free_unbacked_symbols`, `ShapeEnv.create_symintnode`, `evaluate_expr` and
   `guarding_hint_or_throw`, `torch.utils._sympy`: symbolic sizes as sympy expressions, expressions as graph nodes, and
   guards on them.
@@ -39,13 +43,19 @@ from typing import Any, NamedTuple
 import sympy
 import torch
 from torch import Tensor, fx, nn
-from torch._dynamo.source import GetItemSource
+from torch._dispatch.python import enable_python_dispatcher
+from torch._dynamo.source import GetItemSource, RandomValueSource
 from torch._functorch import predispatch
 from torch._functorch.aot_autograd import aot_export_module
 from torch._higher_order_ops.invoke_subgraph import invoke_subgraph as invoke_subgraph
 from torch._ops import HigherOrderOperator as HigherOrderOperator
 from torch._ops import OpOverload as OpOverload
-from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols, optimization_hint
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+from torch.fx.experimental.symbolic_shapes import (
+    GuardOnDataDependentSymNode,
+    free_unbacked_symbols,
+    optimization_hint,
+)
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 from torch.utils._sympy.functions import FloorDiv
@@ -64,10 +74,16 @@ def dynamo_value(node: fx.Node) -> Any:
 
 @contextmanager
 def fake_modes(tree: Any) -> Iterator[None]:
-    """In the modes of the fake tensors in `tree`, where ops that take no tensor make fake ones too."""
+    """In the modes of the fake tensors in `tree`, where ops that take no tensor make fake ones too.
+
+    Some ops know symbolic sizes in Python only.
+    """
+    leaves = tree_leaves(tree)
     with ExitStack() as stack:
-        for mode in {leaf.fake_mode for leaf in tree_leaves(tree) if hasattr(leaf, "fake_mode")}:
+        for mode in {leaf.fake_mode for leaf in leaves if hasattr(leaf, "fake_mode")}:
             stack.enter_context(mode)
+        if any(isinstance(leaf, torch.SymInt) for leaf in leaves):
+            stack.enter_context(enable_python_dispatcher())
         yield
 
 
@@ -102,18 +118,6 @@ def _write_back(graph: fx.Graph, changed: Mapping[str, str]) -> None:
             copy.meta["val"] = nodes[given].meta["val"]
     results: Any = output.args[0]
     output.args = (results[len(changed) :],)
-
-
-def frame_module() -> nn.Module | None:
-    """The module whose method Dynamo is compiling right now; None for a plain function."""
-    from torch._dynamo.symbolic_convert import InstructionTranslator
-
-    try:
-        root = InstructionTranslator.current_tx().output.root_tx
-    except AttributeError:
-        return None
-    module = root.f_locals.get("self")
-    return module if isinstance(module, nn.Module) else None
 
 
 class RootCall(NamedTuple):
@@ -194,9 +198,47 @@ def is_module_state(placeholder: fx.Node) -> bool:
     return bool(source.is_unspecialized_nn_module() or source.is_specialized_nn_module())
 
 
+def is_random(placeholder: fx.Node) -> bool:
+    """Whether a Dynamo placeholder is a number that Python's `random` draws at every call."""
+    return isinstance(getattr(placeholder.meta.get("grapharg"), "source", None), RandomValueSource)
+
+
 def is_wrapper(value: Any) -> bool:
     """Whether it is a tensor made of others, such as a quantised weight."""
     return isinstance(value, Tensor) and is_traceable_wrapper_subclass(value)
+
+
+def overrides_functions(kind: Any) -> bool:
+    """Whether tensors of a class run Python of their own instead of torch's functions, as GGUF weights do."""
+    if not isinstance(kind, type) or not issubclass(kind, Tensor):
+        return False
+    own = getattr(kind.__torch_function__, "__func__", kind.__torch_function__)
+    return own not in (Tensor.__torch_function__.__func__, torch._C._disabled_torch_function_impl)  # type: ignore[attr-defined]
+
+
+def is_data_dependent_error(error: BaseException | None) -> bool:
+    """Whether it was raised, or caused, by a question about a size or value that only the data answers."""
+    while error is not None:
+        if isinstance(error, (GuardOnDataDependentSymNode, DataDependentOutputException, DynamicOutputShapeException)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def enclosing_module() -> nn.Module | None:
+    """The innermost module whose forward has called the compiled function as a part of itself; None outside of all."""
+    inner = root_call()
+    outside = itertools.dropwhile(lambda frame: not _is_root(frame), _frames())
+    calls = (frame.f_locals["self"] for frame in outside if frame.f_code is nn.Module._call_impl.__code__)
+    if inner is None or inner.module is None:
+        return None
+    return next((each for each in calls if _holds(each, inner.module)), None)
+
+
+def _holds(outer: nn.Module, inner: nn.Module) -> bool:
+    """Whether `inner` is a part of it rather than what it wraps or is."""
+    wrapped = getattr(outer, "_orig_mod", outer)
+    return wrapped is not inner and any(part is inner for part in outer.modules())
 
 
 def inside_transform() -> bool:
@@ -271,8 +313,12 @@ def size(held: int | torch.SymInt) -> Any:
     """A number, or a sympy expression where symbolic. Expressions compare by structure, so asking adds no guard."""
     if isinstance(held, int):
         return held
-    expression = held.node.expr
-    return int(expression) if expression.is_number else expression
+    return whole(held.node.expr)
+
+
+def whole(expression: Any) -> Any:
+    """A size as a number where no symbol is left in it: what is divided out of symbolic ones is an expression still."""
+    return int(expression) if isinstance(expression, sympy.Expr) and expression.is_number else expression
 
 
 def size_now(held: int | torch.SymInt) -> int:
@@ -287,7 +333,7 @@ def is_data_dependent(sizes: Sequence[Any]) -> bool:
 
 def floor_divide(dividend: Any, divisor: int) -> Any:
     """`dividend // divisor` of whole numbers or symbolic sizes."""
-    return FloorDiv(dividend, divisor) if isinstance(dividend, sympy.Expr) else dividend // divisor
+    return whole(FloorDiv(dividend, divisor)) if isinstance(dividend, sympy.Expr) else dividend // divisor
 
 
 def symbolic_int(expression: Any, like: Tensor) -> torch.SymInt:

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.testing._internal.two_tensor import TwoTensor
 
 import duca_compile
 from duca_compile import DucaWarning, Mode, OptionError
 from helpers import captured, compiled, lenient, relative_error
-from zoo.case import noise
-from zoo.core import example_dit
+from zoo.case import calls, noise, randomise
+from zoo.core import CORE, example_dit
 
 X, T, Y = noise(2, 1, 8, 8), torch.full((2,), 900.0), torch.tensor([1, 2])
 
@@ -125,7 +126,6 @@ class CountsCalls(nn.Module):
         (NoTimestep().eval(), (torch.randn(2, 4, 8),), "timestep embedding"),
         (CountsCalls().eval(), (X, T, Y), "changes one of its buffers in place"),
         (ByStrides().eval(), (X, T, Y), r"reads memory by its strides \(as_strided\)"),
-        (example_dit().train(), (X, T, Y), r"training mode; call model.eval\(\)"),
     ],
 )
 def test_what_cannot_be_accelerated_runs_plain_with_one_warning(model: nn.Module, args: Any, reason: str) -> None:
@@ -218,6 +218,83 @@ def test_autocast_inside_the_forward(around: bool) -> None:
     assert not any("autocast" in str(node.target) for node in found.capture.gm.graph.nodes)
 
 
+class NormedHeads(Islands):
+    """Ops that autocast reaches inside of, of one result and of several, on tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.attend = nn.RMSNorm(2), nn.MultiheadAttention(2, 1, batch_first=True)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        x = x + self.attend(x, x, x)[0]
+        return super().forward(self.norm(x), t) * nn.functional.cosine_similarity(x, x * t, dim=-1)[..., None]
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autocast_inside_of_ops_casts_as_eager_does(mode: Any, dtype: torch.dtype) -> None:
+    model, x = NormedHeads().eval().to(dtype), noise(1, 10, 2).to(dtype)
+    with mode(), torch.autocast("cpu", torch.bfloat16):
+        fast = compiled(model, cycle=3)
+        for t, cached in zip((0.5, 0.49, 0.48, 0.47), (False, True, True, False), strict=True):
+            got, want = fast(x, torch.full((1,), t)), model(x, torch.full((1,), t))
+            assert cached or torch.equal(got, want)
+    assert duca_compile.stats(model).steps == {Mode.FULL: 2, Mode.CONSERVATIVE: 1, Mode.AGGRESSIVE: 1}
+
+
+def test_flux_under_autocast() -> None:
+    model = randomise(CORE["FLUX"].build())
+    given = calls(CORE["FLUX"].call, [900.0, 880.0])
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        fast, plain = compiled(model), torch.compile(model, backend="eager")
+        assert torch.equal(fast(**given[0])[0], plain(**given[0])[0])
+        fast(**given[1])
+    assert duca_compile.stats(model).steps[Mode.CONSERVATIVE] == 1
+
+
+class Checkpointed(Islands):
+    """Its blocks under checkpoints, as in training code, or in regions that are compiled once."""
+
+    def __init__(self, call: Any) -> None:
+        super().__init__()
+        self.call = call
+
+    def block(self, x: Tensor, gate: Tensor) -> Tensor:
+        x = x + gate * self.mix(x.transpose(1, 2)).transpose(1, 2)
+        with torch.autocast("cpu", torch.bfloat16):
+            return x + gate * self.mlp(x).float().softmax(-1)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        gate = self.clock(t[:, None].sin())[:, None]
+        for _ in range(2):
+            x = self.call(self.block, x, gate)
+        return self.mlp(x)
+
+
+def checkpoint(function: Any, *args: Any) -> Any:
+    return torch.utils.checkpoint.checkpoint(function, *args, use_reentrant=False)
+
+
+def nested(function: Any, *args: Any) -> Any:
+    return checkpoint(lambda *given: checkpoint(function, *given), *args)
+
+
+@torch.compiler.nested_compile_region
+def region(function: Any, *args: Any) -> Any:
+    return function(*args)
+
+
+@pytest.mark.parametrize("call", [checkpoint, nested, region])
+def test_bodies_that_are_only_called_are_part_of_the_graph(call: Any) -> None:
+    model, x = Checkpointed(call).eval(), noise(1, 10, 2)
+    with torch.no_grad():
+        fast = compiled(model, cycle=3)
+        steps = [torch.full((1,), t) for t in (0.5, 0.49, 0.48, 0.47)]
+        same = [torch.equal(fast(x, t), model(x, t)) for t in steps]
+        assert same == [True, False, False, True]
+        assert len(captured(model, x, steps[0]).facts.branches) == 4
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_weights(dtype: torch.dtype) -> None:
     model = example_dit().to(dtype)
@@ -238,3 +315,60 @@ def test_weights_made_of_other_tensors_are_refused_with_what_to_do() -> None:
     layer.weight = nn.Parameter(TwoTensor(layer.weight.detach(), layer.weight.detach().clone()), requires_grad=False)
     with torch.no_grad(), pytest.warns(DucaWarning, match=r"is a TwoTensor; torchao.utils.unwrap_tensor_subclass"):
         lenient(model)(X, T, Y)
+
+
+class Packed(nn.Parameter):
+    """A weight that torch's functions do not see as it is, like those of GGUF."""
+
+    def __new__(cls, data: Tensor) -> "Packed":
+        return Tensor._make_subclass(cls, data, False)
+
+    def unpacked(self) -> Tensor:
+        return Tensor._make_subclass(Tensor, self, False).to(torch.float32) / 64
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+class Unpacks(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.weight.unpacked(), self.bias)
+
+
+def test_weights_that_run_their_own_python_are_refused_with_what_to_do() -> None:
+    model = example_dit()
+    inner = model.blocks[0].mlp[0]
+    packed = Unpacks(inner.in_features, inner.out_features)
+    packed.weight = Packed((inner.weight * 64).to(torch.int8))
+    model.blocks[0].mlp[0] = packed
+    with torch.no_grad():
+        with pytest.warns(DucaWarning, match=r"is a Packed, which runs Python.*model.dequantize\(\)") as caught:
+            got = lenient(model)(X, T, Y)
+        assert torch.equal(got, model(X, T, Y))
+    assert "\n" not in str(caught[0].message)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_the_default_device_is_not_where_ours_lie(device: str) -> None:
+    """No GPU is needed to see what is made without a device: on `meta` it has no values."""
+    model = example_dit()
+    fast = compiled(model)
+    torch.set_default_device(device)
+    try:
+        with torch.no_grad():
+            got = [fast(X, T - step, Y) for step in (0, 10, 20)]
+    finally:
+        torch.set_default_device(None)
+    assert torch.equal(got[0], model(X, T, Y))
+    assert duca_compile.stats(model).steps == {Mode.FULL: 1, Mode.CONSERVATIVE: 1, Mode.AGGRESSIVE: 1}
+
+
+def test_a_batch_of_none() -> None:
+    model, t = Islands().eval(), torch.full((0,), 0.5)
+    with torch.no_grad():
+        fast = compiled(model)
+        for x in (noise(0, 10, 2), noise(1, 10, 2), noise(0, 10, 2)):
+            for step in (0.0, 0.01, 0.02):
+                assert fast(x, torch.full((len(x),), 0.5 - step)).shape == x.shape
+    assert model(noise(0, 10, 2), t).shape == (0, 10, 2)

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 import duca_compile
-from duca_compile import Mode
-from helpers import Captured, captured, compiled, first
+from duca_compile import DucaWarning, Mode, torch_private
+from helpers import Captured, captured, compiled, first, lenient
 from test_models import check_fresh_caches
 from tiny import Tiny, tiny_call
 from zoo import own, videos_b
@@ -71,3 +72,47 @@ def test_a_stream_that_the_data_sizes_is_none() -> None:
 
     found = captured(Packed().eval(), *tiny_call())
     assert [stream.shape for stream in found.facts.streams] == [(1, 10, 2)]
+
+
+def test_what_only_the_data_answers_is_a_limitation_and_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule that asks for the size of a reshape that `.item()` gave, and a capture that does."""
+
+    class Reshapes(Tiny):
+        def forward(self, x: Tensor, t: Tensor, rows: Tensor) -> Tensor:
+            x = super().forward(x, t)
+            return x.reshape(rows.item(), -1).reshape(x.shape)
+
+    def asks(gm: Any, inputs: Any) -> Any:
+        if any("item" in str(node.target) for node in gm.graph.nodes):
+            bool(ShapeEnv().create_unbacked_symint() == 5)
+        return gm
+
+    def both(gm: Any, *rest: Any) -> Any:
+        return asks(gm, rest) and exported(gm, *rest)
+
+    exported = torch_private.export_functional
+    call = (*tiny_call(), torch.tensor(5))
+    with torch.no_grad():
+        compiled(Reshapes().eval())(*call)
+        monkeypatch.setattr(torch_private, "export_functional", both)
+        with pytest.warns(DucaWarning, match="size or value that only the data decides") as caught:
+            lenient(Reshapes().eval())(*call)
+        assert "fault" not in str(caught[0].message)
+        monkeypatch.undo()
+        torch._dynamo.reset()
+        monkeypatch.setattr("duca_compile.tokens.rule", lambda *given: bool(ShapeEnv().create_unbacked_symint() == 5))
+        with pytest.raises(Exception, match=r"Refused.*%.* has a size or value that only the data decides"):
+            lenient(Reshapes().eval(), strict=True)(*call)
+
+
+def test_autocast_over_sizes_that_the_data_decides() -> None:
+    class Resizes(Tiny):
+        def forward(self, x: Tensor, t: Tensor, rows: Tensor) -> Tensor:
+            count = rows.item()
+            small = torch.nn.functional.interpolate(x.reshape(1, 1, count, -1), size=(count, 4))
+            return super().forward(x + small.mean(), t)
+
+    model, (x, t) = Resizes().eval(), tiny_call()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        fast = compiled(model)
+        assert torch.equal(fast(x, t, torch.tensor(5)), model(x, t, torch.tensor(5)))

@@ -19,6 +19,7 @@ from zoo.core import CORE, example_dit, flux, flux_call
 
 TIMES = [900.0, 880.0, 860.0, 840.0]
 OPTIONS = {"cycle": 3, "cache_ratio": 0.5}
+RAN = {Mode.FULL: 2, Mode.CONSERVATIVE: 1, Mode.AGGRESSIVE: 1}
 
 
 def steps(model: Any, call: Call) -> list[Tensor]:
@@ -30,7 +31,7 @@ def steps(model: Any, call: Call) -> list[Tensor]:
 def test_symbolic_sizes_give_the_results_of_static_ones(name: str) -> None:
     model, call = randomise(CORE[name].build()), CORE[name].call
     got = steps(compiled(model, dynamic=True, **OPTIONS), call)
-    assert duca_compile.stats(model).steps == {Mode.FULL: 2, Mode.CONSERVATIVE: 1, Mode.AGGRESSIVE: 1}
+    assert duca_compile.stats(model).steps == RAN
     torch._dynamo.reset()
     want = steps(compiled(model, dynamic=False, **OPTIONS), call)
     assert [torch.equal(a, b) for a, b in zip(got, want, strict=True)] == [True] * 4
@@ -64,6 +65,69 @@ def test_a_second_batch_size_stays_accelerated() -> None:
         steps(fast, lambda t, x=x, labels=labels: {"x": x, "t": torch.full((len(x),), t), "y": labels})
     assert counters["stats"]["unique_graphs"] == 2
     assert duca_compile.stats(model).steps[Mode.FULL] == 3 * 2
+
+
+def core_call(name: str, batch: int = 2, side: int = 8, text: int = 6) -> Call:
+    """A call of a core model: samples, height and width of the latents, and tokens of the text, where it has any."""
+    images, prompt = partial(noise, batch, 4), partial(noise, batch, text, 24, seed=1)
+
+    def call(t: float) -> dict[str, Any]:
+        times, steps = torch.full((batch,), t), torch.full((batch,), int(t))
+        if name == "example DiT":
+            return {"x": noise(batch, 1, side, side), "t": times, "y": torch.arange(batch)}
+        if name == "hand-written":
+            return {"latents": noise(batch, 2 * side, 8), "timestep": times}
+        if name == "FLUX":
+            return flux_call(t, side // 2, text, batch)
+        given: dict[str, Any] = {"hidden_states": images(side, side), "timestep": steps, "return_dict": False}
+        if name == "DiT":
+            return given | {"class_labels": torch.arange(batch)}
+        if name == "PixArt":
+            sizes = {"resolution": None, "aspect_ratio": None}
+            return given | {"encoder_hidden_states": prompt(), "added_cond_kwargs": sizes}
+        if name == "SD3":
+            given["pooled_projections"] = noise(batch, 20, seed=2)
+        else:
+            given["hidden_states"] = images(3, side, side)
+        return given | {"encoder_hidden_states": prompt(), "timestep": steps if name == "Latte" else times}
+
+    return call
+
+
+CHANGES: dict[str, dict[str, int]] = {
+    "more samples": {"batch": 3},
+    "one sample": {"batch": 1},
+    "larger": {"side": 12},
+    "smaller": {"side": 4},
+    "longer text": {"text": 9},
+    "all": {"batch": 4, "side": 12, "text": 9},
+}
+FAST = ("PixArt", "more samples")
+FIXED_SIZE = ("example DiT",)
+"""Whose table of positions is made for one size of the latents."""
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        pytest.param(name, change, marks=[] if (name, change) == FAST else pytest.mark.slow)
+        for name in CORE
+        for change, to in CHANGES.items()
+        if not (name in FIXED_SIZE and "side" in to)
+    ],
+)
+def test_sizes_that_change_keep_a_core_model_accelerated(name: str, change: str) -> None:
+    """Static sizes first, then what Dynamo makes symbolic by itself, and then the first sizes again."""
+    model = randomise(CORE[name].build())
+    fast, other = compiled(model, **OPTIONS), core_call(name, **CHANGES[change])
+    want = steps(fast, core_call(name))
+    got = steps(fast, other)
+    again = steps(fast, core_call(name))
+    assert duca_compile.stats(model).steps == {mode: 3 * count for mode, count in RAN.items()}
+    torch._dynamo.reset()
+    static = steps(compiled(model, dynamic=False, **OPTIONS), other)
+    assert [torch.equal(a, b) for a, b in zip(got, static, strict=True)] == [True] * 4
+    assert [torch.equal(a, b) for a, b in zip(again, want, strict=True)] == [True] * 4
 
 
 def test_sizes_belong_to_the_trajectory() -> None:

@@ -5,17 +5,18 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
-from duca_compile import Mode, Options, Refused, stats
+from duca_compile import DucaWarning, Mode, Options, Refused, explain, stats
 from duca_compile.analysis import analyse
 from duca_compile.blocks import find_blocks
+from duca_compile.passes import rewrite
 from duca_compile.plan import fresh_tokens, make_plan
 from duca_compile.token_rules import Place
 from duca_compile.tokens import Liveness, path_at
-from helpers import captured, compiled
+from helpers import captured, compiled, lenient, relative_error
 from tiny import Tiny, tiny_call
-from zoo.case import noise
+from zoo.case import noise, randomise
 from zoo.core import example_dit
 
 CALL = (noise(2, 1, 8, 8), torch.full((2,), 900.0), torch.tensor([1, 2]))
@@ -67,6 +68,68 @@ def test_a_result_from_inside_a_branch_cannot_be_cut() -> None:
     found = captured(Leaks().eval(), *tiny_call(), options={"order": "conservative"})
     with pytest.raises(Refused, match="the result reads linear_1, inside a branch"):
         make_plan(found.capture.gm.graph, found.facts, Options())
+
+
+class Decoupled(nn.Module):
+    """An encoder, and a decoder that the encoder's tokens modulate, as they do the final layer (DDT)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock, self.enter = nn.Linear(1, 4), nn.Linear(2, 4)
+        self.encoder = nn.ModuleList([nn.Linear(4, 4) for _ in range(2)])
+        self.decoder = nn.ModuleList([nn.Linear(4, 4) for _ in range(2)])
+        self.modulation = nn.ModuleList([nn.Linear(4, 4) for _ in range(3)])
+        self.leave = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        gate, seen = self.clock(t[:, None].sin())[:, None], self.enter(x)
+        y = self.enter(x.flip(1))
+        for layer in self.encoder:
+            seen = seen + gate * layer(seen.cumsum(1)).relu()
+        shared = nn.functional.silu(seen + gate)
+        for layer, modulation in zip(self.decoder, self.modulation, strict=False):
+            y = y + modulation(shared) * layer(y.cumsum(1)).relu()
+        return self.leave(y * self.modulation[2](shared))
+
+
+def test_a_value_that_modulation_and_result_share_is_computed_anew() -> None:
+    x, times = noise(1, 10, 2), [torch.full((1,), t) for t in (0.5, 0.49, 0.48)]
+    model = randomise(Decoupled())
+    found = captured(model, x, times[0])
+    assert set(found.plan.frontier) == {found.facts.streams[0].sums[-1], found.facts.streams[1].sums[-1]}
+    rewritten, _ = rewrite(found.capture.gm, found.plan, Mode.AGGRESSIVE)
+    assert sum(node.target is torch.ops.aten.silu.default for node in rewritten.graph.nodes) == 1
+    with torch.no_grad():
+        fast = compiled(model, order="aggressive")
+        full = fast(x, times[0])
+        assert torch.equal(full, model(x, times[0]))
+        again = fast(x, times[0] * 0.999)
+    assert relative_error(again, full) < 0.01
+
+
+class Leaks(Tiny):
+    def forward(self, x: Tensor, t: Tensor) -> Any:
+        gate = self.clock(t[:, None].sin())[:, None]
+        x = x + gate * self.mix(x.transpose(1, 2)).transpose(1, 2)
+        hidden = self.mlp(x)
+        return self.leave(x + gate * hidden.relu()), hidden
+
+
+def test_what_cannot_be_cut_is_cached_by_conservative_steps_alone(caplog: pytest.LogCaptureFixture) -> None:
+    model, (x, _) = Leaks().eval(), tiny_call()
+    with torch.no_grad():
+        fast = compiled(model)
+        for t in (0.5, 0.49, 0.48):
+            fast(x, torch.full((1,), t))
+    assert stats(model).steps == {Mode.FULL: 1, Mode.CONSERVATIVE: 2, Mode.AGGRESSIVE: 0}
+    (told,) = [record.getMessage() for record in caplog.records if "conservative" in record.getMessage()]
+    assert told.endswith("AGGRESSIVE cannot skip the blocks: the result reads linear_2, inside a branch")
+    assert told in " ".join(str(explain(model, x, torch.full((1,), 0.5))).split())
+
+
+def test_aggressive_steps_alone_that_cannot_be_cut_are_refused() -> None:
+    with pytest.warns(DucaWarning, match="AGGRESSIVE cannot skip the blocks"):
+        lenient(Leaks().eval(), order="aggressive")(*tiny_call())
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_autocast_of_the_forward_is_refused() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             return torch.vmap(torch.sin)(x)
 
-    gm, _, _ = seen_by_backend(forward, torch.randn(3, 4))
+    gm, _ = seen_by_backend(forward, torch.randn(3, 4))
     with pytest.raises(Refused, match="vmap in a forward that turns autocast on"):
         without_vmap(gm)
 
@@ -103,7 +103,7 @@ def test_flops_of_flex_attention_are_those_of_dense_attention() -> None:
     q, k, v = torch.randn(size), torch.randn(size), torch.randn(size)
 
     def flops(attend: Any) -> int:
-        gm, inputs, _ = seen_by_backend(lambda q, k, v: attend(q, k, v).sin(), q, k, v)
+        gm, inputs = seen_by_backend(lambda q, k, v: attend(q, k, v).sin(), q, k, v)
         return cost.count_flops(capture(gm, inputs).gm)
 
     assert (
