@@ -53,7 +53,7 @@ def of(module: nn.Module | None) -> Context | None:
     registry = None if module is None else vars(module).get("_diffusers_hook")
     if module is None or registry is None:
         return None
-    house = sys.modules.get(type(registry).__module__)
+    house: Any = sys.modules.get(type(registry).__module__)
     if not hasattr(house, "_set_cache_context"):
         return None
     with _joining:

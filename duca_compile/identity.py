@@ -176,4 +176,6 @@ def _places(shape: torch.Size, strides: tuple[int, ...], itemsize: int, start: i
     for size, stride in zip(reversed(shape), reversed(strides), strict=True):
         places += elements % size * (stride * itemsize)
         elements //= size
-    return torch.cat([places, places + itemsize - 1]).div(8, rounding_mode="floor").unique()
+    words = torch.cat([places, places + itemsize - 1]).div(8, rounding_mode="floor")
+    read: Tensor = words.unique()  # type: ignore[no-untyped-call]
+    return read

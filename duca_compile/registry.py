@@ -24,7 +24,7 @@ class _Runs:
 
     def __init__(self) -> None:
         self.modules: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-        self.weights = torch_private.WeakIdKeyDictionary()  # type: ignore[no-untyped-call]
+        self.weights = torch_private.WeakIdKeyDictionary()
         self.trackers: weakref.WeakSet[Tracker] = weakref.WeakSet()
 
 

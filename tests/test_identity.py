@@ -143,6 +143,7 @@ def test_every_element_of_small_tensors_is_seen(data: st.DataObject) -> None:
     assert state(held, probes) != before
 
 
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer")
 def test_tensors_that_nobody_can_read_are_known_by_the_rest() -> None:
     with FakeTensorMode():
         fake = torch.ones(64)

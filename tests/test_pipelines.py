@@ -4,6 +4,7 @@ import copy
 import gc
 import inspect
 import itertools
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -143,12 +144,17 @@ def test_images_made_in_threads_equal_those_made_alone(keyed: bool) -> None:
     studio = Studio("FLUX", assigned)
     prompts = ["a blue cat", "a red dog", "the moon"]
     alone = [studio.alone(prompt) for prompt in prompts]
+    barrier = threading.Barrier(len(prompts), timeout=60)
+
+    def in_turns(pipe: Any, step: int, t: Any, given: dict[str, Any]) -> dict[str, Any]:
+        barrier.wait()
+        return given
 
     def made(prompt: str) -> Tensor:
         own = copy.copy(studio.pipe)
         own.scheduler = copy.deepcopy(own.scheduler)
         with torch.no_grad(), duca_compile.session(prompt) if keyed else nullcontext():
-            return generate(own, studio.given, prompt)
+            return generate(own, studio.given, prompt, callback_on_step_end=in_turns)
 
     duca_compile.reset(studio.plain)
     with ThreadPoolExecutor(len(prompts)) as pool:
