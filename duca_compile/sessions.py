@@ -21,7 +21,7 @@ class Shared:
 
 _named: "weakref.WeakValueDictionary[Hashable, Shared]" = weakref.WeakValueDictionary()
 _GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
-_entered: "ContextVar[tuple[session, ...]]" = ContextVar("the sessions of duca_compile", default=())
+_current: "ContextVar[tuple[session, ...] | None]" = ContextVar("the sessions of duca_compile", default=None)
 
 
 class session:
@@ -67,13 +67,13 @@ class session:
         if self._is_named:
             self._shared = _named.setdefault(self.key, self._shared)
         self._is_open, self._frame = True, _generator(sys._getframe(1))
-        _entered.set((*_open(), self))
+        _current.set((*_open(), self))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._is_open, self._frame = False, None
-        _entered.set(_open())
+        _current.set(_open())
         if kind is not None or not self._is_named:
             for trajectory in self._shared.trajectories:
                 trajectory.end()
@@ -86,7 +86,7 @@ class session:
 
 def _open() -> "tuple[session, ...]":
     """Those that were entered and not left; one may be left in another context than it was entered in."""
-    return tuple([entered for entered in _entered.get() if entered._is_open])
+    return tuple([entered for entered in (_current.get() or ()) if entered._is_open])
 
 
 def _generator(frame: FrameType | None) -> FrameType | None:
@@ -102,7 +102,7 @@ def _manages(frame: FrameType | None) -> bool:
 
 def current() -> session | None:
     """The innermost session that the caller is in; None outside of all."""
-    return next((entered for entered in reversed(_entered.get()) if entered.holds), None)
+    return next((entered for entered in reversed((_current.get() or ())) if entered.holds), None)
 
 
 def counts() -> bool:

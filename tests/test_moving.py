@@ -107,7 +107,8 @@ SWITCHED = (noise(2, 16, 8, seed=200), noise(2, 16, 8, seed=201))
 
 
 def test_a_change_now_and_then_is_no_move() -> None:
-    sampling = Sampling(lambda at: noise(2, 16, 8, seed=at // 2))
+    held = [noise(2, 16, 8, seed=300 + at) for at in range(4)]
+    sampling = Sampling(lambda at: held[at // 2])
     assert sampling.run(8) == "FCFCFCFC"
     assert not sampling.tracker._moving
 
