@@ -70,18 +70,18 @@ def of(past: Sequence[Stand], now: Sequence[Tensor | None], rounding: float) -> 
 
 
 def _of_first(past: Sequence[Stand], now: Tensor, floor: float) -> Likeness:
-    step = _distance(now, past[-1:], outputs=False)
+    step = distance(now, past[-1:], outputs=False)
     if bool((step <= floor).all()):
         return Likeness.UNKNOWN
     for moments in range(1, len(past) + 1):
-        off = _distance(now, past[-moments:])
+        off = distance(now, past[-moments:])
         if bool((off <= (EXACT * step).clamp_min(floor)).all()):
             return Likeness.EXACT
         if bool((off <= (MADE * step).clamp_min(floor)).all()):
             return Likeness.MADE
     if len(past) < 2 or past[-2].latents[0] is None or past[-2].latents[0].shape != now.shape:
         return Likeness.APART
-    off, earlier = _distance(now, past[-1:]), _distance(now, past[-2:-1])
+    off, earlier = distance(now, past[-1:]), distance(now, past[-2:-1])
     for share, found in ((STRAIGHT, Likeness.STRAIGHT), (DRIFT, Likeness.DRIFTED)):
         near = (off <= share * earlier) & (off <= FURTHEST)
         if bool((near | (off <= floor)).all()):
@@ -89,7 +89,7 @@ def _of_first(past: Sequence[Stand], now: Tensor, floor: float) -> Likeness:
     return Likeness.APART
 
 
-def _distance(now: Tensor, past: Sequence[Stand], outputs: bool = True) -> Tensor:
+def distance(now: Tensor, past: Sequence[Stand], outputs: bool = True) -> Tensor:
     """How far each row stands off the span of the latents and outputs of these moments, as a share of its length.
 
     A row may also hold outputs of the row half a batch away, its counterpart under guidance. 1 where the span is too
