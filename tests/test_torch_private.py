@@ -4,8 +4,10 @@ import random
 from typing import Any
 
 import pytest
+import sympy
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from duca_compile import ir, torch_private
 
@@ -77,8 +79,57 @@ def test_parameters_and_buffers_are_told_from_arguments() -> None:
 
 
 def test_numbers_that_python_draws_are_told_from_arguments() -> None:
-    gm, _ = seen_by_backend(lambda x: x + random.uniform(1, 2), torch.randn(3))
-    assert sorted(torch_private.is_random(node) for node in ir.placeholders(gm.graph)) == [False, True]
+    drawn: list[bool] = []
+
+    def collect(gm: Any, inputs: Any) -> Any:
+        drawn.extend(torch_private.is_random(node) for node in ir.placeholders(gm.graph))
+        return gm.forward
+
+    torch.compile(lambda x: x + random.uniform(1, 2), backend=collect)(torch.randn(3))
+    assert sorted(drawn) == [False, True]
+
+
+def test_the_module_around_a_compiled_one_is_known() -> None:
+    found: list[Any] = []
+
+    def collect(gm: Any, inputs: Any) -> Any:
+        found.append(torch_private.enclosing_module())
+        return gm.forward
+
+    outer = nn.Sequential(nn.Identity(), Small().eval())
+    outer[1].compile(backend=collect)
+    outer(torch.randn(2, 3, 4))
+    assert found == [outer]
+    torch._dynamo.reset()
+    torch.compile(Small().eval(), backend=collect)(torch.randn(2, 3, 4))
+    assert found == [outer, None]
+    assert torch_private.enclosing_module() is None
+
+
+def test_classes_of_tensors_with_functions_of_their_own_are_known() -> None:
+    class Own(Tensor):
+        @classmethod
+        def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            return super().__torch_function__(func, types, args, kwargs or {})
+
+    kinds = (Own, Tensor, nn.Parameter, nn.Buffer, torch._subclasses.FakeTensor, int, None)
+    assert [torch_private.overrides_functions(kind) for kind in kinds] == [True] + [False] * 6
+
+
+def test_questions_that_only_the_data_answers_are_told_from_faults() -> None:
+    with pytest.raises(Exception, match="data-dependent") as caught:
+        bool(ShapeEnv().create_unbacked_symint() == 5)
+    outer = RuntimeError()
+    outer.__cause__ = caught.value
+    assert torch_private.is_data_dependent_error(outer)
+    assert not torch_private.is_data_dependent_error(RuntimeError())
+
+
+def test_a_size_without_symbols_is_a_number() -> None:
+    tokens = sympy.Symbol("tokens", integer=True)
+    assert type(torch_private.whole(tokens * 8 / (2 * tokens))) is int
+    assert type(torch_private.floor_divide(sympy.Integer(7), 2)) is int
+    assert torch_private.whole(tokens) is tokens
 
 
 def test_aten_calls_know_their_tags_and_schema() -> None:
