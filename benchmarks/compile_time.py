@@ -82,7 +82,7 @@ def first_results(way: str, depth: int) -> dict[str, float]:
     if way == ONE_BLOCK:
         depth = 1
     elif way == CALLABLES:
-        torch_private.inner_compiler = lambda inner, mode: callable_per_block
+        torch_private.inner_compiler = lambda inner, changes: callable_per_block
     model = DiT(size=32, patch=2, channels=4, width=96, depth=depth, heads=4).eval()
     for parameter in model.parameters():
         parameter.data.normal_(std=0.02)
