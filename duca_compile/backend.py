@@ -64,9 +64,10 @@ def accelerated(gm: fx.GraphModule, example_inputs: Sequence[Any], chosen: Optio
             built = build(captured, plan, example_inputs, ours, plain, steps)
     except torch_private.RestartAnalysis:
         raise
-    except Exception as error:
+    except Exception as failed:
+        error = Refused(EMPTY) if is_empty(example_inputs) and not isinstance(failed, Refused) else failed
         if chosen.strict and (whole or not isinstance(error, Refused)):
-            raise
+            raise error from failed
         run: Compiled = (inner if whole else ours)(gm, list(example_inputs))
         if not whole:
             return PlainPart(run, SharedSteps(Part(gm, captured, None, reason(error)), chosen).pass_by)
@@ -78,11 +79,20 @@ def accelerated(gm: fx.GraphModule, example_inputs: Sequence[Any], chosen: Optio
     return built
 
 
+EMPTY = "the call is empty, as with a batch of 0: there is nothing to compute, and sizes cannot be told from it"
 NO_CUDA_GRAPHS = (
     "duca runs without CUDA graphs: what they return lies in memory that their next run writes to, and cached features "
     "have to outlive that. mode='max-autotune-no-cudagraphs', or the option inductor_mode of that value, asks for "
     "the rest"
 )
+
+
+def is_empty(inputs: Sequence[Any]) -> bool:
+    """Whether a tensor among them has no rows; none where that is symbolic."""
+    return any(
+        isinstance(given, Tensor) and given.dim() > 0 and isinstance(given.shape[0], int) and not given.shape[0]
+        for given in inputs
+    )
 
 
 def without_cuda_graphs(chosen: Options, inner: Compiled, inputs: Sequence[Any]) -> Compiled:
