@@ -67,10 +67,13 @@ def accelerated(gm: fx.GraphModule, example_inputs: Sequence[Any], chosen: Optio
     except Exception as failed:
         error = Refused(EMPTY) if is_empty(example_inputs) and not isinstance(failed, Refused) else failed
         if chosen.strict and (whole or not isinstance(error, Refused)):
+            if error is failed:
+                raise
             raise error from failed
-        run: Compiled = (inner if whole else ours)(gm, list(example_inputs))
         if not whole:
-            return PlainPart(run, SharedSteps(Part(gm, captured, None, reason(error)), chosen).pass_by)
+            unplanned = Part(gm, captured, None, reason(error))
+            return PlainPart(ours(gm, list(example_inputs)), SharedSteps(unplanned, chosen).pass_by)
+        run: Compiled = inner(gm, list(example_inputs))
         warn_fallback(error)
         return run
     if ours is not inner:
