@@ -2,6 +2,7 @@
 
     python benchmarks/compile_time.py                    # DiT-XL/2's 28 blocks at width 96: sizes do not matter here
     python benchmarks/compile_time.py --depth 57 --rounds 3
+    python benchmarks/compile_time.py --warm --ways plain duca      # and once more, on what the first process compiled
 
 Each way runs in a process of its own, in turn. *CPU* counts the seconds of all its processes, the C++ compiler's among
 them; *kernels* are the distinct C++ sources that Inductor wrote; *full* and *conservative* are a step's time. Ways:
@@ -9,6 +10,8 @@ them; *kernels* are the distinct C++ sources that Inductor wrote; *full* and *co
 - plain, and plain for a single block: what no way of compiling the rest can save;
 - ours; ours without outlining; and ours with a compiled callable for each distinct block, called from an outer graph
   that is not compiled, in place of the calls of a subgraph in one graph.
+
+*warm* is a second process with the cache of the first; its ratios are to plain's second process.
 """
 
 import argparse
@@ -48,6 +51,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     CALLABLES: DUCA,
 }
 WAYS = tuple(OPTIONS)
+WARM = ", warm"
 
 
 def main() -> None:
@@ -55,25 +59,29 @@ def main() -> None:
     parser.add_argument("--depth", type=int, default=28)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--way", choices=WAYS, help="what one of the processes runs")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="which ways beside plain")
+    parser.add_argument("--warm", action="store_true", help="each way once more, in a second process")
     given = parser.parse_args()
     if given.way:
         print(json.dumps(first_results(given.way, given.depth)))
         return
-    found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    ways = [way for way in WAYS if way in {"plain", *given.ways}]
+    found: dict[str, list[dict[str, float]]] = {
+        f"{way}{warm}": [] for way in ways for warm in ("", WARM)[: given.warm + 1]
+    }
     for _ in range(given.rounds):
-        for way in WAYS:
-            found[way].append(_in_a_process(way, given.depth))
+        for way in ways:
+            with tempfile.TemporaryDirectory() as cache:
+                for name in (way, f"{way}{WARM}")[: given.warm + 1]:
+                    found[name].append(_in_a_process(way, given.depth, cache))
     Console(width=110).print(_table(found, given.depth))
 
 
-def _in_a_process(way: str, depth: int) -> dict[str, float]:
-    with tempfile.TemporaryDirectory() as cache:
-        command = [sys.executable, __file__, "--way", way, "--depth", str(depth)]
-        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        kernels = sum(
-            "torch/csrc/inductor/cpp_prefix.h" in path.read_text() for path in Path(cache).rglob("*.main.cpp")
-        )
+def _in_a_process(way: str, depth: int, cache: str) -> dict[str, float]:
+    command = [sys.executable, __file__, "--way", way, "--depth", str(depth)]
+    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    kernels = sum("torch/csrc/inductor/cpp_prefix.h" in path.read_text() for path in Path(cache).rglob("*.main.cpp"))
     return {**json.loads(done.stdout.splitlines()[-1]), "kernels": kernels}
 
 
@@ -82,7 +90,7 @@ def first_results(way: str, depth: int) -> dict[str, float]:
     if way == ONE_BLOCK:
         depth = 1
     elif way == CALLABLES:
-        torch_private.inner_compiler = lambda inner, mode: callable_per_block
+        torch_private.inner_compiler = lambda inner, changes: callable_per_block
     model = DiT(size=32, patch=2, channels=4, width=96, depth=depth, heads=4).eval()
     for parameter in model.parameters():
         parameter.data.normal_(std=0.02)
@@ -132,7 +140,7 @@ def _table(found: dict[str, list[dict[str, float]]], depth: int) -> Table:
     for heading in ("way", "time / plain", "CPU / plain", "kernels", "seconds", "full, ms", "conservative, ms"):
         table.add_column(heading, justify="left" if heading == "way" else "right")
     for way, runs in found.items():
-        pairs = list(zip(runs, found["plain"], strict=True))
+        pairs = list(zip(runs, found[f"plain{WARM}" if way.endswith(WARM) else "plain"], strict=True))
         ratios = [statistics.median(run[of] / plain[of] for run, plain in pairs) for of in ("seconds", "cpu")]
         seconds = statistics.median(run["seconds"] for run in runs)
         steps = [f"{1e3 * statistics.median(run[mode] for run in runs):.1f}" for mode in ("full", "conservative")]

@@ -78,7 +78,7 @@ def measured(past: Sequence[Stand], now: Moment) -> tuple[float, float, float]:
 
 def followed(moments: Sequence[tuple]) -> tuple[list[tuple[float, float, float]], int]:
     figures, count, last = [], 0, START
-    stands = {moment: stand for moment, stand in moments}
+    stands = dict(moments)
     for number in range(1, len(moments)):
         before, (now, _) = moments[max(0, number - 3) : number], moments[number]
         judged = pace([moment for moment, _ in before], last, now, lambda moment: stands[moment].outputs)

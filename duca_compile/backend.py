@@ -18,7 +18,7 @@ from duca_compile.options import Options
 from duca_compile.parts import Part, PlainPart
 from duca_compile.passes import lower, rewrite
 from duca_compile.plan import Plan, make_plan
-from duca_compile.refusal import Random, Refused, reason, warn_fallback
+from duca_compile.refusal import Random, Refused, note_once, reason, shown_not_raised, warn_fallback, warnings_after
 from duca_compile.split import SharedSteps
 from duca_compile.steps import NO_CLOCK, OwnSteps, Steps, budget_of
 
@@ -35,36 +35,83 @@ def duca(
 ) -> Compiled:
     """The backend Dynamo calls. `mode` is Inductor's; `options` are the fields of `duca_compile.Options`.
 
+    `torch.compile` takes one of the two; what else Inductor should know is among the options.
+
     Raises `OptionError` for options that make no sense. A model that cannot be accelerated goes to the inner compiler,
     with one `DucaWarning` that says why (`strict=True` raises it instead).
     """
-    chosen = Options.parse(options)
-    inner = torch_private.inner_compiler(chosen.inner, mode)
+    chosen = Options.parse(options).in_mode(mode)
     if chosen.modes == {Mode.FULL}:
+        inner = torch_private.inner_compiler(chosen.inner, chosen.inductor_config)
         return inner(gm, list(example_inputs))  # type: ignore[no-any-return]
-    whole, captured, plain = True, None, CompiledPlain(gm, inner)
+    with warnings_after():
+        return accelerated(gm, example_inputs, chosen)
+
+
+def accelerated(gm: fx.GraphModule, example_inputs: Sequence[Any], chosen: Options) -> Compiled:
+    """The graph under options that cache steps, or as the inner compiler alone makes it."""
+    inner = torch_private.inner_compiler(chosen.inner, chosen.inductor_config)
+    ours = without_cuda_graphs(chosen, inner, example_inputs)
+    whole, captured, plain = True, None, CompiledPlain(gm, ours)
     try:
-        whole = torch_private.is_whole(gm)
-        refuse_training(example_inputs)
-        captured = capture(gm, example_inputs)
-        plan = make_plan(captured.gm.graph, analyse(captured, whole), chosen, whole)
-        if plan.uncut:
-            log.warning("cached steps are all conservative: %s", plan.uncut)
-        if whole and not plan.facts.inputs.timesteps:
-            refuse_submodule()
-        if whole and captured.symbols and not (plan.facts.inputs.timesteps or sessions.counts()):
-            raise Refused(NO_CLOCK)  # run later, as it is, it would be compiled for each of its sizes
-        steps = OwnSteps(budget_of(chosen)) if whole else SharedSteps(Part(gm, captured, plan), chosen)
-        return build(captured, plan, example_inputs, inner, plain, steps)
-    except Exception as error:
+        with shown_not_raised():
+            whole = torch_private.is_whole(gm)
+            refuse_training(example_inputs)
+            captured = capture(gm, example_inputs)
+            plan = make_plan(captured.gm.graph, analyse(captured, whole), chosen, whole)
+            if plan.uncut:
+                log.warning("cached steps are all conservative: %s", plan.uncut)
+            if whole and not plan.facts.inputs.timesteps:
+                refuse_submodule()
+            if whole and captured.symbols and not (plan.facts.inputs.timesteps or sessions.counts()):
+                raise Refused(NO_CLOCK)  # run later, as it is, it would be compiled for each of its sizes
+            steps = OwnSteps(budget_of(chosen)) if whole else SharedSteps(Part(gm, captured, plan), chosen)
+            built = build(captured, plan, example_inputs, ours, plain, steps)
+    except torch_private.RestartAnalysis:
+        raise
+    except Exception as failed:
+        error = Refused(EMPTY) if is_empty(example_inputs) and not isinstance(failed, Refused) else failed
         if chosen.strict and (whole or not isinstance(error, Refused)):
-            raise
-        run: Compiled = inner(gm, list(example_inputs))
+            if error is failed:
+                raise
+            raise error from failed
         if not whole:
-            part = Part(gm, captured, None, reason(error), is_random=isinstance(error, Random))
-            return PlainPart(run, SharedSteps(part, chosen))
+            unplanned = Part(gm, captured, None, reason(error), is_random=isinstance(error, Random))
+            return PlainPart(ours(gm, list(example_inputs)), SharedSteps(unplanned, chosen))
+        run: Compiled = inner(gm, list(example_inputs))
         warn_fallback(error)
         return run
+    if ours is not inner:
+        call = torch_private.root_call()
+        note_once(gm if call is None else call.owner, NO_CUDA_GRAPHS)
+    return built
+
+
+EMPTY = "the call is empty, as with a batch of 0: there is nothing to compute, and sizes cannot be told from it"
+NO_CUDA_GRAPHS = (
+    "duca runs without CUDA graphs: what they return lies in memory that their next run writes to, and cached features "
+    "have to outlive that. mode='max-autotune-no-cudagraphs', or the option inductor_mode of that value, asks for "
+    "the rest"
+)
+
+
+def is_empty(inputs: Sequence[Any]) -> bool:
+    """Whether a tensor among them has no rows; none where that is symbolic."""
+    return any(
+        isinstance(given, Tensor) and given.dim() > 0 and isinstance(given.shape[0], int) and not given.shape[0]
+        for given in inputs
+    )
+
+
+def without_cuda_graphs(chosen: Options, inner: Compiled, inputs: Sequence[Any]) -> Compiled:
+    """`inner`, or the same with CUDA graphs off where it would record them over these inputs.
+
+    The plain graph runs without them too where it runs between ours: the tracker compares results with later latents.
+    """
+    changes = chosen.inductor_config
+    if chosen.inner != "inductor" or not torch_private.records_cuda_graphs(changes, inputs):
+        return inner
+    return torch_private.inner_compiler("inductor", {**changes, torch_private.CUDA_GRAPHS: False})
 
 
 def plan_for(captured: Capture, options: Options, whole: bool) -> Plan:

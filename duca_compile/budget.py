@@ -17,6 +17,7 @@ class Budget:
         self.peak = 0
         self._limit = limit
         self._known: weakref.WeakSet[Trajectory] = weakref.WeakSet()
+        _all.add(self)
 
     def make_room(self, trajectory: "Trajectory", size: int) -> int:
         """Before a full step of `trajectory`, which will then hold `size` bytes: the least recently used go.
@@ -43,13 +44,25 @@ class Budget:
         self.peak = max(self.peak, held)
         return True
 
+    def free(self) -> None:
+        """Drops all caches."""
+        for trajectory in list(self._known):
+            trajectory.forget()
+
     def _exceeded(self, size: int) -> bool:
         return self._limit is not None and size > self._limit
 
 
+_all: "weakref.WeakSet[Budget]" = weakref.WeakSet()
 _budgets: "weakref.WeakKeyDictionary[object, Budget]" = weakref.WeakKeyDictionary()
 
 
 def of(owner: object, limit: int | None) -> Budget:
     """The one budget of all graphs of `owner`, a `torch.compile`; one of its own where it is not known."""
     return Budget(limit) if owner is None else _budgets.setdefault(owner, Budget(limit))
+
+
+def free_all() -> None:
+    """Drops the caches of every compiled model of this process: memory has run out."""
+    for budget in list(_all):
+        budget.free()

@@ -7,7 +7,9 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from duca_compile import autocast
+from duca_compile import autocast, torch_private
+from duca_compile.failures import is_out_of_memory
+from duca_compile.refusal import shown_not_raised
 
 log = logging.getLogger("duca_compile")
 
@@ -48,6 +50,10 @@ class CompiledMode:
         self._inner = inner
         self._run: Callable[..., Any] | None = None
 
+    @property
+    def is_compiled(self) -> bool:
+        return self._run is not None
+
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
         if self._run is None:
             self.compile(inputs)
@@ -62,10 +68,10 @@ class CompiledMode:
         form, *others = self._forms
         _drop_values(form)
         try:
-            with autocast.off(self._autocast_off):
+            with autocast.off(self._autocast_off), shown_not_raised():
                 self._run = self._inner(form, list(inputs))
-        except Exception:
-            if not others:
+        except Exception as error:
+            if not others or isinstance(error, torch_private.RestartAnalysis) or is_out_of_memory(error):
                 raise
             log.warning("the %s graph does not compile in the form that suits Inductor", self.name, exc_info=True)
             self._forms = tuple(others)

@@ -1,19 +1,24 @@
 """Runs one compiled graph per denoising step and keeps the caches between steps."""
 
+import logging
 import threading
 from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
+from duca_compile import budget
 from duca_compile.arguments import Arguments
 from duca_compile.capture import Capture
 from duca_compile.compiled import CompiledMode, CompiledPlain
+from duca_compile.failures import Failures, is_out_of_memory, release
 from duca_compile.modes import Mode
 from duca_compile.plan import Plan
-from duca_compile.refusal import warn_fallback
+from duca_compile.refusal import DucaWarning, warn_fallback, warnings_after
 from duca_compile.results import delivered, layout
 from duca_compile.steps import Step, Steps
+
+log = logging.getLogger("duca_compile")
 
 
 class Dispatcher:
@@ -30,38 +35,74 @@ class Dispatcher:
         self._plain = plain
         self._steps = steps
         self._given_up = False
+        self._failures = Failures()
+        self._mode: Mode | None = None
         self.held_bytes = 0
         """What the cache of one trajectory takes; 0 before the first full step."""
         self._lock = threading.RLock()
 
     def __call__(self, *args: Any) -> tuple[Any, ...]:
-        with self._lock:
+        with self._lock, warnings_after():
             if self._given_up:
                 return tuple(self._plain(args))
             try:
                 return self._step(args)
+            except DucaWarning:  # the user's filters make an error of it
+                self._steps.clear()
+                raise
             except Exception as error:
                 if self.plan.options.strict:
                     raise
-                return self._instead(error, args)
+                failed = error
+            return self._instead(failed, args)
 
     def _instead(self, error: Exception, args: Sequence[Any]) -> tuple[Any, ...]:
-        """The plain graph's result. Where that fails too, the fault lies in the call, and is the caller's to see."""
+        """The result of a step that failed with `error`, by another way.
+
+        Where memory was short, the step is tried once more without the caches of all other generations, computed whole.
+        Else, or if that fails too, the plain graph runs. Where that fails as well, the fault lies in the call, and is
+        the caller's to see; it says nothing about ours.
+        """
         self._steps.clear()
-        found = tuple(self._plain(args))
-        self._given_up = True
-        warn_fallback(error)
+        mode, unusable = self._mode, self._mode is not None and not self.modes[self._mode].is_compiled
+        if is_out_of_memory(error):
+            log.warning("a step ran out of memory; it runs again without the other generations' caches", exc_info=error)
+            release(error)
+            budget.free_all()
+            found = self._once_more(args)
+        else:
+            found = tuple(self._plain(args))
+        end = self._failures.last(mode, error, unusable)
+        if end is not None:
+            self._given_up = True
+            self._steps.clear()
+            warn_fallback(end)
         return found
 
+    def _once_more(self, args: Sequence[Any]) -> tuple[Any, ...]:
+        try:
+            return self._step(args)
+        except DucaWarning:
+            raise
+        except Exception as error:
+            log.warning("it failed again, and runs as the plain graph", exc_info=error)
+            release(error)
+        self._steps.clear()
+        return tuple(self._plain(args))
+
     def _step(self, args: Sequence[Any]) -> tuple[Any, ...]:
+        self._mode = None
         step = self._steps.next(self, args)
         if step is None:
             return tuple(self._plain(args))
+        self._mode = step.mode
         try:
-            return self._run(step, args)
+            found = self._run(step, args)
         except BaseException:
             step.abandon()
             raise
+        self._failures.passed(step.mode)
+        return found
 
     def _run(self, step: Step, args: Sequence[Any]) -> tuple[Any, ...]:
         mode, cache = step.mode, step.cache

@@ -2,11 +2,12 @@
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 
+from duca_compile import torch_private
 from duca_compile.modes import Mode
 
 
@@ -22,6 +23,7 @@ ORDERS: dict[str, tuple[Mode, Mode]] = {
 }
 DEPTHS = ("all", "all-but-last")
 SELECTIONS = ("branch", "step")
+LARGEST_SEED = 2**64 - 1
 CACHE_DTYPES = (torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2)
 
 
@@ -53,6 +55,14 @@ class Options:
     go first. None sets no limit in bytes. At most 8 generations keep caches at once, whatever the budget."""
     inner: str | Callable[..., Any] = "inductor"
     """The compiler that each mode's graph goes to: a registered backend's name, or a backend function."""
+    inductor_mode: str | None = None
+    """What `torch.compile` takes as its `mode`, which it does not take beside options: "max-autotune-no-cudagraphs"."""
+    inductor_options: Mapping[str, Any] | None = None
+    """What `torch.compile` takes as its `options` for Inductor: {"max_autotune": True}. They win over the mode's.
+
+    CUDA graphs stay off where steps are cached, whether a mode or an option asks for them: what a CUDA graph returns
+    lies in memory that its next run writes to, and a full step's features have to outlive that. The "max-autotune" of
+    `torch.compile` then is "max-autotune-no-cudagraphs"."""
     outline: bool = True
     """Compile each distinct block once and call it for all of its kind. Where `inner` is Inductor; else blocks stay."""
     strict: bool = False
@@ -62,6 +72,8 @@ class Options:
         _require_int("cycle", self.cycle, at_least=1)
         _require_int("warmup_steps", self.warmup_steps, at_least=1)
         _require_int("seed", self.seed, at_least=0)
+        if self.seed > LARGEST_SEED:
+            raise OptionError(f"seed must be at most 2**64 - 1, as torch.Generator takes it, not {self.seed}")
         if isinstance(self.cache_ratio, bool) or not isinstance(self.cache_ratio, (int, float)):
             raise OptionError(f"cache_ratio must be a number from 0 to 1, not {self.cache_ratio!r}")
         if not 0 <= self.cache_ratio <= 1:
@@ -78,6 +90,7 @@ class Options:
             _require_int("cache_budget", self.cache_budget, at_least=0)
         if not callable(self.inner):
             _require_choice("inner", self.inner, inner_names())
+        _require_inductors(self)
 
     @classmethod
     def parse(cls, values: Mapping[str, Any] | None) -> "Options":
@@ -86,6 +99,20 @@ class Options:
             if name not in known:
                 raise OptionError(f"unknown option {name!r}{_nearest(name, known)}; the options are {', '.join(known)}")
         return cls(**(values or {}))
+
+    def in_mode(self, mode: str | None) -> "Options":
+        """Under `torch.compile`'s own `mode`. Raises `OptionError` where `inductor_mode` is another one."""
+        if mode in (None, "default", self.inductor_mode):
+            return self
+        if self.inductor_mode is not None:
+            raise OptionError(f"mode={mode!r} and the option inductor_mode={self.inductor_mode!r} differ; give one")
+        return replace(self, inductor_mode=mode)
+
+    @property
+    def inductor_config(self) -> dict[str, Any]:
+        """What Inductor's configuration is changed to."""
+        mode = torch_private.inductor_modes()[self.inductor_mode or "default"]
+        return {**mode, **(self.inductor_options or {})}
 
     @property
     def cached_modes(self) -> tuple[Mode, Mode]:
@@ -130,6 +157,26 @@ def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise OptionError(
             f"{name} cannot be {value!r}{_nearest(str(value), choices)}; it is one of {', '.join(choices)}"
         )
+
+
+def _require_inductors(options: Options) -> None:
+    """Its mode and options: known, of the right type, and for Inductor."""
+    if options.inner != "inductor":
+        for name in ("inductor_mode", "inductor_options"):
+            if getattr(options, name) is not None:
+                raise OptionError(f"{name} is for Inductor, and inner is {options.inner!r}")
+    if options.inductor_mode is not None:
+        _require_choice("inductor_mode", options.inductor_mode, tuple(torch_private.inductor_modes()))
+    if not isinstance(options.inductor_options, Mapping | None):
+        raise OptionError(f"inductor_options must be a dictionary, not {options.inductor_options!r}")
+    known = torch_private.inductor_options() if options.inductor_options else {}
+    for name, value in (options.inductor_options or {}).items():
+        if name not in known:
+            hint = _nearest(str(name), list(known)) or "; torch._inductor.list_options() lists them"
+            raise OptionError(f"Inductor has no option {name!r}{hint}")
+        kind = known[name]
+        if kind is not None and not isinstance(value, kind):
+            raise OptionError(f"Inductor's option {name!r} must be of type {kind.__name__}, not {value!r}")
 
 
 def _nearest(word: str, choices: list[str] | tuple[str, ...]) -> str:

@@ -4,7 +4,9 @@ import logging
 import warnings
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import Any
 
 from torch import fx
 
@@ -26,7 +28,7 @@ class InternalError(Exception):
 
 
 class DucaWarning(UserWarning):
-    """A model, or a part of it, runs without acceleration; the message says why."""
+    """A model, or a part of it, runs without acceleration or otherwise than asked; the message says why."""
 
 
 @contextmanager
@@ -44,6 +46,32 @@ def located(node: fx.Node) -> Iterator[None]:
 
 def data_decides(what: str) -> str:
     return f"{what} has a size or value that only the data decides, and which the rewrites would have to know"
+
+
+_seen: dict[Any, int] = {}
+"""What `warnings` keeps of warnings shown already."""
+
+
+@contextmanager
+def shown_not_raised() -> Iterator[None]:
+    """Warnings of others inside are shown as the user's filters have it, but those made errors are logged.
+
+    Where warnings are errors, one of torch's in our capture would end acceleration.
+    """
+    if not any(action == "error" for action, *_ in warnings.filters):
+        yield
+        return
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for seen in caught:
+        try:
+            message: Any = seen.message
+            warnings.warn_explicit(message, seen.category, seen.filename, seen.lineno, registry=_seen)
+        except DucaWarning:
+            raise
+        except Warning as raised:
+            log.warning("while compiling: %s: %s", seen.category.__name__, raised)
 
 
 def reason(error: Exception) -> str:
@@ -68,5 +96,53 @@ def warn_once(who: object, refused: Refused) -> None:
 
 def warn_fallback(error: Exception) -> None:
     """The one warning a user gets when a graph goes to the inner compiler alone."""
+    if isinstance(error, DucaWarning):
+        raise error
     log.debug("fallback", exc_info=error)
-    warnings.warn(f"duca does not accelerate this graph: {reason(error)}", DucaWarning, stacklevel=3)
+    _warn(f"duca does not accelerate this graph: {reason(error)}")
+
+
+def note_once(who: object, message: str) -> None:
+    """One warning about `who` that is no refusal."""
+    if who not in _noted:
+        _noted.add(who)
+        _warn(message)
+
+
+_noted: "weakref.WeakSet[object]" = weakref.WeakSet()
+_held_back: ContextVar[list[str] | None] = ContextVar("warnings of duca_compile", default=None)
+
+
+@contextmanager
+def warnings_after() -> Iterator[None]:
+    """Our warnings inside are given at its end: one that the user's filters make an error then finds all in order.
+
+    An exception from inside wins over such an error.
+    """
+    if _held_back.get() is not None:
+        yield
+        return
+    held: list[str] = []
+    token = _held_back.set(held)
+    try:
+        yield
+    except BaseException:
+        _held_back.reset(token)
+        with suppress(DucaWarning):
+            _warn_all(held)
+        raise
+    _held_back.reset(token)
+    _warn_all(held)
+
+
+def _warn_all(messages: list[str]) -> None:
+    for message in messages:
+        warnings.warn(message, DucaWarning, stacklevel=4)
+
+
+def _warn(message: str) -> None:
+    held = _held_back.get()
+    if held is None:
+        warnings.warn(message, DucaWarning, stacklevel=3)
+    else:
+        held.append(message)

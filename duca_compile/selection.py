@@ -20,7 +20,7 @@ class RandomTokens:
 
     def __init__(self, selections: Sequence[Selection], seed: int) -> None:
         self.selections = selections
-        self.generator = torch.Generator("cpu").manual_seed(seed)
+        self.generator = torch.Generator("cpu").manual_seed(seed % 2**64)
         self._ahead: list[list[Tensor]] = []
 
     def draw(self, device: torch.device) -> list[Tensor]:

@@ -6,7 +6,11 @@
   `torch._dynamo.source.GetItemSource`, of which list it is an item; by `RandomValueSource`, that Python draws it.
 - `recompile_limit` and `accumulated_recompile_limit` of `torch._dynamo.config`: how often it captures a function.
 - `torch._dynamo.exc.BackendCompilerFailed`: what an exception of a backend becomes; Dynamo keeps nothing then.
-- `torch._dynamo.lookup_backend`, `torch._inductor.compile_fx.compile_fx`, `torch._inductor.list_mode_options`.
+- `torch._dynamo.exc.RestartAnalysis`: by what a compiler makes Dynamo capture anew, with a number as a constant.
+- `torch._dynamo.lookup_backend`, `config_patches` of the backend "inductor";
+  `list_mode_options`, `list_options`, `config.get_type` and `config.triton.cudagraphs` of `torch._inductor`.
+- `TracingContext`, `tracing` and `detect_fake_mode` of `torch._guards`, `FakeTensorMode` and what it
+  remembers, `ShapeEnv`: the surroundings in which Inductor and AOTAutograd use their caches, as Dynamo makes them.
 - `compile_wrapper` in `torch._dynamo.eval_frame`, the frame of every call of a compiled function, with its locals
   `self`, `fn`, `args` and `kwargs`, and `GraphModule.compile_subgraph_reason`: whether a graph is all of a forward
   pass, and the call of which it is a part.
@@ -36,23 +40,33 @@ import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
 import sympy
 import torch
+import torch._inductor.config
 from torch import Tensor, fx, nn
 from torch._dispatch.python import enable_python_dispatcher
+from torch._dynamo.exc import RestartAnalysis as RestartAnalysis
 from torch._dynamo.source import GetItemSource, RandomValueSource
 from torch._functorch import predispatch
 from torch._functorch.aot_autograd import aot_export_module
+from torch._guards import TracingContext, detect_fake_mode, tracing
 from torch._higher_order_ops.invoke_subgraph import invoke_subgraph as invoke_subgraph
 from torch._ops import HigherOrderOperator as HigherOrderOperator
 from torch._ops import OpOverload as OpOverload
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+)
 from torch.fx.experimental.symbolic_shapes import (
     GuardOnDataDependentSymNode,
+    ShapeEnv,
     free_unbacked_symbols,
     optimization_hint,
 )
@@ -65,6 +79,7 @@ from torch.utils.weak import WeakIdKeyDictionary as WeakIdKeyDictionary
 
 enter_autocast = torch.amp.autocast_mode._enter_autocast
 exit_autocast = torch.amp.autocast_mode._exit_autocast
+CUDA_GRAPHS = "triton.cudagraphs"
 
 
 def dynamo_value(node: fx.Node) -> Any:
@@ -295,18 +310,52 @@ def onednn_linear() -> OpOverload:
     return found
 
 
-def inner_compiler(inner: str | Callable[..., Any], mode: str | None) -> Callable[..., Any]:
-    """The backend function of a registered name; `mode` reaches Inductor as its configuration."""
+def inner_compiler(inner: str | Callable[..., Any], changes: Mapping[str, Any]) -> Callable[..., Any]:
+    """The backend function of a registered name; `changes` reach Inductor as its configuration."""
     if callable(inner):
         return inner
-    if inner != "inductor" or not mode or mode == "default":
-        found: Callable[..., Any] = torch._dynamo.lookup_backend(inner)
-        return found
-    from torch._inductor import list_mode_options
-    from torch._inductor.compile_fx import compile_fx
+    found: Callable[..., Any] = torch._dynamo.lookup_backend(inner)
+    return partial(_compile_with_caches, found, changes) if inner == "inductor" else found
 
-    patches = list_mode_options(mode)
-    return lambda gm, inputs: compile_fx(gm, inputs, config_patches=patches)
+
+def _compile_with_caches(
+    inductor: Callable[..., Any], changes: Mapping[str, Any], gm: fx.GraphModule, inputs: Sequence[Any]
+) -> Callable[..., Any]:
+    """Inductor's function, kept on disk and in what `torch.compiler.save_cache_artifacts` gives.
+
+    Its caches need a tracing context that knows shapes. Dynamo has ended its own when a mode is compiled at its first
+    call: then all sizes are those of the inputs, and no guard is taken. Where it has not, its symbols must stay. Nor is
+    there one for numbers among the inputs: it would make symbols of them, under guards that nobody checks.
+    """
+    if TracingContext.try_get() is not None or not all(isinstance(given, Tensor) for given in inputs):
+        compiled: Callable[..., Any] = inductor(gm, inputs, config_patches=dict(changes))
+        return compiled
+    mode = detect_fake_mode(inputs) or FakeTensorMode(shape_env=ShapeEnv())
+    with tracing(TracingContext(mode)):
+        static = [mode.from_tensor(given, static_shapes=True) for given in inputs if not isinstance(given, FakeTensor)]
+        compiled = inductor(gm, inputs, config_patches=dict(changes))
+        del static  # until here: the mode remembers them, and takes an input that it knows as it is
+    return compiled
+
+
+def inductor_modes() -> dict[str, dict[str, Any]]:
+    """What each `mode` of `torch.compile` changes in Inductor's configuration."""
+    return dict(torch._inductor.list_mode_options())
+
+
+def inductor_options() -> dict[str, type | None]:
+    """The names in Inductor's configuration, with the type of each where it is a plain one."""
+    config: Any = torch._inductor.config
+    kinds = {name: config.get_type(name) for name in torch._inductor.list_options()}
+    plain = (bool, int, float, str)
+    return {name: kind if kind in plain else None for name, kind in kinds.items()}
+
+
+def records_cuda_graphs(changes: Mapping[str, Any], inputs: Sequence[Any]) -> bool:
+    """Whether Inductor, so configured, would run a graph over these inputs as a CUDA graph."""
+    config: Any = torch._inductor.config
+    wanted = bool(changes.get(CUDA_GRAPHS, config.triton.cudagraphs))
+    return wanted and any(isinstance(given, Tensor) and given.device.type == "cuda" for given in inputs)
 
 
 def size(held: int | torch.SymInt) -> Any:

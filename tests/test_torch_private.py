@@ -1,12 +1,17 @@
 """Fails clearly when torch changes a private API that we lean on."""
 
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 import sympy
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import TensorifyScalarRestartAnalysis
+from torch._dynamo.utils import counters
+from torch._guards import TracingContext
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from duca_compile import ir, torch_private
@@ -142,9 +147,75 @@ def test_aten_calls_know_their_tags_and_schema() -> None:
 
 
 def test_inner_compilers_are_found() -> None:
-    assert callable(torch_private.inner_compiler("inductor", None))
-    assert callable(torch_private.inner_compiler("inductor", "max-autotune"))
-    assert torch_private.inner_compiler(len, None) is len
+    assert callable(torch_private.inner_compiler("inductor", {}))
+    assert callable(torch_private.inner_compiler("aot_eager", {}))
+    assert torch_private.inner_compiler(len, {}) is len
+
+
+def test_inductors_modes_and_options_are_known() -> None:
+    modes, options = torch_private.inductor_modes(), torch_private.inductor_options()
+    assert {"default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"} <= modes.keys()
+    assert all(changes.keys() <= options.keys() for changes in modes.values())
+    assert (options["max_autotune"], options["fx_graph_remote_cache"]) == (bool, None)
+    assert modes["reduce-overhead"] == {torch_private.CUDA_GRAPHS: True}
+
+
+def test_cuda_graphs_are_recorded_over_cuda_tensors_alone() -> None:
+    with FakeTensorMode():
+        host, device = torch.empty(2), torch.empty(2, device="cuda")
+    wanted = torch_private.inductor_modes()["reduce-overhead"]
+    assert torch_private.records_cuda_graphs(wanted, [host, device])
+    assert not torch_private.records_cuda_graphs(wanted, [host, 3])
+    assert not torch_private.records_cuda_graphs({}, [device])
+    with torch._inductor.config.patch({torch_private.CUDA_GRAPHS: True}):
+        assert torch_private.records_cuda_graphs({}, [device])
+        assert not torch_private.records_cuda_graphs({torch_private.CUDA_GRAPHS: False}, [device])
+
+
+def test_a_graph_compiled_after_capture_is_cached_at_its_own_sizes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Inductor's function and AOTAutograd's, as both count them; without a tracing context they would keep none."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    x = torch.randn(4, 6)
+    sizes: list[Any] = []
+    found: list[dict[str, int]] = []
+    for _ in range(2):
+        counters.clear()
+        gm, _, _ = seen_by_backend(lambda x: x.sin() + x.shape[0], x)
+        gm.recompile()
+        run = torch_private.inner_compiler("inductor", {})(gm, [x])
+        assert torch.allclose(run(x)[0], x.sin() + 4)
+        found.append({**counters["inductor"], **counters["aot_autograd"]})
+        torch._dynamo.reset()
+    assert (found[0]["fxgraph_cache_miss"], found[0]["autograd_cache_miss"]) == (1, 1)
+    assert (found[1]["fxgraph_cache_hit"], found[1]["autograd_cache_hit"]) == (1, 1)
+    assert not any("bypass" in name for name in {**found[0], **found[1]})
+
+    def look(gm: Any, inputs: Any, config_patches: Any) -> Any:
+        context = TracingContext.get()
+        sizes.extend(context.fake_mode.from_tensor(given, static_shapes=False).shape for given in inputs)
+        assert context.fake_mode.shape_env is not None
+        return gm.forward
+
+    monkeypatch.setattr(torch._dynamo, "lookup_backend", lambda name: look)
+    torch_private.inner_compiler("inductor", {})(gm, [x, torch.nn.Parameter(x)])
+    assert [[type(size) for size in each] for each in sizes] == [[int, int]] * 2
+    assert TracingContext.try_get() is None
+
+
+def test_a_compiler_may_make_dynamo_capture_anew() -> None:
+    seen: list[Any] = []
+
+    def collect(gm: Any, inputs: Any) -> Any:
+        seen.append(gm)
+        if len(seen) == 1:
+            raise TensorifyScalarRestartAnalysis
+        return gm.forward
+
+    assert issubclass(TensorifyScalarRestartAnalysis, torch_private.RestartAnalysis)
+    torch.compile(torch.sin, backend=collect)(torch.ones(2))
+    assert len(seen) == 2
 
 
 def test_symbolic_sizes_become_expressions_and_nodes_again() -> None:

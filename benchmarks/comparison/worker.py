@@ -99,7 +99,7 @@ class Row:
         elif self.method.options is not None:
             options = {"cycle": order.schedule.cycle, "strict": True, **self.method.options}
             if order.inductor:  # as users have it: a function as `inner` would get no outlined blocks
-                torch_private.inner_compiler = lambda inner, mode: self.launches  # type: ignore[assignment]
+                torch_private.inner_compiler = lambda inner, changes: self.launches  # type: ignore[assignment]
             else:
                 options["inner"] = self.launches
             self.run = torch.compile(self.applied.model, backend="duca", options=options)
