@@ -4,22 +4,21 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, fx
+from torch import fx
 
-from duca_compile import ir, sessions, torch_private
-from duca_compile.analysis import analyse
-from duca_compile.capture import Capture, capture
+from duca_compile import ir, torch_private
+from duca_compile.capture import Capture
 from duca_compile.compiled import CompiledMode, CompiledPlain
 from duca_compile.dispatch import Dispatcher
 from duca_compile.modes import Mode
 from duca_compile.options import Options
 from duca_compile.parts import Part, PlainPart
 from duca_compile.passes import lower, rewrite
-from duca_compile.plan import Plan, make_plan
+from duca_compile.plan import Plan
 from duca_compile.refusal import Refused, reason, warn_fallback
 from duca_compile.split import SharedSteps
-from duca_compile.steps import NO_CLOCK, OwnSteps, Steps, budget_of
+from duca_compile.steps import OwnSteps, Steps, budget_of
+from duca_compile.study import study
 
 log = logging.getLogger("duca_compile")
 Compiled = Callable[..., Any]
@@ -41,35 +40,21 @@ def duca(
     inner = torch_private.inner_compiler(chosen.inner, mode)
     if chosen.modes == {Mode.FULL}:
         return inner(gm, list(example_inputs))  # type: ignore[no-any-return]
-    whole, captured, plain = True, None, CompiledPlain(gm, inner)
+    found, plain = study(gm, example_inputs, chosen), CompiledPlain(gm, inner)
     try:
-        whole = torch_private.is_whole(gm)
-        refuse_training(example_inputs)
-        captured = capture(gm, example_inputs)
-        plan = make_plan(captured.gm.graph, analyse(captured, whole), chosen)
-        if whole and captured.symbols and not (plan.facts.inputs.timesteps or sessions.counts()):
-            raise Refused(NO_CLOCK)  # run later, as it is, it would be compiled for each of its sizes
-        steps = OwnSteps(budget_of(chosen)) if whole else SharedSteps(Part(gm, captured, plan), chosen)
+        captured, plan = found.captured, found.plan
+        if captured is None or plan is None or captured.symbols:
+            captured, plan = found.planned()  # left to wait for a session, it would be compiled for each of its sizes
+        steps = OwnSteps(budget_of(chosen)) if found.whole else SharedSteps(Part(gm, captured, plan), chosen)
         return build(captured, plan, example_inputs, inner, plain, steps)
     except Exception as error:
-        if chosen.strict and (whole or not isinstance(error, Refused)):
+        if chosen.strict and (found.whole or not isinstance(error, Refused)):
             raise
         run: Compiled = inner(gm, list(example_inputs))
-        if not whole:
-            return PlainPart(run, SharedSteps(Part(gm, captured, None, reason(error)), chosen).pass_by)
+        if not found.whole:
+            return PlainPart(run, SharedSteps(Part(gm, found.captured, None, reason(error)), chosen).pass_by)
         warn_fallback(error)
         return run
-
-
-def plan_for(captured: Capture, options: Options, whole: bool) -> Plan:
-    """Facts and plan of a graph that is the `whole` forward pass or a part of it.
-
-    Raises `Refused` where there is nothing to accelerate, or nothing but a session that counts can tell its steps.
-    """
-    plan = make_plan(captured.gm.graph, analyse(captured, whole), options)
-    if whole and not plan.facts.inputs.timesteps:
-        raise Refused(NO_CLOCK)
-    return plan
 
 
 def build(
@@ -100,11 +85,3 @@ def _fake_inputs(captured: Capture, rewritten: fx.GraphModule, inputs: Sequence[
     fakes = [ir.value(node) for node in ir.placeholders(rewritten.graph)]
     first = len(captured.constants)
     return [*fakes[:first], *inputs, *fakes[first + len(inputs) :]]
-
-
-def refuse_training(inputs: Sequence[Any]) -> None:
-    if torch.is_grad_enabled() and any(isinstance(given, Tensor) and given.requires_grad for given in inputs):
-        raise Refused("gradients are enabled; run the model under torch.no_grad() or torch.inference_mode()")
-    module = torch_private.frame_module()
-    if module is not None and module.training:
-        raise Refused("the model is in training mode; call model.eval()")

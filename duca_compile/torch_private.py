@@ -38,6 +38,7 @@ from typing import Any, NamedTuple
 import sympy
 import torch
 from torch import Tensor, fx, nn
+from torch._dynamo.eval_frame import innermost_backend
 from torch._dynamo.source import GetItemSource
 from torch._functorch import predispatch
 from torch._functorch.aot_autograd import aot_export_module
@@ -145,6 +146,28 @@ def root_call() -> RootCall | None:
         return None
     held = frame.f_locals
     return RootCall(held["self"], held["fn"], held["args"], held["kwargs"])
+
+
+def options_of(compiled: Any, backend: str) -> Mapping[str, Any] | None:
+    """The `options` that a model or function was compiled with by this backend; None where it was not.
+
+    By `torch.compile(model, ...)` or `model.compile(...)`.
+    """
+    context = getattr(compiled, "dynamo_ctx", None)
+    wrapper = getattr(compiled, "_compiled_call_impl", None) or compiled
+    if context is None and hasattr(wrapper, "_torchdynamo_orig_callable"):
+        context = inspect.getclosurevars(wrapper).nonlocals.get("self")
+    called: Any = innermost_backend(getattr(context, "callback", None))  # type: ignore[arg-type]
+    if getattr(called, "compiler_fn", None) is not torch._dynamo.lookup_backend(backend):
+        return None
+    options: Mapping[str, Any] = called.kwargs.get("options", {})
+    return options
+
+
+def uncompiled(model: Any) -> Any:
+    """What a compiled module runs, to be compiled once more; all else as it is."""
+    module = getattr(model, "_orig_mod", model)
+    return module._call_impl if getattr(module, "_compiled_call_impl", None) is not None else module
 
 
 def is_whole(gm: fx.GraphModule) -> bool:

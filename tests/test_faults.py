@@ -27,7 +27,7 @@ STAGES = [
     "duca_compile.analysis.token_path",
     "duca_compile.tokens.rule",
     "duca_compile.analysis.find_blocks",
-    "duca_compile.backend.make_plan",
+    "duca_compile.study.make_plan",
     "duca_compile.backend.rewrite",
     "duca_compile.passes.check",
     *sorted({f"{type(step).__module__}.{type(step).__name__}.run" for steps in PIPELINES.values() for step in steps}),

@@ -148,6 +148,23 @@ def test_a_split_forward_is_told_from_a_whole_one() -> None:
     assert found == [(True, "return_value")]
 
 
+def test_a_compiled_model_knows_its_options() -> None:
+    options, model = {"cycle": 3}, Small().eval()
+    assert torch_private.options_of(torch.compile(model, backend="duca", options=options), "duca") == options
+    assert torch_private.options_of(torch.compile(lambda x: x, backend="duca", options=options), "duca") == options
+    assert torch_private.options_of(torch.compile(model, backend="duca"), "duca") == {}
+    assert torch_private.options_of(torch.compile(model, backend="eager", options=options), "duca") is None
+    assert torch_private.options_of(model, "duca") is None
+    assert torch_private.uncompiled(torch.compile(model, backend="duca")) is model
+    model.compile(backend="duca", options=options)
+    assert torch_private.options_of(model, "duca") == options
+    found: list[Any] = []
+    torch.compile(torch_private.uncompiled(model), backend=lambda gm, inputs: found.append(gm) or gm.forward)(
+        torch.ones(2, 3, 4)
+    )
+    assert len(found) == 1, "compiled anew, not by its own backend"
+
+
 def test_a_graph_finds_the_call_that_it_runs_in() -> None:
     model, x = Small().eval(), torch.randn(2, 3, 4)
     calls: list[torch_private.RootCall | None] = []

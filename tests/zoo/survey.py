@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from duca_compile import cost, torch_private
-from duca_compile.backend import plan_for
-from duca_compile.capture import Capture, capture
+from duca_compile import cost
+from duca_compile.capture import Capture
 from duca_compile.modes import Mode
 from duca_compile.options import Options
 from duca_compile.plan import Plan
 from duca_compile.refusal import Refused
+from duca_compile.study import study
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,11 @@ def survey(model: nn.Module, call: dict[str, Any], **options: Any) -> Survey:
     refused: list[tuple[Capture | None, str]] = []
 
     def ask(gm: Any, inputs: Sequence[Any]) -> Callable[..., Any]:
-        captured = None
-        try:
-            captured = capture(gm, inputs)
-            plan = plan_for(captured, Options.parse(options), torch_private.is_whole(gm))
-        except Refused as reason:
-            told = str(reason)
-            return noted(gm, lambda args: refused.append((captured, told)))
+        found = study(gm, inputs, Options.parse(options))
+        if isinstance(found.error, Refused):
+            told = str(found.error)
+            return noted(gm, lambda args: refused.append((found.captured, told)))
+        captured, plan = found.planned()
         return noted(gm, lambda args: accelerated.append((captured, plan, args)))
 
     with torch.no_grad(), warnings.catch_warnings():
