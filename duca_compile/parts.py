@@ -2,34 +2,58 @@
 
 import itertools
 import logging
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, fx
 
-from duca_compile import cost, ir, torch_private
+from duca_compile import flops, ir, torch_private
 from duca_compile.capture import Capture
+from duca_compile.flops import Operations
 from duca_compile.inputs import find_inputs
 from duca_compile.modes import Mode
 from duca_compile.plan import Plan
 
 log = logging.getLogger("duca_compile")
 _serials = itertools.count()
+RETURNED = "return_value"
+"""What ends a graph at whose end its function returns: the break is in a function around it."""
 
 
 class Part:
-    """What is known of the graph `gm`. `plan` is None where it runs as it is, and `refusal` says why."""
+    """What is known of the graph `gm`. `plan` is None where it runs as it is, and `refusal` says why.
 
-    def __init__(self, gm: fx.GraphModule, captured: Capture | None, plan: Plan | None, refusal: str = "") -> None:
+    `operations` are those of each mode's graph. They are of use in one call, from whose costs the model's are told.
+    """
+
+    def __init__(
+        self,
+        gm: fx.GraphModule,
+        captured: Capture | None,
+        plan: Plan | None,
+        refusal: str = "",
+        operations: Mapping[Mode, Operations] | None = None,
+    ) -> None:
         self.serial = next(_serials)
         self.plan = plan
-        self._refusal = refusal
-        self._ended_by = torch_private.break_reason(gm)
+        self.refusal = refusal
+        self.ended_by = torch_private.break_reason(gm)
+        self.opens_call = torch_private.opens_call()
         own = ir.placeholders(gm.graph)
         self._weights = [at for at, node in enumerate(own) if torch_private.is_module_state(node)]
         self._others = [at for at in range(len(own)) if at not in set(self._weights)]
         self._timesteps = [] if captured is None else _timesteps(captured, plan)
-        self.flops = _flops(captured, plan) if log.isEnabledFor(logging.INFO) else {}
+        self._operations = operations or {}
+        self._sizes = {} if captured is None else captured.symbols
+
+    def flops(self, args: Sequence[Any]) -> dict[Mode, int] | None:
+        """Of this run, in each mode; None where they cannot be counted."""
+        sizes = {symbol: args[at] for symbol, at in self._sizes.items()}
+        try:
+            return {mode: sum(flops.count(found, sizes)) for mode, found in self._operations.items()} or None
+        except Exception:
+            log.debug("the cost of a part could not be counted", exc_info=True)
+            return None
 
     def weights(self, args: Sequence[Any]) -> list[Tensor]:
         return [args[at] for at in self._weights if isinstance(args[at], Tensor)]
@@ -46,8 +70,8 @@ class Part:
         return () if self.plan is None else tuple(args[at] for at in self._others if not isinstance(args[at], Tensor))
 
     def __str__(self) -> str:
-        found = f"not accelerated, {self._refusal}" if self.plan is None else f"{len(self.plan.branches)} branches"
-        return f"{found} (ended by: {self._ended_by})"
+        found = f"not accelerated, {self.refusal}" if self.plan is None else f"{len(self.plan.branches)} branches"
+        return f"{found} (ended by: {self.ended_by})"
 
 
 def _timesteps(captured: Capture, plan: Plan | None) -> list[int]:
@@ -62,24 +86,16 @@ def _timesteps(captured: Capture, plan: Plan | None) -> list[int]:
     return [at for at, node in enumerate(own) if node.name in names]
 
 
-def _flops(captured: Capture | None, plan: Plan | None) -> dict[Mode, int]:
-    """Per mode, the same for all where the graph runs as it is. Empty where sizes are symbolic."""
-    if captured is None or captured.symbols:
-        return {}
-    try:
-        return cost.flops_per_mode(captured, plan) if plan else dict.fromkeys(Mode, cost.count_flops(captured.gm))
-    except Exception:
-        log.debug("the cost of a part could not be counted", exc_info=True)
-        return {}
-
-
 class PlainPart:
     """A graph that runs as the inner compiler made it, and says that it did: others may rely on what it computes."""
 
-    def __init__(self, run: Callable[..., Any], pass_by: Callable[[Sequence[Any]], None]) -> None:
+    def __init__(self, run: Callable[..., Any], pass_by: Callable[[Sequence[Any]], Callable[[], None]]) -> None:
         self._run = run
         self._pass_by = pass_by
 
     def __call__(self, *args: Any) -> Any:
-        self._pass_by(args)
-        return self._run(*args)
+        leave = self._pass_by(args)
+        try:
+            return self._run(*args)
+        finally:
+            leave()

@@ -9,20 +9,23 @@ it is computed, and so is the next call.
 """
 
 import logging
+import sys
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from duca_compile import contexts, registry, torch_private
+from duca_compile.bill import Bill
 from duca_compile.budget import Budget
 from duca_compile.identity import Identity, State, state
 from duca_compile.inputs import is_named_for_time, likeliest_latents
 from duca_compile.leaves import Leaf, leaves
 from duca_compile.modes import Mode
 from duca_compile.options import Options
+from duca_compile.partly import warn_partly
 from duca_compile.parts import Part
 from duca_compile.refusal import Refused, warn_fallback, warn_once
 from duca_compile.steps import NO_CLOCK, Step, budget_of, new_cache
@@ -47,17 +50,22 @@ class SharedSteps:
         forward = _forward(self._options)
         return _UNPLACED if forward is None else forward.next(self.part, graph, args)
 
-    def pass_by(self, args: Sequence[Any]) -> None:
-        """The part runs as it is. Where nobody can be told so, nobody keeps a cache any longer."""
+    def pass_by(self, args: Sequence[Any]) -> Callable[[], None]:
+        """The part runs as it is. Where nobody can be told so, nobody keeps a cache any longer.
+
+        To be called once the part has run: what is returned.
+        """
         try:
             forward = _forward(self._options)
             if forward is not None:
                 forward.meet(self.part, args)
+                return forward.leave
         except Exception as error:
             if self._options.strict:
                 raise
             for split in list(_splits.values()):
                 split.give_up(error)
+        return lambda: None
 
     def clear(self) -> None:
         """A part that fails gives exact results from then on: the caches of the others stay true."""
@@ -83,7 +91,10 @@ class Split:
             if self.given_up:
                 return Forward(self, [], None, Mode.FULL)
             try:
-                return self._place(leaves(call.arguments()), contexts.of(call.module))
+                forward = self._place(leaves(call.arguments()), contexts.of(call.module))
+                if self._calls == 2:
+                    forward.count(call, self._options.modes)
+                return forward
             except Exception as error:
                 if self._options.strict:
                     raise
@@ -148,7 +159,6 @@ class Split:
 
     def _settle(self, given: list[Leaf]) -> None:
         """Draws the conclusions of the first call. Raises `Refused` where there is nothing to accelerate."""
-        log.info("%s", self._summary())
         found = self._times or {leaf.name for leaf in given if leaf.is_tensor}
         named = {name for name in found if is_named_for_time(name)}
         self._times = named or (self._times if len(self._times) == 1 else set())
@@ -157,12 +167,15 @@ class Split:
 
     def _summary(self) -> str:
         parts = [f"{count} x {part}" for part, count in self._met.items()]
-        told = [f"Dynamo split the forward pass into {self._met.total()} graphs", *parts]
-        if all(part.flops for part in self._met):
-            cost = {mode: sum(count * part.flops.get(mode, 0) for part, count in self._met.items()) for mode in Mode}
-            shares = [f"{mode.value} {cost[mode] / max(1, cost[Mode.FULL]):.1%}" for mode in self._options.modes]
-            told.append(f"FLOPs as a share of a full step: {', '.join(sorted(shares))}")
-        return "; ".join(told)
+        return "; ".join([f"Dynamo split the forward pass into {self._met.total()} graphs", *parts])
+
+    def tell(self, bill: Bill) -> None:
+        """What a step executes in each mode, after the call that it was counted in."""
+        if self.given_up:
+            return
+        log.info("%s; %s", self._summary(), bill)
+        if bill.flops is not None:
+            warn_partly(self, bill.flops, self._options, bill.advice)
 
 
 class Forward:
@@ -175,9 +188,29 @@ class Forward:
         self._seen: Counter[Hashable] = Counter()
         self._trajectory = trajectory
         self._mode = mode
+        self._bill: Bill | None = None
         if trajectory is not None:
             split.tracker.begin(trajectory, mode, trajectory.bytes)
             trajectory.full_steps += mode is Mode.FULL
+
+    def count(self, call: torch_private.RootCall, modes: Collection[Mode]) -> None:
+        """Counts what the call executes, from here to its end, and tells it unless it fails."""
+        if self._trajectory is None:
+            return
+        bill, handled = Bill(modes), sys.exc_info()[1]
+
+        def end() -> None:
+            bill.close()
+            if sys.exc_info()[1] is handled:
+                self._split.tell(bill)
+
+        call.cleanups.append(end)
+        self._bill = bill
+
+    def leave(self) -> None:
+        """A graph has run."""
+        if self._bill is not None:
+            self._bill.leave()
 
     def next(self, part: Part, graph: "Dispatcher", args: Sequence[Any]) -> Step:
         key = self.meet(part, args)
@@ -198,6 +231,8 @@ class Forward:
     def meet(self, part: Part, args: Sequence[Any]) -> Hashable:
         """What tells this run of the graph from others in a call. Starts over where the trajectory has not met it."""
         self._split.learn(part, args, self._given)
+        if self._bill is not None:
+            self._bill.enter(part, args)
         trajectory = self._trajectory
         if trajectory is None:
             return None
@@ -239,6 +274,9 @@ class PartStep(Step):
     """The part in `forward` of one graph, which gives no output of the model that latents are made of."""
 
     forward: Forward
+
+    def produced(self, results: Sequence[Any]) -> None:
+        self.forward.leave()
 
     def stored(self) -> None:
         self.forward.stored()

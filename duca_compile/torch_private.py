@@ -45,8 +45,14 @@ from torch._functorch.aot_autograd import aot_export_module
 from torch._higher_order_ops.invoke_subgraph import invoke_subgraph as invoke_subgraph
 from torch._ops import HigherOrderOperator as HigherOrderOperator
 from torch._ops import OpOverload as OpOverload
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols, optimization_hint
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+from torch.utils._python_dispatch import (
+    _disable_current_modes,
+    _get_current_dispatch_mode,
+    is_traceable_wrapper_subclass,
+)
 from torch.utils._pytree import tree_leaves
 from torch.utils._sympy.functions import FloorDiv
 from torch.utils._sympy.interp import sympy_interp
@@ -123,6 +129,8 @@ class RootCall(NamedTuple):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     """A dictionary of this call alone."""
+    cleanups: list[Callable[[], None]]
+    """Called at the end of this call, however it ends."""
 
     @property
     def module(self) -> nn.Module | None:
@@ -145,7 +153,7 @@ def root_call() -> RootCall | None:
     if frame is None:
         return None
     held = frame.f_locals
-    return RootCall(held["self"], held["fn"], held["args"], held["kwargs"])
+    return RootCall(held["self"], held["fn"], held["args"], held["kwargs"], held["cleanups"])
 
 
 def options_of(compiled: Any, backend: str) -> Mapping[str, Any] | None:
@@ -171,12 +179,12 @@ def uncompiled(model: Any) -> Any:
 
 
 def is_whole(gm: fx.GraphModule) -> bool:
-    """Whether the Dynamo graph being compiled is all of the forward pass that was called.
+    """Whether no graph break ends the graph being compiled either: it is all of the forward pass that was called."""
+    return not gm.compile_subgraph_reason.graph_break and opens_call()  # type: ignore[union-attr]
 
-    No graph break ends it, and no Python of the model has run before it.
-    """
-    if gm.compile_subgraph_reason.graph_break:  # type: ignore[union-attr]
-        return False
+
+def opens_call() -> bool:
+    """Whether no Python of the model has run before the graph that is being compiled."""
     compiling = itertools.dropwhile(lambda frame: not _is_torchs(frame), _frames())
     outside = next((frame for frame in compiling if _is_root(frame) or not _is_torchs(frame)), None)
     return outside is None or _is_root(outside)
@@ -204,6 +212,23 @@ def _is_torchs(frame: FrameType) -> bool:
 def _is_root(frame: FrameType) -> bool:
     code = frame.f_code
     return code.co_name == "compile_wrapper" and code.co_filename.endswith("eval_frame.py")
+
+
+def is_composite(op: OpOverload) -> bool:
+    """Whether the operation is made of others."""
+    return bool(op._can_decompose())
+
+
+@contextmanager
+def fake_tensors() -> Iterator[None]:
+    """A context in which operations make fake tensors, and no dispatch mode that the caller is in sees them."""
+    with _disable_current_modes(), FakeTensorMode():
+        yield
+
+
+def current_dispatch_mode() -> TorchDispatchMode | None:
+    """The one entered last of those that are active."""
+    return _get_current_dispatch_mode()
 
 
 def is_module_state(placeholder: fx.Node) -> bool:
