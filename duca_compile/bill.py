@@ -11,8 +11,8 @@ from duca_compile.partly import LOOK
 from duca_compile.parts import RETURNED, Part
 
 _BREAKS = (
-    "without that break it would be cached as well: TORCH_LOGS=graph_breaks shows where it is, and "
-    "torch._dynamo.config.capture_scalar_outputs = True with capture_dynamic_output_shape_ops = True takes some away"
+    "only what lies in a graph can be cached. TORCH_LOGS=graph_breaks shows where the breaks are; some go away with "
+    "torch._dynamo.config.capture_scalar_outputs = True and torch._dynamo.config.capture_dynamic_output_shape_ops = True"
 )
 
 

@@ -32,16 +32,6 @@ class Cost(Generic[Number]):
     values: Number
 
 
-def count_flops(gm: fx.GraphModule) -> int:
-    """Of matrix products, convolutions and attention. Raises `flops.Unknown` where sizes are symbolic."""
-    return sum(flops.count(flops.operations(gm)))
-
-
-def flops_per_mode(captured: Capture, plan: Plan) -> dict[Mode, int]:
-    """FLOPs of one step in each mode the options use."""
-    return {mode: count_flops(rewrite(captured.gm, plan, mode)[0]) for mode in Mode if mode in plan.options.modes}
-
-
 def cost_of(captured: Capture, plan: Plan, mode: Mode) -> Cost[int]:
     """What one step in `mode` costs."""
     gm = rewrite(captured.gm, plan, mode)[0]

@@ -23,9 +23,9 @@ def compiled(model: nn.Module, dynamic: bool | None = None, **options: Any) -> A
     return torch.compile(model, backend="duca", options=given, fullgraph=True, dynamic=dynamic)
 
 
-def lenient(model: nn.Module, **options: Any) -> Any:
+def lenient(model: nn.Module, dynamic: bool | None = None, **options: Any) -> Any:
     """As a user has it: falls back where the model cannot be accelerated."""
-    return torch.compile(model, backend="duca", options={"inner": "eager", **options})
+    return torch.compile(model, backend="duca", options={"inner": "eager", **options}, dynamic=dynamic)
 
 
 def first(result: Any) -> Tensor:

@@ -8,13 +8,18 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from duca_compile import cost
+import duca_compile
 from duca_compile.capture import Capture
+from duca_compile.flops import Executed
 from duca_compile.modes import Mode
 from duca_compile.options import Options
 from duca_compile.plan import Plan
 from duca_compile.refusal import Refused
 from duca_compile.study import study
+from helpers import lenient
+from zoo.case import Call, calls
+
+TIMES = (900.0, 880.0, 860.0, 840.0)
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,6 @@ class Survey:
     @property
     def refusals(self) -> tuple[str, ...]:
         return tuple(reason for _, reason in self.refused)
-
-    def flops(self, mode: Mode) -> int:
-        """Of one call, over all graphs: what is not accelerated costs the same in every mode."""
-        ours = sum(cost.flops_per_mode(captured, plan)[mode] for captured, plan, _ in self.accelerated)
-        return ours + sum(cost.count_flops(captured.gm) for captured, _ in self.refused if captured is not None)
 
     @property
     def plans(self) -> tuple[Plan, ...]:
@@ -79,3 +79,17 @@ def survey(model: nn.Module, call: dict[str, Any], **options: Any) -> Survey:
         warnings.simplefilter("ignore")
         torch.compile(model, backend=ask, dynamic=False)(**call)
     return Survey(tuple(accelerated), tuple(refused))
+
+
+def executed(model: nn.Module, call: Call, **options: Any) -> dict[Mode, int]:
+    """FLOPs of a step in each mode that ran: of all that PyTorch executes in it, in and outside of the graphs."""
+    fast, found = lenient(model, cycle=3, **options), dict[Mode, int]()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for given in calls(call, TIMES):
+            before = duca_compile.stats(model).steps
+            with Executed() as counter:
+                fast(**given)
+            after = duca_compile.stats(model).steps
+            found |= {mode: counter.flops for mode in Mode if after[mode] > before[mode]}
+    return found
