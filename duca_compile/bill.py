@@ -1,5 +1,6 @@
 """What one call of a split forward pass executes, in FLOPs: in its graphs, and in the Python between them."""
 
+import operator
 from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -11,8 +12,9 @@ from duca_compile.partly import LOOK
 from duca_compile.parts import RETURNED, Part
 
 _BREAKS = (
-    "only what lies in a graph can be cached. TORCH_LOGS=graph_breaks shows where the breaks are; some go away with "
-    "torch._dynamo.config.capture_scalar_outputs = True and torch._dynamo.config.capture_dynamic_output_shape_ops = True"
+    "only what lies in one graph with its residual addition can be cached. TORCH_LOGS=graph_breaks shows where the "
+    "breaks are; with torch._dynamo.config.capture_scalar_outputs = True and capture_dynamic_output_shape_ops = True "
+    "some go away"
 )
 
 
@@ -26,9 +28,9 @@ class Bill:
         self._modes = modes
         self._graphs: Counter[Mode] = Counter()
         self._plain: Counter[str] = Counter()
-        """By the reason why a graph runs as it is."""
+        """In graphs that run as they are, by the last break before."""
         self._outside: Counter[str] = Counter()
-        """By the last break before."""
+        """The same of what runs outside of all graphs."""
         self._break = ""
         self._unknown = 0
         self._before = False
@@ -47,7 +49,7 @@ class Bill:
         self._unknown += flops is None
         self._graphs.update(flops or {})
         if part.plan is None and flops:
-            self._plain[part.refusal] += flops[Mode.FULL]
+            self._plain[self._break] += flops[Mode.FULL]
 
     def leave(self) -> None:
         """The graph has ended: what follows runs outside of all."""
@@ -84,14 +86,12 @@ class Bill:
         full = max(1, self._graphs[Mode.FULL] + self._outside.total())
         plain, outside = self._plain.total(), self._outside.total()
         rest = min(self._graphs[mode] for mode in self._modes) - plain
-        if outside >= max(plain, rest):
-            (ended_by, _), *_ = self._outside.most_common(1)
-            ended_by = f" ({ended_by})" if ended_by else ""
-            return f"{outside / full:.0%} run outside of its graphs, most of it after a break{ended_by}; {_BREAKS}"
-        if plain >= rest:
-            refusal = self._plain.most_common(1)[0][0]
-            return f"{plain / full:.0%} run in graphs that are not accelerated, most of it as {refusal}; {LOOK}"
-        return f"{rest / full:.0%} run in its graphs beside the branches that are cached; {LOOK}"
+        if rest > plain + outside:
+            return f"{rest / full:.0%} run in its graphs beside the branches that are cached; {LOOK}"
+        last = max({"": 0, **(self._plain + self._outside)}.items(), key=operator.itemgetter(1))[0]
+        after = f", most of it after a break ({last})" if last else ""
+        shares = f"{outside / full:.0%} run outside of its graphs, {plain / full:.0%} in graphs without a branch"
+        return f"{shares}{after}; {_BREAKS}"
 
     def __str__(self) -> str:
         flops = self.flops

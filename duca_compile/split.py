@@ -27,7 +27,7 @@ from duca_compile.modes import Mode
 from duca_compile.options import Options
 from duca_compile.partly import warn_partly
 from duca_compile.parts import Part
-from duca_compile.refusal import Refused, warn_fallback, warn_once
+from duca_compile.refusal import DucaWarning, Refused, warn_fallback, warn_once
 from duca_compile.steps import NO_CLOCK, Step, budget_of, new_cache
 from duca_compile.tracker import Tracker
 from duca_compile.trajectory import Trajectory
@@ -170,12 +170,16 @@ class Split:
         return "; ".join([f"Dynamo split the forward pass into {self._met.total()} graphs", *parts])
 
     def tell(self, bill: Bill) -> None:
-        """What a step executes in each mode, after the call that it was counted in."""
-        if self.given_up:
-            return
-        log.info("%s; %s", self._summary(), bill)
-        if bill.flops is not None:
-            warn_partly(self, bill.flops, self._options, bill.advice)
+        """What a step executes in each mode, after the call that it was counted in, which no fault of this may harm."""
+        try:
+            if not self.given_up:
+                log.info("%s; %s", self._summary(), bill)
+                if bill.flops is not None:
+                    warn_partly(self, bill.flops, self._options, bill.advice)
+        except Exception as error:
+            if self._options.strict or isinstance(error, DucaWarning):
+                raise
+            log.debug("what a step executes could not be told", exc_info=True)
 
 
 class Forward:
