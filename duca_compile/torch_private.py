@@ -8,8 +8,8 @@
 - `torch._dynamo.exc.BackendCompilerFailed`: what an exception of a backend becomes; Dynamo keeps nothing then.
 - `torch._dynamo.lookup_backend`, `torch._inductor.compile_fx.compile_fx`, `torch._inductor.list_mode_options`.
 - `compile_wrapper` in `torch._dynamo.eval_frame`, the frame of every call of a compiled function, with its locals
-  `self`, `fn`, `args` and `kwargs`, and `GraphModule.compile_subgraph_reason`: whether a graph is all of a forward
-  pass, and the call of which it is a part.
+  `self`, `fn`, `args`, `kwargs` and `cleanups`, and `GraphModule.compile_subgraph_reason`: whether a graph is all of a
+  forward pass, and the call of which it is a part.
 - `torch._C._functorch.peek_interpreter_stack`: whether a functorch transform is active; and
   `pop_dynamic_layer_stack_and_undo_to_depth`: a capture that fails inside of one leaves it active.
 - `example_value` in a Dynamo node's metadata, `torch.amp.autocast_mode._enter_autocast` and `_exit_autocast`: the
@@ -20,7 +20,12 @@
   a call that takes functions, such as a flex attention's.
 - `torch._higher_order_ops.invoke_subgraph`: a call of a subgraph that the compiler compiles once for all its calls.
 - `torch.ops.mkldnn._linear_pointwise`: oneDNN's linear layer over weights as they are.
-- `torch.utils._python_dispatch.is_traceable_wrapper_subclass`: what a capture cannot take as an input.
+- `OptimizedModule.dynamo_ctx`, `Module._compiled_call_impl`, `_torchdynamo_orig_callable` and the `self` that
+  `compile_wrapper` closes over, their `callback`, `innermost_backend` and `torch._TorchCompileWrapper`: the options
+  that a model was compiled with; `Module._call_impl`: what is to be compiled of one that was compiled in place.
+- `torch.utils._python_dispatch.is_traceable_wrapper_subclass`: what a capture cannot take as an input;
+  `TorchDispatchMode` with `ignore_compile_internals`, `_get_current_dispatch_mode`, `_disable_current_modes`,
+  `torch._subclasses.fake_tensor.FakeTensorMode` and `OpOverload._can_decompose`: counting what operations do.
 - `SymInt.node`, `optimization_hint`, `free_unbacked_symbols`, `ShapeEnv.create_symintnode`, `evaluate_expr` and
   `guarding_hint_or_throw`, `torch.utils._sympy`: symbolic sizes as sympy expressions, expressions as graph nodes, and
   guards on them.

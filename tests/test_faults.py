@@ -16,7 +16,7 @@ from zoo.case import Call, calls, noise, randomise
 from zoo.core import CORE, example_dit
 
 STAGES = [
-    "duca_compile.backend.capture",
+    "duca_compile.study.capture",
     "duca_compile.torch_private.export_functional",
     "duca_compile.capture.canonicalise",
     "duca_compile.canonicalise._same_value",

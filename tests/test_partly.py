@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from duca_compile import DucaWarning, Mode, explain
+from duca_compile import DucaWarning, Mode, explain, stats
 from duca_compile.options import Options
 from duca_compile.partly import warn_partly
 from helpers import lenient
@@ -67,3 +67,14 @@ def test_half_is_enough_and_each_is_told_once() -> None:
     (warning,) = [str(each.message) for each in caught]
     assert "51% of the FLOPs of a full step run in every mode" in warning
     assert warning.endswith("Do this.")
+
+
+@pytest.mark.parametrize("stage", ["operations", "count"])
+def test_a_fault_in_counting_harms_nothing(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any) -> Any:
+        raise RuntimeError("a planted fault")
+
+    monkeypatch.setattr(f"duca_compile.flops.{stage}", fail)
+    model, (x, t) = Headed().eval(), tiny_call()
+    assert told(model, (x, t), (x, t - 0.1)) == []
+    assert stats(model).steps[Mode.CONSERVATIVE] == 1
