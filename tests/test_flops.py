@@ -8,10 +8,12 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 from torch.utils.flop_counter import FlopCounterMode
 
-from duca_compile import flops, ir
+from duca_compile import explain, flops, ir
 from duca_compile.capture import capture
 from duca_compile.flops import Executed
 from zoo.case import noise
+from zoo.core import CORE, example_dit
+from zoo.survey import executed
 
 
 class Products(nn.Module):
@@ -104,3 +106,11 @@ def test_what_runs_is_counted_and_compiled_all_the_same() -> None:
 def test_grouped_products(a: tuple[int, ...], b: tuple[int, ...], products: int) -> None:
     """By hand: each row, column or part of a sum is multiplied in its own group alone."""
     assert flops._grouped_product(a, b) == 2 * products
+
+
+def test_a_step_of_one_graph_executes_what_explain_counts() -> None:
+    """So the figures of the zoo, which are of executed steps, are those of `explain` where nothing runs outside."""
+    model, call = example_dit(), CORE["example DiT"].call
+    (graph,) = explain(model, **call(900.0)).graphs
+    torch._dynamo.reset()
+    assert executed(model, call) == graph.flops
