@@ -10,15 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import fx, nn
 
-from duca_compile import cost, torch_private
-from duca_compile.backend import plan_for, refuse_training
-from duca_compile.capture import capture
+from duca_compile import cost, refusal, torch_private
 from duca_compile.liveness import peak_bytes
 from duca_compile.modes import Mode
 from duca_compile.options import Options
 from duca_compile.passes import rewrite
 from duca_compile.plan import Plan
-from duca_compile.refusal import Refused
+from duca_compile.study import study
 
 
 @dataclass(frozen=True)
@@ -60,29 +58,29 @@ class Report:
 def explain(model: nn.Module, *args: Any, duca_options: Mapping[str, Any] | None = None, **kwargs: Any) -> Report:
     """Runs `model(*args, **kwargs)` once, uncompiled and without gradients, and reports what `backend="duca"` would do.
 
-    `duca_options` are the `options` of `torch.compile`. Raises `OptionError` for options that make no sense.
+    It would do so for this call: within `session(key, steps=...)` steps are counted. `duca_options` are the `options`
+    of `torch.compile`; without, they are those that `model` was compiled with, by `torch.compile(model, ...)` or
+    `model.compile(...)`. Raises `OptionError` for options that make no sense.
     """
-    options = Options.parse(duca_options)
+    options = Options.parse(torch_private.options_of(model, "duca") if duca_options is None else duca_options)
     reports: list[GraphReport] = []
 
     def collect(gm: fx.GraphModule, inputs: list[Any]) -> Any:
         reports.append(_report(gm, inputs, options))
         return gm.forward
 
-    target = getattr(model, "_orig_mod", model)
     with torch.no_grad(), torch_private.any_number_of_graphs():
-        torch.compile(target, backend=collect, dynamic=False)(*args, **kwargs)
+        compiled: Any = torch.compile(torch_private.uncompiled(model), backend=collect, dynamic=False)
+        compiled(*args, **kwargs)
     return Report(tuple(reports))
 
 
 def _report(gm: fx.GraphModule, inputs: list[Any], options: Options) -> GraphReport:
     try:
-        refuse_training(inputs)
-        captured = capture(gm, inputs)
-        plan = plan_for(captured, options, torch_private.is_whole(gm))
+        captured, plan = study(gm, inputs, options).planned()
         costs = {mode: cost.cost_of(captured, plan, mode) for mode in Mode if mode in plan.options.modes}
-    except Refused as refused:
-        return GraphReport(str(refused), None, {}, {}, {}, 0, 0, 0)
+    except Exception as error:
+        return GraphReport(refusal.reason(error), None, {}, {}, {}, 0, 0, 0)
     return GraphReport(
         None,
         plan,

@@ -2,13 +2,14 @@
 
 import itertools
 import logging
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor, fx
 
-from duca_compile import cost, ir, torch_private
+from duca_compile import flops, ir, torch_private
 from duca_compile.capture import Capture
+from duca_compile.flops import Operations
 from duca_compile.identity import WORDS, Probes
 from duca_compile.inputs import find_inputs
 from duca_compile.modes import Mode
@@ -16,11 +17,14 @@ from duca_compile.plan import Plan
 
 log = logging.getLogger("duca_compile")
 _serials = itertools.count()
+RETURNED = "return_value"
+"""What ends a graph at whose end its function returns: the break is in a function around it."""
 
 
 class Part:
     """What is known of the graph `gm`. `plan` is None where it runs as it is, and `refusal` says why.
 
+    `operations` are those of each mode's graph. They are of use in one call, from whose costs the model's are told.
     Where one `is_random`, no part of the same forward pass may be cached.
     """
 
@@ -30,20 +34,32 @@ class Part:
         captured: Capture | None,
         plan: Plan | None,
         refusal: str = "",
+        operations: Mapping[Mode, Operations] | None = None,
         is_random: bool = False,
     ) -> None:
         self.serial = next(_serials)
         self.plan = plan
         self.refusal = refusal
         self.is_random = is_random
-        self._ended_by = torch_private.break_reason(gm)
+        self.ended_by = torch_private.break_reason(gm)
+        self.opens_call = torch_private.opens_call()
         own = ir.placeholders(gm.graph)
         self._weights = [at for at, node in enumerate(own) if torch_private.is_module_state(node)]
         self._others = [at for at in range(len(own)) if at not in set(self._weights)]
         self._timesteps = [] if captured is None else _timesteps(captured, plan)
         self.probes = Probes(WORDS // 8)
         """Of its weights, over which it may run several times in a forward pass."""
-        self.flops = _flops(captured, plan) if log.isEnabledFor(logging.INFO) else {}
+        self._operations = operations or {}
+        self._sizes = {} if captured is None else captured.symbols
+
+    def flops(self, args: Sequence[Any]) -> dict[Mode, int] | None:
+        """Of this run, in each mode; None where they cannot be counted."""
+        sizes = {symbol: args[at] for symbol, at in self._sizes.items()}
+        try:
+            return {mode: sum(flops.count(found, sizes)) for mode, found in self._operations.items()} or None
+        except Exception:
+            log.debug("the cost of a part could not be counted", exc_info=True)
+            return None
 
     def weights(self, args: Sequence[Any]) -> list[Tensor]:
         return [args[at] for at in self._weights if isinstance(args[at], Tensor)]
@@ -61,7 +77,7 @@ class Part:
 
     def __str__(self) -> str:
         found = f"not accelerated, {self.refusal}" if self.plan is None else f"{len(self.plan.branches)} branches"
-        return f"{found} (ended by: {self._ended_by})"
+        return f"{found} (ended by: {self.ended_by})"
 
 
 def _timesteps(captured: Capture, plan: Plan | None) -> list[int]:
@@ -76,23 +92,11 @@ def _timesteps(captured: Capture, plan: Plan | None) -> list[int]:
     return [at for at, node in enumerate(own) if node.name in names]
 
 
-def _flops(captured: Capture | None, plan: Plan | None) -> dict[Mode, int]:
-    """Per mode, the same for all where the graph runs as it is. Empty where sizes are symbolic."""
-    if captured is None or captured.symbols:
-        return {}
-    try:
-        return cost.flops_per_mode(captured, plan) if plan else dict.fromkeys(Mode, cost.count_flops(captured.gm))
-    except Exception:
-        log.debug("the cost of a part could not be counted", exc_info=True)
-        return {}
-
-
 class Bystander(Protocol):
     """Is told of a part that runs as it is."""
 
-    def pass_by(self, args: Sequence[Any]) -> None: ...
-
-    def produced(self, results: Sequence[Any]) -> None: ...
+    def pass_by(self, args: Sequence[Any]) -> Callable[[Any], None]:
+        """Returns what is to be called with the results, or with nothing if it fails."""
 
 
 class PlainPart:
@@ -103,7 +107,10 @@ class PlainPart:
         self._told = told
 
     def __call__(self, *args: Any) -> Any:
-        self._told.pass_by(args)
-        results = self._run(*args)
-        self._told.produced(results)
+        leave = self._told.pass_by(args)
+        results: Any = ()
+        try:
+            results = self._run(*args)
+        finally:
+            leave(results)
         return results

@@ -8,13 +8,13 @@ import torch
 from torch import fx, nn
 
 from duca_compile import torch_private
-from duca_compile.backend import plan_for, refuse_training
-from duca_compile.capture import Capture, capture
+from duca_compile.capture import Capture
 from duca_compile.cost import Cost, cost_of
 from duca_compile.modes import Mode
 from duca_compile.options import Options
 from duca_compile.plan import Plan, make_plan
 from duca_compile.refusal import Refused
+from duca_compile.study import Study, study
 
 Build = Callable[..., tuple[nn.Module, tuple[Any, ...], Mapping[str, Any]]]
 Regime = frozenset[int]
@@ -65,23 +65,16 @@ class _Seen(Exception):
 def sample(build: Build, sizes: Mapping[str, int], options: Options) -> Sample:
     """Raises `Refused` where the model of these sizes is not accelerated, or not captured in one graph."""
     model, args, kwargs = build(**sizes)
-    found: list[Sample | Refused] = []
+    found: list[Study] = []
 
     def collect(gm: fx.GraphModule, inputs: list[Any]) -> Any:
-        try:
-            refuse_training(inputs)
-            if not torch_private.is_whole(gm):
-                raise Refused("Dynamo splits the forward pass into several graphs; a cost model is of one")
-            captured = capture(gm, inputs)
-            found.append(Sample(captured, plan_for(captured, replace(options, cache_ratio=0), whole=True)))
-        except Refused as refused:
-            found.append(refused)
+        found.append(study(gm, inputs, replace(options, cache_ratio=0)))
         raise _Seen
 
     with torch.no_grad(), torch_private.backend_may_raise(_Seen):
         torch.compile(model, backend=collect, dynamic=False)(*args, **kwargs)
     if not found:
         raise Refused("the forward pass has no graph")
-    if isinstance(found[0], Refused):
-        raise found[0]
-    return found[0]
+    if not found[0].whole:
+        raise Refused("Dynamo splits the forward pass into several graphs; a cost model is of one")
+    return Sample(*found[0].planned())

@@ -9,24 +9,27 @@ it is computed, and so is the next call.
 """
 
 import logging
+import sys
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from duca_compile import contexts, registry, strides, torch_private
+from duca_compile.bill import Bill
 from duca_compile.budget import Budget
 from duca_compile.identity import Identity, State, state
 from duca_compile.inputs import is_named_for_time, likeliest_latents
 from duca_compile.leaves import Leaf, leaves
 from duca_compile.modes import Mode
 from duca_compile.options import Options
+from duca_compile.partly import warn_partly
 from duca_compile.parts import Part
-from duca_compile.refusal import Refused, warn_fallback, warn_once
+from duca_compile.refusal import DucaWarning, Refused, warn_fallback, warn_once
 from duca_compile.steps import NO_CLOCK, Step, budget_of, new_cache
 from duca_compile.tracker import Tracker
 from duca_compile.trajectory import Trajectory
@@ -49,25 +52,24 @@ class SharedSteps:
         forward = _forward(self._options)
         return _UNPLACED if forward is None else forward.next(self.part, graph, args)
 
-    def pass_by(self, args: Sequence[Any]) -> None:
-        """The part runs as it is. Where nobody can be told so, nobody keeps a cache any longer."""
+    def pass_by(self, args: Sequence[Any]) -> Callable[[Any], None]:
+        """The part runs as it is. Where nobody can be told so, nobody keeps a cache any longer.
+
+        What is returned is to be called with its results, or with nothing if it fails.
+        """
         try:
             forward = _forward(self._options)
             if forward is not None:
                 forward.meet(self.part, args)
                 if self.part.is_random:
                     forward.give_up(Refused(self.part.refusal))
+                return forward.produced
         except Exception as error:
             if self._options.strict:
                 raise
             for split in list(_splits.values()):
                 split.give_up(error)
-
-    def produced(self, results: Sequence[Any]) -> None:
-        """The part ran as it is, and gave these."""
-        forward = _forward(self._options)
-        if forward is not None:
-            forward.produced(results)
+        return lambda results: None
 
     def clear(self) -> None:
         """A part that fails gives exact results from then on: the caches of the others stay true."""
@@ -93,7 +95,10 @@ class Split:
             if self.given_up:
                 return Forward(self, [], None, Mode.FULL)
             try:
-                return self._place(leaves(call.arguments()), contexts.of(call.module))
+                forward = self._place(leaves(call.arguments()), contexts.of(call.module))
+                if self._calls == 2:
+                    forward.count(call, self._options.modes)
+                return forward
             except Exception as error:
                 if self._options.strict:
                     raise
@@ -163,7 +168,6 @@ class Split:
 
     def _settle(self, given: list[Leaf]) -> None:
         """Draws the conclusions of the first call. Raises `Refused` where there is nothing to accelerate."""
-        log.info("%s", self._summary())
         found = self._times or {leaf.name for leaf in given if leaf.is_tensor}
         named = {name for name in found if is_named_for_time(name)}
         self._times = named or (self._times if len(self._times) == 1 else set())
@@ -172,12 +176,19 @@ class Split:
 
     def _summary(self) -> str:
         parts = [f"{count} x {part}" for part, count in self._met.items()]
-        told = [f"Dynamo split the forward pass into {self._met.total()} graphs", *parts]
-        if all(part.flops for part in self._met):
-            cost = {mode: sum(count * part.flops.get(mode, 0) for part, count in self._met.items()) for mode in Mode}
-            shares = [f"{mode.value} {cost[mode] / max(1, cost[Mode.FULL]):.1%}" for mode in self._options.modes]
-            told.append(f"FLOPs as a share of a full step: {', '.join(sorted(shares))}")
-        return "; ".join(told)
+        return "; ".join([f"Dynamo split the forward pass into {self._met.total()} graphs", *parts])
+
+    def tell(self, bill: Bill) -> None:
+        """What a step executes in each mode, after the call that it was counted in, which no fault of this may harm."""
+        try:
+            if not self.given_up:
+                log.info("%s; %s", self._summary(), bill)
+                if bill.flops is not None:
+                    warn_partly(self, bill.flops, self._options, bill.advice)
+        except Exception as error:
+            if self._options.strict or isinstance(error, DucaWarning):
+                raise
+            log.debug("what a step executes could not be told", exc_info=True)
 
 
 class Forward:
@@ -198,9 +209,24 @@ class Forward:
         self._seen: Counter[Hashable] = Counter()
         self._trajectory = trajectory
         self._mode = mode
+        self._bill: Bill | None = None
         if trajectory is not None:
             split.tracker.begin(trajectory, mode, trajectory.bytes)
             trajectory.full_steps += mode is Mode.FULL
+
+    def count(self, call: torch_private.RootCall, modes: Collection[Mode]) -> None:
+        """Counts what the call executes, from here to its end, and tells it unless it fails."""
+        if self._trajectory is None:
+            return
+        bill, handled = Bill(modes), sys.exc_info()[1]
+
+        def end() -> None:
+            bill.close()
+            if sys.exc_info()[1] is handled:
+                self._split.tell(bill)
+
+        call.cleanups.append(end)
+        self._bill = bill
 
     def next(self, part: Part, graph: "Dispatcher", args: Sequence[Any]) -> Step:
         key = self.meet(part, args)
@@ -221,6 +247,8 @@ class Forward:
     def meet(self, part: Part, args: Sequence[Any]) -> Hashable:
         """What tells this run of the graph from others in a call. Starts over where the trajectory has not met it."""
         self._split.learn(part, args, self._given)
+        if self._bill is not None:
+            self._bill.enter(part, args)
         trajectory = self._trajectory
         if trajectory is None:
             return None
@@ -249,6 +277,8 @@ class Forward:
 
     def produced(self, results: Sequence[Any]) -> None:
         """A part gave these. The last one's are the model's, of which samplers make the next latents."""
+        if self._bill is not None:
+            self._bill.leave()
         if self._trajectory is None or not self._latents:
             return
         moment, like = self._trajectory.moments[-1], self._latents[0]

@@ -12,8 +12,8 @@
 - `TracingContext`, `tracing` and `detect_fake_mode` of `torch._guards`, `FakeTensorMode` and what it
   remembers, `ShapeEnv`: the surroundings in which Inductor and AOTAutograd use their caches, as Dynamo makes them.
 - `compile_wrapper` in `torch._dynamo.eval_frame`, the frame of every call of a compiled function, with its locals
-  `self`, `fn`, `args` and `kwargs`, and `GraphModule.compile_subgraph_reason`: whether a graph is all of a forward
-  pass, and the call of which it is a part.
+  `self`, `fn`, `args`, `kwargs` and `cleanups`, and `GraphModule.compile_subgraph_reason`: whether a graph is all of a
+  forward pass, and the call of which it is a part.
 - `torch._C._functorch.peek_interpreter_stack`: whether a functorch transform is active; and
   `pop_dynamic_layer_stack_and_undo_to_depth`: a capture that fails inside of one leaves it active.
 - `example_value` in a Dynamo node's metadata, `torch.amp.autocast_mode._enter_autocast` and `_exit_autocast`: the
@@ -25,11 +25,16 @@
 - `torch._higher_order_ops.invoke_subgraph`: a call of a subgraph that the compiler compiles once for all its calls.
 - `torch.ops.mkldnn._linear_pointwise`: oneDNN's linear layer over weights as they are.
 - `torch.utils.weak.WeakIdKeyDictionary`: keys, such as tensors, that are kept alive by nobody and equal by identity.
+- `OptimizedModule.dynamo_ctx`, `Module._compiled_call_impl`, `_torchdynamo_orig_callable` and the `self` that
+  `compile_wrapper` closes over, their `callback`, `innermost_backend` and `torch._TorchCompileWrapper`: the options
+  that a model was compiled with; `Module._call_impl`: what is to be compiled of one that was compiled in place.
 - `torch.utils._python_dispatch.is_traceable_wrapper_subclass` and `torch._C._disabled_torch_function_impl`: what a
   capture cannot take as an input.
 - `torch.nn.Module._call_impl`, with its local `self`: which modules are running around a compiled one.
 - `GuardOnDataDependentSymNode`, `DataDependentOutputException`, `DynamicOutputShapeException`: what is raised where a
   size or value that only the data decides is asked for.
+- `TorchDispatchMode` with `ignore_compile_internals`, `_get_current_dispatch_mode`, `_disable_current_modes` of
+  `torch.utils._python_dispatch` and `OpOverload._can_decompose`: counting what operations do.
 - `SymInt.node`, `optimization_hint`, `free_unbacked_symbols`, `ShapeEnv.create_symintnode`, `evaluate_expr` and
   `guarding_hint_or_throw`, `torch.utils._sympy`: symbolic sizes as sympy expressions, expressions as graph nodes, and
   guards on them.
@@ -50,6 +55,7 @@ import torch
 import torch._inductor.config
 from torch import Tensor, fx, nn
 from torch._dispatch.python import enable_python_dispatcher
+from torch._dynamo.eval_frame import innermost_backend
 from torch._dynamo.exc import RestartAnalysis as RestartAnalysis
 from torch._dynamo.source import GetItemSource, RandomValueSource
 from torch._functorch import predispatch
@@ -70,7 +76,12 @@ from torch.fx.experimental.symbolic_shapes import (
     free_unbacked_symbols,
     optimization_hint,
 )
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+from torch.utils._python_dispatch import (
+    _disable_current_modes,
+    _get_current_dispatch_mode,
+    is_traceable_wrapper_subclass,
+)
 from torch.utils._pytree import tree_leaves
 from torch.utils._sympy.functions import FloorDiv
 from torch.utils._sympy.interp import sympy_interp
@@ -143,6 +154,8 @@ class RootCall(NamedTuple):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     """A dictionary of this call alone."""
+    cleanups: list[Callable[[], None]]
+    """Called at the end of this call, however it ends."""
 
     @property
     def module(self) -> nn.Module | None:
@@ -165,16 +178,38 @@ def root_call() -> RootCall | None:
     if frame is None:
         return None
     held = frame.f_locals
-    return RootCall(held["self"], held["fn"], held["args"], held["kwargs"])
+    return RootCall(held["self"], held["fn"], held["args"], held["kwargs"], held["cleanups"])
+
+
+def options_of(compiled: Any, backend: str) -> Mapping[str, Any] | None:
+    """The `options` that a model or function was compiled with by this backend; None where it was not.
+
+    By `torch.compile(model, ...)` or `model.compile(...)`.
+    """
+    context = getattr(compiled, "dynamo_ctx", None)
+    wrapper = getattr(compiled, "_compiled_call_impl", None) or compiled
+    if context is None and hasattr(wrapper, "_torchdynamo_orig_callable"):
+        context = inspect.getclosurevars(wrapper).nonlocals.get("self")
+    called: Any = innermost_backend(getattr(context, "callback", None))  # type: ignore[arg-type]
+    if getattr(called, "compiler_fn", None) is not torch._dynamo.lookup_backend(backend):
+        return None
+    options: Mapping[str, Any] = called.kwargs.get("options", {})
+    return options
+
+
+def uncompiled(model: Any) -> Any:
+    """What a compiled module runs, to be compiled once more; all else as it is."""
+    module = getattr(model, "_orig_mod", model)
+    return module._call_impl if getattr(module, "_compiled_call_impl", None) is not None else module
 
 
 def is_whole(gm: fx.GraphModule) -> bool:
-    """Whether the Dynamo graph being compiled is all of the forward pass that was called.
+    """Whether no graph break ends the graph being compiled either: it is all of the forward pass that was called."""
+    return not gm.compile_subgraph_reason.graph_break and opens_call()  # type: ignore[union-attr]
 
-    No graph break ends it, and no Python of the model has run before it.
-    """
-    if gm.compile_subgraph_reason.graph_break:  # type: ignore[union-attr]
-        return False
+
+def opens_call() -> bool:
+    """Whether no Python of the model has run before the graph that is being compiled."""
     compiling = itertools.dropwhile(lambda frame: not _is_torchs(frame), _frames())
     outside = next((frame for frame in compiling if _is_root(frame) or not _is_torchs(frame)), None)
     return outside is None or _is_root(outside)
@@ -202,6 +237,23 @@ def _is_torchs(frame: FrameType) -> bool:
 def _is_root(frame: FrameType) -> bool:
     code = frame.f_code
     return code.co_name == "compile_wrapper" and code.co_filename.endswith("eval_frame.py")
+
+
+def is_composite(op: OpOverload) -> bool:
+    """Whether the operation is made of others."""
+    return bool(op._can_decompose())
+
+
+@contextmanager
+def fake_tensors() -> Iterator[None]:
+    """A context in which operations make fake tensors, and no dispatch mode that the caller is in sees them."""
+    with _disable_current_modes(), FakeTensorMode():
+        yield
+
+
+def current_dispatch_mode() -> TorchDispatchMode | None:
+    """The one entered last of those that are active."""
+    return _get_current_dispatch_mode()
 
 
 def is_module_state(placeholder: fx.Node) -> bool:

@@ -10,9 +10,8 @@ from torch._dynamo.utils import counters
 
 import duca_compile
 from duca_compile import Mode, Options
-from duca_compile.backend import plan_for
-from duca_compile.capture import capture
 from duca_compile.plan import Plan
+from duca_compile.study import study
 from helpers import compiled, first, relative_error
 from zoo.case import Call, calls, noise, randomise
 from zoo.core import CORE, example_dit, flux, flux_call
@@ -151,7 +150,7 @@ def plans(model: nn.Module, sizes: list[Call], **options: Any) -> list[Plan]:
     found = []
 
     def ask(gm: Any, inputs: Any) -> Any:
-        found.append(plan_for(capture(gm, inputs), Options.parse(options), whole=True))
+        found.append(study(gm, inputs, Options.parse(options)).planned()[1])
         return gm.forward
 
     plain = torch.compile(model, backend=ask, fullgraph=True, dynamic=True)

@@ -1,10 +1,17 @@
 """The report: what it says of a model, and that its figures are right."""
 
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
 import torch
 from expecttest import assert_expected_inline
+from torch import Tensor, nn
 
 import duca_compile
-from duca_compile import Mode, explain
+from duca_compile import DucaWarning, Mode, Options, explain
+from helpers import lenient
 from tiny import Tiny, tiny_call
 from zoo.case import noise, randomise
 from zoo.core import CORE, example_dit
@@ -87,3 +94,75 @@ def test_explaining_leaves_the_model_as_it_was() -> None:
     model = example_dit()
     explain(model, *CALL)
     assert duca_compile.stats(model).graphs == 0
+
+
+def by_function(model: nn.Module, **how: Any) -> Any:
+    return torch.compile(model, **how)
+
+
+def in_place(model: nn.Module, **how: Any) -> Any:
+    model.compile(**how)
+    return model
+
+
+def around(model: nn.Module, **how: Any) -> Any:
+    return torch.compile(lambda *args: model(*args), **how)
+
+
+OPTIONS = {"cycle": 2, "cache_ratio": 0.5, "inner": "eager"}
+
+
+@pytest.mark.parametrize("compiled", [by_function, in_place, around])
+def test_the_options_of_a_compiled_model_are_those_explained(compiled: Callable[..., Any]) -> None:
+    """Also where the compiled model has run before."""
+    fast = compiled(example_dit(), backend="duca", options=OPTIONS)
+    for _ in range(2):
+        (graph,) = explain(fast, *CALL).graphs
+        assert graph.plan is not None
+        assert graph.plan.options == Options.parse(OPTIONS)
+        fast(*CALL)
+    (graph,) = explain(fast, *CALL, duca_options={"cycle": 3}).graphs
+    assert graph.plan is not None
+    assert graph.plan.options == Options(cycle=3)
+
+
+def test_the_options_of_another_backend_are_none_of_ours() -> None:
+    (graph,) = explain(torch.compile(example_dit(), backend="eager", options={"cycle": 9}), *CALL).graphs
+    assert graph.plan is not None
+    assert graph.plan.options == Options()
+
+
+class Clockless(Tiny):
+    """Nothing tells its steps apart."""
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        x = x + self.mix(x.transpose(1, 2)).transpose(1, 2)
+        return self.leave(x + t * self.mlp(x).relu())
+
+
+@pytest.mark.parametrize("steps", [None, 2])
+@pytest.mark.parametrize(
+    "model", [lambda: Tiny().eval(), lambda: Clockless().eval(), lambda: nn.Linear(2, 2).eval(), Tiny]
+)
+def test_a_call_is_refused_where_the_backend_refuses_it(model: Callable[[], nn.Module], steps: int | None) -> None:
+    """With the reason that the backend's warning gives."""
+    wanted = model()
+    args = tiny_call()[: 1 if isinstance(wanted, nn.Linear) else 2]
+    with warnings.catch_warnings(record=True) as caught, duca_compile.session("a generation", steps=steps):
+        warnings.simplefilter("always")
+        (graph,) = explain(wanted, *args).graphs
+        lenient(wanted)(*args)
+    told = [str(warning.message) for warning in caught if issubclass(warning.category, DucaWarning)]
+    assert told == [f"duca does not accelerate this graph: {graph.refusal}"] * (graph.refusal is not None)
+    assert (graph.refusal is None) == (duca_compile.stats(wanted).steps[Mode.FULL] == 1)
+
+
+def test_a_fault_is_told_as_the_backend_tells_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any) -> Any:
+        raise RuntimeError("a planted fault")
+
+    monkeypatch.setattr("duca_compile.analysis.find_blocks", fail)
+    with pytest.warns(DucaWarning, match="a planted fault; this is a fault of duca"):
+        lenient(example_dit())(*CALL)
+    (graph,) = explain(example_dit(), *CALL).graphs
+    assert graph.refusal == "RuntimeError: a planted fault; this is a fault of duca, please report it"

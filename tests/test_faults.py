@@ -16,7 +16,7 @@ from zoo.case import Call, calls, noise, randomise
 from zoo.core import CORE, example_dit
 
 STAGES = [
-    "duca_compile.backend.capture",
+    "duca_compile.study.capture",
     "duca_compile.torch_private.export_functional",
     "duca_compile.capture.canonicalise",
     "duca_compile.canonicalise._same_value",
@@ -27,7 +27,7 @@ STAGES = [
     "duca_compile.analysis.token_path",
     "duca_compile.tokens.rule",
     "duca_compile.analysis.find_blocks",
-    "duca_compile.backend.make_plan",
+    "duca_compile.study.make_plan",
     "duca_compile.backend.rewrite",
     "duca_compile.passes.check",
     *sorted({f"{type(step).__module__}.{type(step).__name__}.run" for steps in PIPELINES.values() for step in steps}),

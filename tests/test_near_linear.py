@@ -9,12 +9,12 @@ import torch
 from torch import fx
 
 from duca_compile.analysis import analyse
-from duca_compile.backend import plan_for
 from duca_compile.capture import Capture
 from duca_compile.liveness import peak_bytes
 from duca_compile.modes import Mode
 from duca_compile.options import Options
 from duca_compile.passes import lower, rewrite
+from duca_compile.plan import make_plan
 from graphs import SIZE, Drawing, block, framed
 
 aten = torch.ops.aten
@@ -170,7 +170,7 @@ def views(ops: int) -> Capture:
 
 def study(captured: Capture) -> None:
     """All that the backend asks of a graph before it compiles."""
-    plan = plan_for(captured, Options(), whole=True)
+    plan = make_plan(captured.gm.graph, analyse(captured), Options())
     peak_bytes(captured.gm.graph)
     for mode in Mode:
         lower(rewrite(captured.gm, plan, mode)[0], plan, mode)

@@ -1,6 +1,7 @@
 """A forward pass that Dynamo splits: its graphs are cached as the whole would be."""
 
 import logging
+import re
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -11,8 +12,10 @@ from torch import Tensor, nn
 
 import duca_compile
 from duca_compile import DucaWarning, Mode
+from duca_compile.flops import Executed
 from helpers import lenient
 from zoo.case import noise, randomise
+from zoo.survey import executed
 
 F, C, A = Mode.FULL, Mode.CONSERVATIVE, Mode.AGGRESSIVE
 TIMES = [900.0, 880.0, 860.0, 840.0, 820.0, 800.0, 780.0]
@@ -309,3 +312,102 @@ def test_the_log_says_what_the_breaks_cost(model: Broken, context: Tensor, caplo
     assert "Dynamo split the forward pass into 6 graphs" in line
     assert "ended by: Call to `torch._dynamo.graph_break()`" in line
     assert "FLOPs as a share of a full step: aggressive" in line
+
+
+class Outside(Broken):
+    """Between two of its graphs runs Python that Dynamo does not look into: products of `width` columns."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(["between"])
+        self.wide, self.narrow = nn.Linear(8, width), nn.Linear(width, 8)
+
+    @torch._dynamo.disable
+    def outside(self, x: Tensor) -> Tensor:
+        return self.narrow(self.wide(x))
+
+    def forward(self, x: Tensor, context: Tensor, t: Tensor) -> Tensor:
+        return super().forward(self.outside(self.enter(x)), context, t)
+
+
+def one_call(t: float) -> dict[str, Any]:
+    return {
+        "x": noise(2, 6, 8) + 0.02 * noise(2, 6, 8, seed=int(t)),
+        "context": noise(2, 5, 8, seed=1),
+        "t": torch.full((2,), t),
+    }
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("width", [4, 2000])
+def test_what_is_told_is_what_runs(
+    width: int, dynamic: bool, context: Tensor, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In and outside of the graphs; and who gets less than half of it cached is told so."""
+    model = randomise(Outside(width))
+    found = executed(model, one_call)
+    torch._dynamo.reset()
+    with caplog.at_level(logging.INFO, "duca_compile"), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run(lenient(model, dynamic=dynamic), context)
+    (line,) = [record.getMessage() for record in caplog.records if "split" in record.getMessage()]
+    for mode in Mode:
+        assert f"{mode.value} {found[mode] / found[F]:.1%}" in line
+    (outside,) = re.findall(r"([\d.]+)% run outside of the graphs, in every mode", line)
+    assert 2 * 2 * 2 * 6 * 8 * width <= float(outside) / 100 * found[F] <= found[A]
+    told = [str(each.message) for each in caught if issubclass(each.category, DucaWarning)]
+    assert len(told) == (width == 2000)
+    for warning in told:
+        assert f"only partly: {found[A] / found[F]:.0%} of the FLOPs of a full step run in every mode" in warning
+        assert "after a break" in warning
+        assert "torch.compiler.disable" in warning
+
+
+def test_counting_ends_with_its_call(context: Tensor) -> None:
+    """Also where the call fails, and it is not told then."""
+
+    class Fails(Outside):
+        fails = False
+
+        @torch._dynamo.disable
+        def outside(self, x: Tensor) -> Tensor:
+            if self.fails:
+                raise KeyError("of the model")
+            return super().outside(x)
+
+    model = randomise(Fails(2000))
+    assert isinstance(model, Fails)
+    fast = lenient(model)
+    run(fast, context, [1000.0])
+    model.fails = True
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(KeyError, match="of the model"):
+            run(fast, context, [980.0])
+    assert duca_compile.torch_private.current_dispatch_mode() is None
+    model.fails = False
+    run(fast, context, [960.0])
+    assert duca_compile.torch_private.current_dispatch_mode() is None
+
+
+def test_a_dispatch_mode_of_the_model_is_left_alone(context: Tensor, caplog: pytest.LogCaptureFixture) -> None:
+    """One that is entered before a graph and left after it."""
+
+    class Around(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.outer = Outside(2000), Outside(4)
+
+        def forward(self, x: Tensor, context: Tensor, t: Tensor) -> Tensor:
+            x = self.inner(x, context, t)
+            with Executed():
+                x = self.outer(x, context, t)
+            return x
+
+    model = randomise(Around())
+    found = executed(model, one_call)
+    torch._dynamo.reset()
+    with caplog.at_level(logging.INFO, "duca_compile"):
+        run(lenient(model), context)
+    assert duca_compile.torch_private.current_dispatch_mode() is None
+    (line,) = [record.getMessage() for record in caplog.records if "split" in record.getMessage()]
+    assert f"aggressive {found[A] / found[F]:.1%}" in line

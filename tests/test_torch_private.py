@@ -1,5 +1,6 @@
 """Fails clearly when torch changes a private API that we lean on."""
 
+import contextlib
 import random
 from pathlib import Path
 from typing import Any
@@ -182,7 +183,7 @@ def test_a_graph_compiled_after_capture_is_cached_at_its_own_sizes(
     found: list[dict[str, int]] = []
     for _ in range(2):
         counters.clear()
-        gm, _, _ = seen_by_backend(lambda x: x.sin() + x.shape[0], x)
+        gm, _ = seen_by_backend(lambda x: x.sin() + x.shape[0], x)
         gm.recompile()
         run = torch_private.inner_compiler("inductor", {})(gm, [x])
         assert torch.allclose(run(x)[0], x.sin() + 4)
@@ -255,18 +256,35 @@ def test_a_split_forward_is_told_from_a_whole_one() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.inner(x * 2).cos()
 
-    found: list[tuple[bool, str]] = []
+    found: list[tuple[bool, bool, str]] = []
 
     def collect(gm: Any, inputs: Any) -> Any:
-        found.append((torch_private.is_whole(gm), torch_private.break_reason(gm)))
+        found.append((torch_private.is_whole(gm), torch_private.opens_call(), torch_private.break_reason(gm)))
         return gm.forward
 
     torch.compile(Outer(), backend=collect)(torch.randn(3))
-    assert [whole for whole, _ in found] == [False, False, False]
-    assert "graph_break" in found[0][1]
+    assert [(whole, opens) for whole, opens, _ in found] == [(False, True), (False, False), (False, False)]
+    assert "graph_break" in found[0][2]
     found.clear()
     torch.compile(Small().eval(), backend=collect)(torch.randn(2, 3, 4))
-    assert found == [(True, "return_value")]
+    assert found == [(True, True, "return_value")]
+
+
+def test_a_compiled_model_knows_its_options() -> None:
+    options, model = {"cycle": 3}, Small().eval()
+    assert torch_private.options_of(torch.compile(model, backend="duca", options=options), "duca") == options
+    assert torch_private.options_of(torch.compile(lambda x: x, backend="duca", options=options), "duca") == options
+    assert torch_private.options_of(torch.compile(model, backend="duca"), "duca") == {}
+    assert torch_private.options_of(torch.compile(model, backend="eager", options=options), "duca") is None
+    assert torch_private.options_of(model, "duca") is None
+    assert torch_private.uncompiled(torch.compile(model, backend="duca")) is model
+    model.compile(backend="duca", options=options)
+    assert torch_private.options_of(model, "duca") == options
+    found: list[Any] = []
+    torch.compile(torch_private.uncompiled(model), backend=lambda gm, inputs: found.append(gm) or gm.forward)(
+        torch.ones(2, 3, 4)
+    )
+    assert len(found) == 1, "compiled anew, not by its own backend"
 
 
 def test_a_graph_finds_the_call_that_it_runs_in() -> None:
@@ -290,6 +308,54 @@ def test_a_graph_finds_the_call_that_it_runs_in() -> None:
     assert first.kwargs is not second.kwargs
     assert first.arguments()["x"] is second.arguments()["x"] is x
     assert torch_private.root_call() is None
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_is_to_be_done_at_the_end_of_a_call_is_done(fails: bool) -> None:
+    done: list[bool] = []
+
+    def collect(gm: Any, inputs: Any) -> Any:
+        def run(*args: Any) -> Any:
+            call = torch_private.root_call()
+            assert call is not None
+            call.cleanups.append(lambda: done.append(torch_private.root_call() is not None))
+            if fails:
+                raise LookupError
+            return gm.forward(*args)
+
+        return run
+
+    with contextlib.suppress(LookupError):
+        torch.compile(Small().eval(), backend=collect)(torch.randn(2, 3, 4))
+    assert done == [True]
+
+
+def test_a_dispatch_mode_that_leaves_compilation_alone() -> None:
+    class Seeing(torch_private.TorchDispatchMode):
+        seen = 0
+
+        @classmethod
+        def ignore_compile_internals(cls) -> bool:
+            return True
+
+        def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.seen += 1
+            return op(*args, **(kwargs or {}))
+
+    x = torch.randn(2, 3, 4)
+    with Seeing() as mode:
+        assert torch_private.current_dispatch_mode() is mode
+        with torch_private.fake_tensors():
+            assert not torch_private.is_wrapper(torch.ones(2) + 1)
+        assert mode.seen == 0
+        seen_by_backend(Small().eval(), x)
+        assert mode.seen > 0
+    assert torch_private.current_dispatch_mode() is None
+
+
+def test_what_is_made_of_other_operations_is_known() -> None:
+    assert torch_private.is_composite(torch.ops.aten.linear.default)
+    assert not torch_private.is_composite(torch.ops.aten.mm.default)
 
 
 def test_items_of_a_list_know_their_list() -> None:

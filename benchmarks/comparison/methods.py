@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import duca_compile
 from comparison.subjects import Around, Subject
 from duca_compile import Mode
-from duca_compile.cost import MISSING_IN_TORCH
+from duca_compile.flops import MISSING_IN_TORCH
 from duca_compile.options import Options
 
 

@@ -8,13 +8,18 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from duca_compile import cost, torch_private
-from duca_compile.backend import plan_for
-from duca_compile.capture import Capture, capture
+import duca_compile
+from duca_compile.capture import Capture
+from duca_compile.flops import Executed
 from duca_compile.modes import Mode
 from duca_compile.options import Options
 from duca_compile.plan import Plan
 from duca_compile.refusal import Refused
+from duca_compile.study import study
+from helpers import lenient
+from zoo.case import Call, calls
+
+TIMES = (900.0, 880.0, 860.0, 840.0)
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,6 @@ class Survey:
     @property
     def refusals(self) -> tuple[str, ...]:
         return tuple(reason for _, reason in self.refused)
-
-    def flops(self, mode: Mode) -> int:
-        """Of one call, over all graphs: what is not accelerated costs the same in every mode."""
-        ours = sum(cost.flops_per_mode(captured, plan)[mode] for captured, plan, _ in self.accelerated)
-        return ours + sum(cost.count_flops(captured.gm) for captured, _ in self.refused if captured is not None)
 
     @property
     def plans(self) -> tuple[Plan, ...]:
@@ -68,16 +68,28 @@ def survey(model: nn.Module, call: dict[str, Any], **options: Any) -> Survey:
     refused: list[tuple[Capture | None, str]] = []
 
     def ask(gm: Any, inputs: Sequence[Any]) -> Callable[..., Any]:
-        captured = None
-        try:
-            captured = capture(gm, inputs)
-            plan = plan_for(captured, Options.parse(options), torch_private.is_whole(gm))
-        except Refused as reason:
-            told = str(reason)
-            return noted(gm, lambda args: refused.append((captured, told)))
+        found = study(gm, inputs, Options.parse(options))
+        if isinstance(found.error, Refused):
+            told = str(found.error)
+            return noted(gm, lambda args: refused.append((found.captured, told)))
+        captured, plan = found.planned()
         return noted(gm, lambda args: accelerated.append((captured, plan, args)))
 
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.compile(model, backend=ask, dynamic=False)(**call)
     return Survey(tuple(accelerated), tuple(refused))
+
+
+def executed(model: nn.Module, call: Call, **options: Any) -> dict[Mode, int]:
+    """FLOPs of a step in each mode that ran: of all that PyTorch executes in it, in and outside of the graphs."""
+    fast, found = lenient(model, cycle=3, **options), dict[Mode, int]()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for given in calls(call, TIMES):
+            before = duca_compile.stats(model).steps
+            with Executed() as counter:
+                fast(**given)
+            after = duca_compile.stats(model).steps
+            found |= {mode: counter.flops for mode in Mode if after[mode] > before[mode]}
+    return found
