@@ -103,13 +103,14 @@ def warn_fallback(error: Exception) -> None:
 
 
 def note_once(who: object, message: str) -> None:
-    """One warning about `who` that is no refusal."""
-    if who not in _noted:
-        _noted.add(who)
+    """One warning about `who` that is no refusal, of each sort."""
+    noted = _noted.setdefault(who, set())
+    if message not in noted:
+        noted.add(message)
         _warn(message)
 
 
-_noted: "weakref.WeakSet[object]" = weakref.WeakSet()
+_noted: "weakref.WeakKeyDictionary[object, set[str]]" = weakref.WeakKeyDictionary()
 _held_back: ContextVar[list[str] | None] = ContextVar("warnings of duca_compile", default=None)
 
 

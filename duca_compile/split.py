@@ -152,7 +152,7 @@ class Split:
         if visit is None:
             warn_once(self, Refused(f"{NO_CLOCK}; {self._summary()}"))
             return Forward(self, given, None, Mode.FULL)
-        mode = Mode.FULL if visit.repeated else strides.mode_at(visit.trajectory, self._options)
+        mode = Mode.FULL if visit.repeated else strides.mode_at(visit.trajectory, self._options, self)
         return Forward(self, given, visit.trajectory, mode, latents)
 
     def _moving(self, rest: list[Leaf]) -> list[Leaf]:

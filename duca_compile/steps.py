@@ -98,7 +98,7 @@ class OwnSteps:
             registry.add(graph, self.tracker, weights)
             trajectory.step = min(trajectory.step, 0)
             cache = trajectory.caches[_ONLY] = new_cache(graph, args, options.seed)
-        mode = Mode.FULL if visit.repeated else strides.mode_at(trajectory, options)
+        mode = Mode.FULL if visit.repeated else strides.mode_at(trajectory, options, self)
         self.tracker.begin(trajectory, mode, graph.held_bytes)
         return OwnStep(mode, cache, self.tracker, trajectory, latents)
 

@@ -9,6 +9,7 @@ from duca_compile import sessions
 from duca_compile.likeness import Likeness
 from duca_compile.modes import Mode
 from duca_compile.options import Options
+from duca_compile.refusal import note_once
 from duca_compile.trajectory import Trajectory
 
 STRIDE = 0.12
@@ -18,33 +19,41 @@ REACH = 0.215
 """The furthest from the last full step: what a cycle of 5 spans at 20 steps."""
 REACH_IN_NOISE = 0.055
 """The same under a sampler that adds fresh noise."""
-FEW = "the steps of this generation are too long for all of them to be cached; fewer are"
+FEW = (
+    "duca computes steps in which the timestep moves by more than 12 % of its way, as in generations of 8 steps and "
+    "less: a cache would harm them more than it saves"
+)
 NOISY = (
-    "the sampler adds fresh noise at every step, of which caches know nothing; they are used for short stretches only"
+    "duca uses its caches for shorter stretches than `cycle` says: the sampler adds fresh noise at every step, of "
+    "which caches know nothing"
 )
 
 
-def mode_at(trajectory: Trajectory, options: Options) -> Mode:
+def mode_at(trajectory: Trajectory, options: Options, who: object) -> Mode:
     """The mode of the trajectory's next step by the options, or FULL, which then opens a cycle, where it is too long.
 
-    In a session that counts, the options alone decide.
+    In a session that counts, the options alone decide. `who` is told of once.
     """
     mode = options.mode_at(trajectory.step)
-    if mode is not Mode.FULL and not sessions.counts() and why_full(trajectory) is not None:
-        trajectory.step = options.warmup_steps - 1
-        mode = Mode.FULL
-    return mode
+    if mode is Mode.FULL or sessions.counts() or not _is_long(trajectory, who):
+        return mode
+    trajectory.step = options.warmup_steps - 1
+    return Mode.FULL
 
 
-def why_full(trajectory: Trajectory) -> str | None:
-    """Why the trajectory's last moment is too far from the one before it or from the last full step."""
+def _is_long(trajectory: Trajectory, who: object) -> bool:
+    """Whether the trajectory's last moment is too far from the one before it or from the last full step."""
     way = _way(trajectory)
     if way is None:
-        return None
+        return False
     stride, reach = _way_from(trajectory.moments[-2:][0].timesteps, trajectory), _way_from(trajectory.full, trajectory)
-    if stride > STRIDE * way or reach > REACH * way:
-        return FEW
-    return NOISY if trajectory.pace.likeness is Likeness.DRIFTED and reach > REACH_IN_NOISE * way else None
+    if stride > STRIDE * way:
+        note_once(who, FEW)
+        return True
+    noisy = trajectory.pace.likeness is Likeness.DRIFTED and reach > REACH_IN_NOISE * way
+    if noisy:
+        note_once(who, NOISY)
+    return noisy or reach > REACH * way
 
 
 def _way(trajectory: Trajectory) -> float | None:
