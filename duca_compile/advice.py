@@ -10,6 +10,10 @@ PATIENCE = 3
 """Starts in a row, each where a trajectory might have gone on, after which it is said."""
 CHANGED = "arguments change at every step"
 THREADS = "the calls of a generation come from several threads"
+CROWDED = (
+    "duca computes steps of generations that are served in turns: at most 8 of them keep caches at once, within "
+    "cache_budget; serve fewer in turns, or raise cache_budget where one is set"
+)
 _KEYED = "run each call in `with duca_compile.session(key)`, with one key for each generation"
 _COUNTED = "Run each generation in `with duca_compile.session(key, steps=...)`, and its steps are counted"
 _ON = {

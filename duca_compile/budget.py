@@ -31,6 +31,7 @@ class Budget:
         while others and (len(others) >= KEPT or self._exceeded(held)):
             first = others.pop(0)
             held -= first.bytes
+            first.evicted = True
             first.forget()
         return held
 

@@ -37,8 +37,8 @@ def candidates(group: Iterable[Trajectory], call: Call, moving: frozenset[int]) 
     found = []
     for known, how, changed in _beside(group, call):
         passing = allowed(known, moving) | (known.moved if known.varying is None else frozenset())
-        stays = changed <= passing and not known.replaced(call.conditioning) - passing
-        if stays and isinstance(how, Pace) and how.likeness.follows:
+        anew = known.replaced(call.conditioning) - passing
+        if changed <= passing and known.outlived(anew) and isinstance(how, Pace) and how.likeness.follows:
             found.append((known, how))
     inherited = {known.past() for known, _ in found if known.past is not None}
     return [(known, how) for known, how in found if known not in inherited]

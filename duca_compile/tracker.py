@@ -29,7 +29,7 @@ from duca_compile.continuity import AGAIN, CONFLICT, REMEMBERED, START, TURNED, 
 from duca_compile.identity import Identity, Probes, state
 from duca_compile.modes import Mode
 from duca_compile.observation import Observer
-from duca_compile.refusal import COUNT_THEM, Refused, warn_once
+from duca_compile.refusal import COUNT_THEM, Refused, note_once, warn_once
 from duca_compile.trajectory import Miss, Trajectory
 
 KNOWN = 64
@@ -194,15 +194,19 @@ class Tracker:
         if len(found) != 1:
             return None
         ((known, how),) = found
-        self._moving |= known.changed(call.content)
+        changed = known.changed(call.content)
+        self._moving |= changed
         if known.past is not None and (past := known.past()) is not None:
             self._drop(past)
-        return self._advance(known, how, call)
+        return self._advance(known, how, call, known.replaced(call.conditioning) - changed)
 
     def _advance(self, known: Trajectory, judged: Pace, call: Call, replaced: frozenset[int] = frozenset()) -> Visit:
         known.touch()
         if known.paused:
             known.paused, self._in_turns = False, True
+        if known.evicted:
+            known.evicted = False
+            note_once(self, advice.CROWDED)
         changed = known.changed(call.content)
         if known.varying is None:
             known.varying = changed

@@ -89,6 +89,8 @@ class Trajectory:
     """Why its last step was computed where it might have been cached."""
     paused: bool = False
     """Whether it lost its caches to another generation over the same conditioning."""
+    evicted: bool = False
+    """Whether it lost them because too many generations held caches, or too large ones."""
     step: int = 0
     """-1 where the next step has to start over, on the caches of none of its calls."""
     used: int = 0

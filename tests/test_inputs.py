@@ -123,3 +123,44 @@ class Classes(Clocks):
 
 def test_latents_of_discrete_classes() -> None:
     assert parts(Classes(sines), torch.randint(1000, (2, 4)), torch.rand(2)) == (["latent"], ["t"], [])
+
+
+def embedded_by_layers(m: Clocks, t: Tensor) -> Tensor:
+    return m.clock(t[:, None] / 1000).relu()
+
+
+class SizedByLayers(Clocks):
+    """The size of the image is embedded by sines, the time is not."""
+
+    def forward(self, x: Tensor, t: Tensor, size: Tensor) -> Tensor:
+        return self.stream(x, embedded_by_layers(self, t) + sines(self, size))
+
+
+def test_what_is_named_for_time_is_one_although_layers_alone_embed_it() -> None:
+    assert parts(SizedByLayers(sines), noise(2, 4, 8), torch.rand(2), torch.rand(2)) == (["x"], ["t"], ["size"])
+
+
+class Shaped(Clocks):
+    """Latents that its result does not look like."""
+
+    def forward(self, given: Tensor, y: Tensor, t: Tensor) -> Tensor:
+        x = torch.view_as_real(given).flatten(2) if given.is_complex() else given.flatten(2).transpose(1, 2)
+        found = self.stream(x, self.gate(self, t)) + y.mean(1, keepdim=True)
+        return torch.view_as_complex(found.unflatten(-1, (-1, 2))) if given.is_complex() else self.gives(found)
+
+    def gives(self, found: Tensor) -> Tensor:
+        return found
+
+
+class Enlarging(Shaped):
+    def gives(self, found: Tensor) -> Tensor:
+        return nn.functional.interpolate(found.transpose(1, 2).unflatten(-1, (2, 2)), scale_factor=2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [(Shaped, noise(2, 8, 2, 2)), (Enlarging, noise(2, 8, 2, 2)), (Shaped, torch.view_as_complex(noise(2, 4, 4, 2)))],
+)
+def test_latents_that_the_result_is_another_form_of(kind: type[Shaped], given: Tensor) -> None:
+    """An image whose patches the model gives, or a larger one; complex numbers."""
+    assert parts(kind(sines), given, noise(2, 5, 8), torch.rand(2)) == (["given"], ["t"], ["y"])
