@@ -71,11 +71,10 @@ def check_second_is_warm(first: Mapping[str, Any], second: Mapping[str, Any]) ->
 
 
 def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
+    """It has an empty cache of its own, and the artifacts of the first."""
     first = in_a_process(tmp_path / "cache", options=ONE_KIND, save=str(tmp_path / "artifacts"))
     assert first["graphs"] == 2
-    check_second_is_warm(first, in_a_process(tmp_path / "cache", options=ONE_KIND))
-    loaded = in_a_process(tmp_path / "empty", options=ONE_KIND, load=str(tmp_path / "artifacts"))
-    check_second_is_warm(first, loaded)
+    check_second_is_warm(first, in_a_process(tmp_path / "empty", options=ONE_KIND, load=str(tmp_path / "artifacts")))
 
 
 @pytest.mark.slow
