@@ -41,6 +41,16 @@ MISSING_IN_TORCH = {
 _FORMULAS: Mapping[Any, Any] = FlopCounterMode(display=False, custom_mapping=MISSING_IN_TORCH).flop_registry
 
 
+_OF_LAYOUT = {
+    getattr(torch.ops.aten, name)
+    for name in (
+        "size", "sym_size", "stride", "sym_stride", "storage_offset", "sym_storage_offset", "numel", "sym_numel", "dim",
+        "is_contiguous", "sym_is_contiguous", "is_strides_like_format", "is_non_overlapping_and_dense",
+    )
+}  # fmt: skip
+"""Questions that a tensor with a layout of its own, such as a nested one, answers itself."""
+
+
 class Unknown(Exception):
     """The sizes of an operation are known only when it runs."""
 
@@ -165,7 +175,9 @@ class Executed(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         formula = _FORMULAS.get(getattr(op, "overloadpacket", op))
-        if formula is None and isinstance(op, OpOverload):
+        if getattr(op, "overloadpacket", None) in _OF_LAYOUT:
+            return NotImplemented
+        if formula is None and isinstance(op, OpOverload) and op.namespace != "prim":
             with self:
                 result = op.decompose(*args, **kwargs)
             if result is not NotImplemented:
