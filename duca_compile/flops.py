@@ -41,16 +41,6 @@ MISSING_IN_TORCH = {
 _FORMULAS: Mapping[Any, Any] = FlopCounterMode(display=False, custom_mapping=MISSING_IN_TORCH).flop_registry
 
 
-_OF_LAYOUT = {
-    getattr(torch.ops.aten, name)
-    for name in (
-        "size", "sym_size", "stride", "sym_stride", "storage_offset", "sym_storage_offset", "numel", "sym_numel", "dim",
-        "is_contiguous", "sym_is_contiguous", "is_strides_like_format", "is_non_overlapping_and_dense",
-    )
-}  # fmt: skip
-"""Questions that a tensor with a layout of its own, such as a nested one, answers itself."""
-
-
 class Unknown(Exception):
     """The sizes of an operation are known only when it runs."""
 
@@ -157,7 +147,7 @@ def _made(held: Any) -> Any:
 
 
 class Executed(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts what eager PyTorch executes in this context: `flops` so far.
+    """Counts what eager PyTorch executes in this context: `flops` so far. `unknown`: something could not be counted.
 
     Under torch's own counter Dynamo would compile nothing. In this context it does, and compiled graphs run as ever.
     """
@@ -167,6 +157,7 @@ class Executed(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.flops = 0
+        self.unknown = False
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
@@ -175,8 +166,9 @@ class Executed(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         formula = _FORMULAS.get(getattr(op, "overloadpacket", op))
-        if getattr(op, "overloadpacket", None) in _OF_LAYOUT:
-            return NotImplemented
+        if types:  # a tensor made of others, such as a nested one, has ways of its own to run operations
+            self.unknown = True
+            return op(*args, **kwargs)
         if formula is None and isinstance(op, OpOverload) and op.namespace != "prim":
             with self:
                 result = op.decompose(*args, **kwargs)
