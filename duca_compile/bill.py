@@ -76,7 +76,7 @@ class Bill:
     @property
     def flops(self) -> dict[Mode, int] | None:
         """In each mode; None where the cost of a graph is not known."""
-        if self._unknown:
+        if self._unknown or self._executed.unknown:
             return None
         return {mode: self._graphs[mode] + self._outside.total() for mode in self._modes}
 
@@ -96,7 +96,8 @@ class Bill:
     def __str__(self) -> str:
         flops = self.flops
         if flops is None:
-            return f"FLOPs are not counted: the cost of {self._unknown} of the graphs is not known"
+            what = f"{self._unknown} of the graphs" if self._unknown else "what runs outside of the graphs"
+            return f"FLOPs are not counted: the cost of {what} is not known"
         full = max(1, flops[Mode.FULL])
         shares = ", ".join(sorted(f"{mode.value} {cost / full:.1%}" for mode, cost in flops.items()))
         more = " or more, as what runs before the first graph is not counted" if self._before else ""

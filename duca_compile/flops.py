@@ -147,7 +147,7 @@ def _made(held: Any) -> Any:
 
 
 class Executed(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts what eager PyTorch executes in this context: `flops` so far.
+    """Counts what eager PyTorch executes in this context: `flops` so far. `unknown`: something could not be counted.
 
     Under torch's own counter Dynamo would compile nothing. In this context it does, and compiled graphs run as ever.
     """
@@ -157,6 +157,7 @@ class Executed(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.flops = 0
+        self.unknown = False
 
     @classmethod
     def ignore_compile_internals(cls) -> bool:
@@ -165,7 +166,10 @@ class Executed(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         formula = _FORMULAS.get(getattr(op, "overloadpacket", op))
-        if formula is None and isinstance(op, OpOverload):
+        if types:  # a tensor made of others, such as a nested one, has ways of its own to run operations
+            self.unknown = True
+            return op(*args, **kwargs)
+        if formula is None and isinstance(op, OpOverload) and op.namespace != "prim":
             with self:
                 result = op.decompose(*args, **kwargs)
             if result is not NotImplemented:

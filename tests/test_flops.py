@@ -94,6 +94,14 @@ def test_what_runs_is_counted_and_compiled_all_the_same() -> None:
     assert counters["stats"]["unique_graphs"] >= 1
 
 
+def test_tensors_made_of_others_run_as_ever() -> None:
+    nested = torch.nested.nested_tensor([torch.ones(2, 4), torch.ones(3, 4)], layout=torch.jagged)
+    with Executed() as counter:
+        got = nn.functional.linear(nested, torch.ones(5, 4))
+    assert got.values().tolist() == [[4.0] * 5] * 5
+    assert counter.unknown
+
+
 @pytest.mark.parametrize(
     ("a", "b", "products"),
     [
