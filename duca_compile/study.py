@@ -46,9 +46,10 @@ def study(gm: fx.GraphModule, inputs: Sequence[Any], options: Options) -> Study:
         whole = torch_private.is_whole(gm)
         _refuse_training(inputs)
         captured = capture(gm, inputs)
-        plan = make_plan(captured.gm.graph, analyse(captured, whole), options, whole)
-        if whole and not plan.facts.inputs.timesteps:
+        planned = make_plan(captured.gm.graph, analyse(captured, whole), options, whole)
+        if whole and not planned.facts.inputs.timesteps:
             refuse_submodule()
+        plan = planned
         if whole and not (plan.facts.inputs.timesteps or sessions.counts()):
             raise Refused(NO_CLOCK)
     except torch_private.RestartAnalysis:

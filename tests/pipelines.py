@@ -151,8 +151,8 @@ PIPELINES: dict[str, Callable[[], tuple[Any, dict[str, Any]]]] = {
 
 
 def generate(pipe: Any, given: dict[str, Any], prompt: str, **more: Any) -> torch.Tensor:
-    """Images or frames after 8 steps. The pipeline for DiT takes classes, here the prompts' numbers of letters."""
+    """Images or frames after 10 steps. The pipeline for DiT takes classes, here the prompts' numbers of letters."""
     asked = {"class_labels": [len(prompt)]} if type(pipe).__name__ == "DiTPipeline" else {"prompt": prompt}
-    asked |= {"num_inference_steps": 8, "generator": torch.Generator().manual_seed(0), "output_type": "pt"}
+    asked |= {"num_inference_steps": 10, "generator": torch.Generator().manual_seed(0), "output_type": "pt"}
     found: torch.Tensor = pipe(**given, **asked, **more, return_dict=False)[0]
     return found

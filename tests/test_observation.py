@@ -45,9 +45,9 @@ class HostOps(torch.overrides.TorchFunctionMode):
 def test_what_lies_on_the_host_is_told_by_its_content() -> None:
     observer, t = Observer(), torch.tensor([900.0, 800.0])
     seen = observer.read([t], [LATENTS], [PROMPT])
-    assert seen.timesteps == (900.0, 800.0)
-    assert seen.latents[0] is not None
-    assert seen.latents[0].shape == (2, 256)
+    assert seen.moment.timesteps == (900.0, 800.0)
+    assert seen.moment.latents[0] is not None
+    assert seen.moment.latents[0].shape == (2, 256)
     assert seen.content == observer.read([t], [LATENTS], [PROMPT.clone()]).content
     assert seen.content != observer.read([t], [LATENTS], [PROMPT.flip(1)]).content
     assert seen.content == observer.read([t], [LATENTS], [PROMPT.transpose(0, 1).contiguous().transpose(0, 1)]).content
@@ -56,14 +56,30 @@ def test_what_lies_on_the_host_is_told_by_its_content() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_what_was_read_of_latents_stays_when_a_sampler_writes_to_them(dtype: torch.dtype) -> None:
     observer, latents, output = Observer(), noise(2, 4, 8, 8).to(dtype), noise(2, 4, 8, 8, seed=1).to(dtype)
-    (read,) = observer.read([], [latents], []).latents
-    observer.produced(output, latents)
+    moment = observer.read([], [latents], []).moment
+    observer.produced(output, latents, moment)
+    (read,) = moment.latents
     assert read is not None
     before = read.clone()
     for written in (latents, output):
         written.zero_()
     assert torch.equal(read, before)
-    assert all(held.any() for held in observer.read([], [latents], []).outputs)
+    observer.read([], [latents], [])
+    (made,) = observer.outputs(moment)
+    assert made.any()
+
+
+def test_outputs_are_known_by_the_latents_that_they_were_made_of() -> None:
+    """Of all calls over them, and of no other; whoever shares all else."""
+    observer, outputs = Observer(), [noise(2, 4, 8, 8, seed=seed) for seed in range(4)]
+    moments = [observer.read([], [given], []).moment for given in (LATENTS, noise(2, 4, 8, 8, seed=9), LATENTS.clone())]
+    for moment, output in zip(moments, outputs, strict=False):
+        observer.produced(output, LATENTS, moment)
+    observer.produced(outputs[0].clone(), LATENTS, moments[0])
+    observer.read([], [], [])
+    one, other, again = (observer.outputs(moment) for moment in moments)
+    assert [len(found) for found in (one, other, again)] == [2, 1, 2]
+    assert torch.equal(other[0], observation.pick(outputs[1]))
 
 
 def test_writes_that_no_counter_sees() -> None:
@@ -79,8 +95,8 @@ def test_writes_that_no_counter_sees() -> None:
 def test_a_device_is_waited_for_once_where_the_timestep_lies_on_it(waits: list[int]) -> None:
     observer, t = Observer(), torch.tensor([900])
     first = observer.read([t], [LATENTS], [PROMPT])
-    assert first.timesteps == (900.0,)
-    assert first.latents[0] is not None
+    assert first.moment.timesteps == (900.0,)
+    assert first.moment.latents[0] is not None
     assert waits == [3], "timestep, latents and the digest of the prompt, together"
     again = observer.read([t], [LATENTS], [PROMPT])
     assert again.content == first.content
@@ -95,7 +111,7 @@ def test_a_device_is_not_waited_for_where_the_timestep_lies_on_the_host(waits: l
     observer, t = Observer(), on_host(torch.tensor([900.0]))
     with HostOps():
         first = observer.read([t], [LATENTS], [PROMPT])
-        assert first.latents == (None,)
+        assert first.moment.latents == (None,)
         assert observer.read([t], [LATENTS], [PROMPT]).content == first.content
         assert observer.read([t], [LATENTS], [PROMPT.clone()]).content != first.content
     assert waits == [0, 0, 0]

@@ -76,5 +76,5 @@ def test_a_fault_in_counting_harms_nothing(stage: str, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(f"duca_compile.flops.{stage}", fail)
     model, (x, t) = Headed().eval(), tiny_call()
-    assert told(model, (x, t), (x, t - 0.1)) == []
+    assert told(model, (x, t), (x, t - 0.01)) == []
     assert stats(model).steps[Mode.CONSERVATIVE] == 1

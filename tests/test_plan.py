@@ -164,7 +164,7 @@ class Deep(Tiny):
 def test_a_body_of_hundreds_of_ops_runs() -> None:
     fast = compiled(Deep().eval(), order="conservative", cache_ratio=0.5)
     with torch.no_grad():
-        for t in (0.9, 0.8, 0.7):
+        for t in (0.9, 0.85, 0.8):
             x, when = tiny_call(t)
             assert fast(x, when).isfinite().all()
     assert stats(fast).steps[Mode.CONSERVATIVE] == 2
