@@ -6,7 +6,6 @@ none of what came since the last full step, and the way may be a quarter as long
 """
 
 from duca_compile import sessions
-from duca_compile.likeness import Likeness
 from duca_compile.modes import Mode
 from duca_compile.options import Options
 from duca_compile.refusal import note_once
@@ -50,7 +49,7 @@ def _is_long(trajectory: Trajectory, who: object) -> bool:
     if stride > STRIDE * way:
         note_once(who, FEW)
         return True
-    noisy = trajectory.pace.likeness is Likeness.DRIFTED and reach > REACH_IN_NOISE * way
+    noisy = trajectory.noisy > 1 and reach > REACH_IN_NOISE * way
     if noisy:
         note_once(who, NOISY)
     return noisy or reach > REACH * way

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from duca_compile.continuity import REMEMBERED, START, Moment, Pace
 from duca_compile.identity import Identity
+from duca_compile.likeness import Likeness
 from duca_compile.results import Layout, memory
 from duca_compile.selection import RandomTokens
 
@@ -103,6 +104,8 @@ class Trajectory:
     """Of a split forward pass: how often it was computed."""
     session: object = None
     """What the sessions of its key share; it lives as long as the trajectory."""
+    noisy: int = 0
+    """Steps in a row that added fresh noise."""
     calls: int = 1
     """Its steps so far, counted on where it starts over."""
     _given: tuple["weakref.ref[Tensor]", ...] = ()
@@ -135,6 +138,7 @@ class Trajectory:
         """Takes the next step."""
         self.moments = (*self.moments, moment)[-REMEMBERED:]
         self.pace, self.step = moved, step
+        self.noisy = self.noisy + 1 if moved.likeness is Likeness.DRIFTED else 0
         self.calls += 1
         if step > 0:
             self.missed = None

@@ -273,9 +273,10 @@ class Program:
             "name": Context(name, None, None),
             "index": Context(name, generation.step, generation.total),
         }
+        named = name if plan.context != "none" else ""
         stream = Stream(
-            generation.serial, (*what, *handling(generation, name)), tuple(latents.shape), (plan.model, self.weights[plan.model]),
-            generation.owner(name), self.epochs[plan.model],
+            generation.serial, (*what, *handling(generation, name), named), tuple(latents.shape),
+            (plan.model, self.weights[plan.model]), generation.owner(name), self.epochs[plan.model],
         )  # fmt: skip
         generation.calls[name] += 1
         generation.last = at.t
