@@ -14,11 +14,10 @@ from typing import Any
 import sympy
 import torch
 from torch import Tensor, fx
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from duca_compile import ir, torch_private
-from duca_compile.torch_private import HigherOrderOperator, OpOverload, TorchDispatchMode, fake_tensors
+from duca_compile.torch_private import HigherOrderOperator, OpOverload, TorchDispatchMode, fake_tensors, tree_leaves
 
 
 def _cpu_attention(query: Any, key: Any, value: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:

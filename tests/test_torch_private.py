@@ -416,3 +416,7 @@ class Wrapped(nn.Module):
 
     def forward(self, *args: Any) -> Any:
         return self.function(*args)
+
+
+def test_leaves_of_nested_values() -> None:
+    assert torch_private.tree_leaves([1, (2, {"a": 3}), None]) == [1, 2, 3, None]
