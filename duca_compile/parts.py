@@ -55,11 +55,7 @@ class Part:
     def flops(self, args: Sequence[Any]) -> dict[Mode, int] | None:
         """Of this run, in each mode; None where they cannot be counted."""
         sizes = {symbol: args[at] for symbol, at in self._sizes.items()}
-        try:
-            return {mode: sum(flops.count(found, sizes)) for mode, found in self._operations.items()} or None
-        except Exception:
-            log.debug("the cost of a part could not be counted", exc_info=True)
-            return None
+        return flops.per_mode(self._operations, sizes)
 
     def weights(self, args: Sequence[Any]) -> list[Tensor]:
         return [args[at] for at in self._weights if isinstance(args[at], Tensor)]
