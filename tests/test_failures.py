@@ -12,9 +12,7 @@ from torch import Tensor, fx, nn
 
 import duca_compile
 from duca_compile import DucaWarning, Mode, failures, session
-from helpers import lenient
-from test_faults import Planted, ours, takes_caches
-from test_sessions import Timeless
+from helpers import Planted, Timeless, lenient, ours, takes_caches
 from zoo.case import Call, calls, noise, randomise
 from zoo.core import CORE, example_dit
 from zoo.own import CASES
