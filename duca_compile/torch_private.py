@@ -90,6 +90,8 @@ from torch.utils._sympy.interp import sympy_interp
 from torch.utils._sympy.reference import PythonReferenceAnalysis
 from torch.utils.weak import WeakIdKeyDictionary as WeakIdKeyDictionary
 
+from duca_compile.causes import causes
+
 enter_autocast = torch.amp.autocast_mode._enter_autocast
 exit_autocast = torch.amp.autocast_mode._exit_autocast
 CUDA_GRAPHS = "triton.cudagraphs"
@@ -285,13 +287,10 @@ def overrides_functions(kind: Any) -> bool:
     return own not in (Tensor.__torch_function__.__func__, torch._C._disabled_torch_function_impl)  # type: ignore[attr-defined]
 
 
-def is_data_dependent_error(error: BaseException | None) -> bool:
+def is_data_dependent_error(error: BaseException) -> bool:
     """Whether it was raised, or caused, by a question about a size or value that only the data answers."""
-    while error is not None:
-        if isinstance(error, (GuardOnDataDependentSymNode, DataDependentOutputException, DynamicOutputShapeException)):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    kinds = (GuardOnDataDependentSymNode, DataDependentOutputException, DynamicOutputShapeException)
+    return any(isinstance(each, kinds) for each in causes(error))
 
 
 def enclosing_module() -> nn.Module | None:
