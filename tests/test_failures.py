@@ -263,10 +263,10 @@ def test_a_refusal_made_an_error_between_steps() -> None:
 
 
 WARNED = [
-    "duca_compile.backend.capture",
+    "duca_compile.study.capture",
     "duca_compile.torch_private.export_functional",
     "duca_compile.analysis.find_residuals",
-    "duca_compile.backend.make_plan",
+    "duca_compile.study.make_plan",
     "duca_compile.backend.rewrite",
 ]
 
