@@ -49,7 +49,7 @@ class Fails:
 
 
 def run(fast: Callable[..., Any], model: nn.Module, call: Call, times: list[float] = TIMES) -> list[str]:
-    """The warnings of a generation whose results are all near the model's own, as cached ones are."""
+    """The warnings of a generation. Its results have the model's shapes: how near cached ones are is told elsewhere."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for given in calls(call, times):
