@@ -1,4 +1,4 @@
-"""`torch.compile(model, backend="duca")`: the whole way of the data, top to bottom."""
+"""`torch.compile(model, backend="duca")`: the way of the data, top to bottom, once `study.py` has planned it."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
