@@ -14,6 +14,7 @@ from duca_compile.identity import WORDS, Probes
 from duca_compile.inputs import find_inputs
 from duca_compile.modes import Mode
 from duca_compile.plan import Plan
+from duca_compile.refusal import warnings_after
 
 log = logging.getLogger("duca_compile")
 _serials = itertools.count()
@@ -103,10 +104,11 @@ class PlainPart:
         self._told = told
 
     def __call__(self, *args: Any) -> Any:
-        leave = self._told.pass_by(args)
-        results: Any = ()
-        try:
-            results = self._run(*args)
-        finally:
-            leave(results)
+        with warnings_after():
+            leave = self._told.pass_by(args)
+            results: Any = ()
+            try:
+                results = self._run(*args)
+            finally:
+                leave(results)
         return results

@@ -106,11 +106,13 @@ class Split:
                 return Forward(self, [], None, Mode.FULL)
 
     def give_up(self, error: Exception) -> None:
-        """All graphs compute all from now on."""
-        if not self.given_up:
-            warn_fallback(error)
-        self.given_up = True
+        """All graphs compute all from now on; not where the user's filters have made an error of a warning of ours."""
+        if isinstance(error, DucaWarning):
+            raise error
+        before, self.given_up = self.given_up, True
         self.tracker.clear()
+        if not before:
+            warn_fallback(error)
 
     def learn(self, part: Part, args: Sequence[Any], given: list[Leaf]) -> None:
         """During the first call: takes note of a graph, and of the caller's tensors that it embeds as timesteps."""

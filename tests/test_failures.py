@@ -11,7 +11,10 @@ import torch
 from torch import Tensor, fx, nn
 
 import duca_compile
-from duca_compile import DucaWarning, Mode, failures, session
+from duca_compile import DucaWarning, Mode, Options, Refused, failures, refusal, session
+from duca_compile.budget import Budget
+from duca_compile.parts import PlainPart
+from duca_compile.split import Split
 from helpers import Planted, Timeless, lenient, ours, takes_caches
 from zoo.case import Call, calls, noise, randomise
 from zoo.core import CORE, example_dit
@@ -260,6 +263,30 @@ def test_a_refusal_made_an_error_between_steps() -> None:
             fast(**given)
             fast(**given)
     assert duca_compile.stats(model).steps[Mode.CONSERVATIVE] == 1
+
+
+def test_a_split_forward_pass_is_given_up_although_the_warning_is_an_error() -> None:
+    split = Split(Options(inner="eager"), Budget(None))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DucaWarning)
+        with pytest.raises(DucaWarning, match="a reason"):
+            split.give_up(Refused("a reason"))
+        assert split.given_up
+        split.give_up(Refused("another"))
+
+
+def test_a_part_that_runs_as_it_is_has_run_before_a_warning_is_raised() -> None:
+    class Warns:
+        def pass_by(self, args: Any) -> Callable[[Any], None]:
+            refusal.warn("something")
+            return done.append
+
+    done: list[Any] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DucaWarning)
+        with pytest.raises(DucaWarning, match="something"):
+            PlainPart(lambda x: x + 1, Warns())(1)
+    assert done == [2]
 
 
 WARNED = [
