@@ -40,7 +40,7 @@ from torch import Tensor
 
 import duca_compile
 from classifier import trained_classifier
-from duca_compile import Mode, Options
+from duca_compile import Mode, Options, strides
 from sampling import SCHEDULE, initial_noise, trained_dit
 
 OUTPUT = ROOT / "output" / "few_steps"
@@ -154,7 +154,7 @@ class Rule:
 
 
 ORDERS = {"DuCa": "conservative-first", "conservative": "conservative", "aggressive": "aggressive"}
-RULE = Rule(stride=0.12, reach=0.215)
+RULE = Rule(strides.STRIDE, strides.REACH)
 
 
 class Bench:
@@ -248,14 +248,14 @@ def grain(images: Tensor) -> Tensor:
 
 def row(bench: Bench, name: str, steps: int, orders: Sequence[str]) -> str:
     grid = SAMPLERS[name].grid(steps)
-    strides = [(before - t) / grid[0] for before, t in itertools.pairwise(grid)]
+    moves = [(before - t) / grid[0] for before, t in itertools.pairwise(grid)]
     modes = {order: list(map(Options(order=ORDERS[order]).mode_at, range(steps))) for order in ORDERS}
     found = bench.measure(name, modes["DuCa"])
     own = [mean(bench.measure(name, modes[order])["own"]) if order in {"DuCa", *orders} else "" for order in ORDERS]
     cells = [
         name,
         str(steps),
-        f"{min(strides):.3f} to {max(strides):.3f}",
+        f"{min(moves):.3f} to {max(moves):.3f}",
         f"{bench.cost(modes['DuCa']):.2f}",
         *own,
         *(mean(found[what]) if what in found else "" for what in ("exact computed", "exact", "over", "over up")),

@@ -54,18 +54,18 @@ def modes(subject: Subject, depth: int, cycles: int, dtype: torch.dtype) -> Tabl
     spent: dict[Mode, list[float]] = {mode: [] for mode in Mode}
     for step in range(CYCLE * (cycles + 1)):
         given = subject.step(x, step, fixed)
-        seconds, mode = {}, Mode.FULL
+        seconds, outputs, mode = {}, {}, Mode.FULL
         for run in (plain, cached) if step % 2 else (cached, plain):
             before = duca_compile.stats(model).steps
             began = time.perf_counter()
-            output = first(run(**given))
+            outputs[run] = first(run(**given))
             seconds[run] = time.perf_counter() - began
             after = duca_compile.stats(model).steps
             mode = next((each for each in Mode if after[each] > before[each]), mode)
         if step >= CYCLE:
             ratios[mode].append(seconds[cached] / seconds[plain])
             spent[mode].append(seconds[cached])
-        x = x - 0.01 * output
+        x = x - 0.01 * outputs[cached]  # latents made of other outputs would be another generation
     roofline = _roofline(graph, dtype)
     title = (
         f"{subject.title}, {depth} of {subject.depth} blocks, random weights, {str(dtype).removeprefix('torch.')}; "

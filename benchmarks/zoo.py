@@ -1,7 +1,8 @@
 """What the backend finds in every model of the zoo, a line each.
 
 Tiny configurations with random weights, run through the backend with `eager` inside: FLOPs are counted as they are
-executed, not timed, and at this size the ends of a model weigh more than they do at full size. `--markdown` prints the table of the README.
+executed, not timed, and at this size the ends of a model weigh more than they do at full size. `--markdown` prints the
+table of the README.
 """
 
 import argparse

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from duca_compile.budget import KEPT
 from duca_compile.continuity import AGAIN, TURNED
-from duca_compile.refusal import Refused
+from duca_compile.refusal import COUNT_THEM, Refused
 from duca_compile.trajectory import Miss
 
 PATIENCE = 3
@@ -11,15 +12,14 @@ PATIENCE = 3
 CHANGED = "arguments change at every step"
 THREADS = "the calls of a generation come from several threads"
 CROWDED = (
-    "duca computes steps of generations that are served in turns: at most 8 of them keep caches at once, within "
+    f"duca computes steps of generations that are served in turns: at most {KEPT} of them keep caches at once, within "
     "cache_budget; serve fewer in turns, or raise cache_budget where one is set"
 )
 _KEYED = "run each call in `with duca_compile.session(key)`, with one key for each generation"
-_COUNTED = "Run each generation in `with duca_compile.session(key, steps=...)`, and its steps are counted"
 _ON = {
     AGAIN: f"the model is called several times at one timestep over the same conditioning; {_KEYED}",
     TURNED: "the latents do not follow from the model's last outputs, as under a sampler that draws all noise anew. "
-    f"{_COUNTED}",
+    f"{COUNT_THEM}",
     THREADS: f"{THREADS}; {_KEYED}",
 }
 
@@ -28,5 +28,5 @@ def on(missed: Miss, names: Sequence[str]) -> Refused:
     """`names` are those of the call's arguments."""
     if missed.reason == CHANGED:
         listed = ", ".join(names[at] if at < len(names) else f"number {at}" for at in sorted(missed.arguments))
-        return Refused(f"{listed} changed at every step, and nothing shows that the latents go on. {_COUNTED}")
+        return Refused(f"{listed} changed at every step, and nothing shows that the latents go on. {COUNT_THEM}")
     return Refused(_ON.get(missed.reason, f"{missed.reason}; {_KEYED}"))

@@ -7,11 +7,10 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from duca_compile import ir, torch_private
 from duca_compile.refusal import Refused
+from duca_compile.torch_private import TorchDispatchMode, tree_leaves
 from duca_compile.write_out import write_out
 
 Region = dict[str, torch.dtype]

@@ -1,4 +1,4 @@
-"""`torch.compile(model, backend="duca")`: the whole way of the data, top to bottom."""
+"""`torch.compile(model, backend="duca")`: the way of the data, top to bottom, once `study.py` has planned it."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -112,7 +112,7 @@ def build(gm: fx.GraphModule, found: Study, inputs: Sequence[Any], inner: Compil
     else:
         steps = SharedSteps(Part(gm, captured, plan, operations=operations), plan.options)
     modes = compiled(captured, plan, rewritten, inputs, inner)
-    if found.whole and operations:
+    if found.whole:
         _warn_partly(captured, operations, plan.options)
     return Dispatcher(captured, plan, modes, plain, steps)
 
@@ -157,13 +157,10 @@ def _warn_partly(captured: Capture, operations: Mapping[Mode, Operations], optio
     """Where sizes are symbolic, by those of the call at hand."""
     symbols = ir.symbols(captured.gm.graph).items()
     sizes = {symbol: torch_private.size_now(ir.value(node)) for symbol, node in symbols}
-    try:
-        costs = {mode: sum(flops.count(found, sizes)) for mode, found in operations.items()}
-    except Exception:
-        log.debug("the cost of a graph could not be counted", exc_info=True)
-        return
-    call = torch_private.root_call()
-    warn_partly(captured if call is None else call.owner, costs, options, partly.LOOK)
+    costs = flops.per_mode(operations, sizes)
+    if costs is not None:
+        call = torch_private.root_call()
+        warn_partly(captured if call is None else call.owner, costs, options, partly.LOOK)
 
 
 def _fake_inputs(captured: Capture, rewritten: fx.GraphModule, inputs: Sequence[Any]) -> list[Any]:

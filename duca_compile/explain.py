@@ -79,6 +79,8 @@ def _report(gm: fx.GraphModule, inputs: list[Any], options: Options) -> GraphRep
     try:
         captured, plan = study(gm, inputs, options).planned()
         costs = {mode: cost.cost_of(captured, plan, mode) for mode in Mode if mode in plan.options.modes}
+    except torch_private.RestartAnalysis:
+        raise
     except Exception as error:
         return GraphReport(refusal.reason(error), None, {}, {}, {}, 0, 0, 0)
     return GraphReport(

@@ -3,10 +3,11 @@
 import logging
 import traceback
 from collections import Counter
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable
 
 import torch
 
+from duca_compile.causes import causes
 from duca_compile.refusal import Refused
 
 log = logging.getLogger("duca_compile")
@@ -54,7 +55,7 @@ def _short_of_memory(times: int) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether it is, or was raised from, what an allocator raises."""
-    for each in _chain(error):
+    for each in causes(error):
         told = isinstance(each, RuntimeError) and any(text in str(each).lower() for text in TOLD)
         if told or isinstance(each, (MemoryError, torch.OutOfMemoryError)):
             return True
@@ -63,14 +64,5 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def release(error: BaseException) -> None:
     """Frees what the frames of a failed step still hold: its activations."""
-    for each in _chain(error):
+    for each in causes(error):
         traceback.clear_frames(each.__traceback__)
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
-        yield cause
-        cause = cause.__cause__ or cause.__context__

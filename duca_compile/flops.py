@@ -5,6 +5,7 @@ time, and at whatever sizes the symbolic ones have. What eager PyTorch executes 
 """
 
 import functools
+import logging
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -14,11 +15,13 @@ from typing import Any
 import sympy
 import torch
 from torch import Tensor, fx
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from duca_compile import ir, torch_private
-from duca_compile.torch_private import HigherOrderOperator, OpOverload, TorchDispatchMode, fake_tensors
+from duca_compile.modes import Mode
+from duca_compile.torch_private import HigherOrderOperator, OpOverload, TorchDispatchMode, fake_tensors, tree_leaves
+
+log = logging.getLogger("duca_compile")
 
 
 def _cpu_attention(query: Any, key: Any, value: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
@@ -109,6 +112,15 @@ def count(found: Operations, sizes: Mapping[Any, int] | None = None) -> tuple[in
         each = counted(_at(operation, sizes or {}))
         linear, attention = linear + times * each[0], attention + times * each[1]
     return linear, attention
+
+
+def per_mode(found: Mapping[Mode, Operations], sizes: Mapping[Any, int]) -> dict[Mode, int] | None:
+    """FLOPs of one graph in each mode; None where they cannot be told: no step depends on them, only what we say."""
+    try:
+        return {mode: sum(count(each, sizes)) for mode, each in found.items()} or None
+    except Exception:
+        log.debug("the cost of a graph could not be counted", exc_info=True)
+        return None
 
 
 def _at(held: Any, sizes: Mapping[Any, int]) -> Any:

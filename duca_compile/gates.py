@@ -7,7 +7,7 @@ way is linear in that, position by position.
 """
 
 import math
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Any
@@ -17,6 +17,7 @@ from torch import fx
 
 from duca_compile import ir
 from duca_compile.order import CASTS, CLAMPS, Order
+from duca_compile.pieces import SPLITS
 from duca_compile.token_rules import Place, rule
 
 aten = torch.ops.aten
@@ -25,7 +26,7 @@ LONGEST = 256
 
 MOVES = (
     aten.view, aten.reshape, aten._unsafe_view, aten.permute, aten.transpose, aten.t, aten.unsqueeze, aten.squeeze,
-    aten.slice, aten.select, aten.split, aten.split_with_sizes, aten.chunk, aten.unbind, aten.cat, aten.stack,
+    aten.slice, aten.select, *SPLITS, aten.unbind, aten.cat, aten.stack,
 )  # fmt: skip
 """Ops that put values elsewhere and leave them as they are."""
 
@@ -87,7 +88,7 @@ class _Way:
         self._gates: dict[fx.Node, None] = {}
         self._moves = 0
 
-    def narrows(self, sums: Container[fx.Node]) -> Any:
+    def narrows(self, sums: Container[fx.Node]) -> Iterator[_Found]:
         """The values, below which all is gate, from the body up."""
         for _ in range(LONGEST):
             _, node = heappop(self._ahead)

@@ -3,10 +3,10 @@
 from collections import defaultdict
 
 from torch import Tensor, fx
-from torch.utils._pytree import tree_leaves
 
 from duca_compile import ir
 from duca_compile.token_rules import is_pointwise
+from duca_compile.torch_private import tree_leaves
 
 
 def peak_bytes(graph: fx.Graph) -> int:

@@ -1,12 +1,11 @@
 """Says, once, where no schedule makes a model twice as fast: more than half of a full step runs in every mode."""
 
-import warnings
 import weakref
 from collections.abc import Mapping
 
 from duca_compile.modes import Mode
 from duca_compile.options import Options
-from duca_compile.refusal import DucaWarning
+from duca_compile.refusal import warn
 
 LOOK = "duca_compile.explain(model, ...) lists what was found in it, and what was not and why"
 _told: "weakref.WeakSet[object]" = weakref.WeakSet()
@@ -27,9 +26,7 @@ def warn_partly(who: object, flops: Mapping[Mode, int], options: Options, advice
     if share <= 0.5 or asked_for or who in _told:
         return
     _told.add(who)
-    warnings.warn(
+    warn(
         f"duca accelerates this model only partly: {share:.0%} of the FLOPs of a full step run in every mode, so that "
-        f"no schedule makes it more than {1 / share:.1f}x as fast. {advice}",
-        DucaWarning,
-        stacklevel=3,
+        f"no schedule makes it more than {1 / share:.1f}x as fast. {advice}"
     )

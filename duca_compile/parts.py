@@ -14,6 +14,7 @@ from duca_compile.identity import WORDS, Probes
 from duca_compile.inputs import find_inputs
 from duca_compile.modes import Mode
 from duca_compile.plan import Plan
+from duca_compile.refusal import warnings_after
 
 log = logging.getLogger("duca_compile")
 _serials = itertools.count()
@@ -55,11 +56,7 @@ class Part:
     def flops(self, args: Sequence[Any]) -> dict[Mode, int] | None:
         """Of this run, in each mode; None where they cannot be counted."""
         sizes = {symbol: args[at] for symbol, at in self._sizes.items()}
-        try:
-            return {mode: sum(flops.count(found, sizes)) for mode, found in self._operations.items()} or None
-        except Exception:
-            log.debug("the cost of a part could not be counted", exc_info=True)
-            return None
+        return flops.per_mode(self._operations, sizes)
 
     def weights(self, args: Sequence[Any]) -> list[Tensor]:
         return [args[at] for at in self._weights if isinstance(args[at], Tensor)]
@@ -107,10 +104,11 @@ class PlainPart:
         self._told = told
 
     def __call__(self, *args: Any) -> Any:
-        leave = self._told.pass_by(args)
-        results: Any = ()
-        try:
-            results = self._run(*args)
-        finally:
-            leave(results)
+        with warnings_after():
+            leave = self._told.pass_by(args)
+            results: Any = ()
+            try:
+                results = self._run(*args)
+            finally:
+                leave(results)
         return results

@@ -5,11 +5,10 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch.utils._pytree import tree_leaves
 
 from duca_compile import ir
 from duca_compile.refusal import Random
-from duca_compile.torch_private import OpOverload
+from duca_compile.torch_private import OpOverload, tree_leaves
 
 _RATES = ("p", "dropout", "dropout_p")
 _SWITCHES = ("train", "training")

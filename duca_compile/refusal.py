@@ -99,7 +99,7 @@ def warn_fallback(error: Exception) -> None:
     if isinstance(error, DucaWarning):
         raise error
     log.debug("fallback", exc_info=error)
-    _warn(f"duca does not accelerate this graph: {reason(error)}")
+    warn(f"duca does not accelerate this graph: {reason(error)}")
 
 
 def note_once(who: object, message: str) -> None:
@@ -107,7 +107,7 @@ def note_once(who: object, message: str) -> None:
     noted = _noted.setdefault(who, set())
     if message not in noted:
         noted.add(message)
-        _warn(message)
+        warn(message)
 
 
 _noted: "weakref.WeakKeyDictionary[object, set[str]]" = weakref.WeakKeyDictionary()
@@ -141,7 +141,8 @@ def _warn_all(messages: list[str]) -> None:
         warnings.warn(message, DucaWarning, stacklevel=4)
 
 
-def _warn(message: str) -> None:
+def warn(message: str) -> None:
+    """At once, or at the end of `warnings_after`."""
     held = _held_back.get()
     if held is None:
         warnings.warn(message, DucaWarning, stacklevel=3)

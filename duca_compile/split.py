@@ -106,11 +106,13 @@ class Split:
                 return Forward(self, [], None, Mode.FULL)
 
     def give_up(self, error: Exception) -> None:
-        """All graphs compute all from now on."""
-        if not self.given_up:
-            warn_fallback(error)
-        self.given_up = True
+        """All graphs compute all from now on; not where the user's filters have made an error of a warning of ours."""
+        if isinstance(error, DucaWarning):
+            raise error
+        before, self.given_up = self.given_up, True
         self.tracker.clear()
+        if not before:
+            warn_fallback(error)
 
     def learn(self, part: Part, args: Sequence[Any], given: list[Leaf]) -> None:
         """During the first call: takes note of a graph, and of the caller's tensors that it embeds as timesteps."""
@@ -125,16 +127,16 @@ class Split:
     def _place(self, given: list[Leaf], context: contexts.Context | None) -> "Forward":
         self._calls += 1
         if self._calls == 1:
-            self._moving(given)
+            self._latents_of(given)
             return Forward(self, given, None, Mode.FULL)
         if self._calls == 2:
             self._settle(given)
         timesteps = [leaf for leaf in given if leaf.name in self._times and leaf.is_tensor]
         rest = [leaf for leaf in given if leaf not in timesteps]
-        moving = self._moving(rest)
-        fixed = [leaf for leaf in rest if leaf not in moving]
+        denoised = self._latents_of(rest)
+        fixed = [leaf for leaf in rest if leaf not in denoised]
         tensors, numbers = ([leaf for leaf in fixed if getattr(leaf, sort)] for sort in ("is_tensor", "is_number"))
-        latents = [leaf.value for leaf in moving]
+        latents = [leaf.value for leaf in denoised]
         visit = self.tracker.visit(
             [leaf.value for leaf in timesteps],
             latents,
@@ -155,7 +157,7 @@ class Split:
         mode = Mode.FULL if visit.repeated else strides.mode_at(visit.trajectory, self._options, self)
         return Forward(self, given, visit.trajectory, mode, latents)
 
-    def _moving(self, rest: list[Leaf]) -> list[Leaf]:
+    def _latents_of(self, rest: list[Leaf]) -> list[Leaf]:
         """The latents. An item of a list of them that stayed while others changed is given, as a reference image is."""
         name = likeliest_latents({leaf.name: leaf.value for leaf in rest if leaf.is_tensor})
         alike = [leaf for leaf in rest if leaf.is_tensor and leaf.name == name]

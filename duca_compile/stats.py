@@ -25,9 +25,9 @@ class Stats:
 
 
 def stats(model: nn.Module) -> Stats:
-    """Counts over every graph that backend "duca" has run with the weights of `model`, compiled or original.
+    """Counts over every graph that backend "duca" has run in calls of `model`, or over its weights.
 
-    Models of one class can share a graph; its counts are then those of all of them.
+    `model` is the compiled or the original one. Models of one class can share a graph: its counts are those of all.
     """
     graphs, trackers = registry.graphs(model), registry.trackers(model)
     steps: Counter[Mode] = Counter()

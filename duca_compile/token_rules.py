@@ -18,6 +18,7 @@ import torch
 from torch import fx
 
 from duca_compile import ir
+from duca_compile.order import CASTS
 from duca_compile.pieces import piece_of
 from duca_compile.torch_private import OpOverload
 
@@ -154,7 +155,7 @@ def is_pointwise(node: fx.Node) -> bool:
     if not isinstance(node.target, OpOverload):
         return False
     tags = node.target.tags
-    if ir.packet(node) in (aten._to_copy, aten.clone, aten.contiguous, aten.to):
+    if ir.packet(node) in CASTS:
         return True
     return torch.Tag.pointwise in tags and torch.Tag.nondeterministic_seeded not in tags
 

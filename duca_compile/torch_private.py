@@ -15,7 +15,8 @@
   `self`, `fn`, `args`, `kwargs` and `cleanups`, and `GraphModule.compile_subgraph_reason`: whether a graph is all of a
   forward pass, and the call of which it is a part.
 - `torch._C._functorch.peek_interpreter_stack`: whether a functorch transform is active; and
-  `pop_dynamic_layer_stack_and_undo_to_depth`: a capture that fails inside of one leaves it active.
+  `get_dynamic_layer_stack_depth`, `pop_dynamic_layer_stack_and_undo_to_depth`: a capture that fails inside of one
+  leaves it active.
 - `example_value` in a Dynamo node's metadata, `torch.amp.autocast_mode._enter_autocast` and `_exit_autocast`: the
   regions of autocast in a Dynamo graph.
 - `_vmap_increment_nesting` and `_vmap_decrement_nesting` of `torch._functorch.predispatch`: the extent of a vmap in a
@@ -24,6 +25,7 @@
   a call that takes functions, such as a flex attention's.
 - `torch._higher_order_ops.invoke_subgraph`: a call of a subgraph that the compiler compiles once for all its calls.
 - `torch.ops.mkldnn._linear_pointwise`: oneDNN's linear layer over weights as they are.
+- `torch.utils._pytree.tree_leaves`: the values in nested lists, tuples and dictionaries.
 - `torch.utils.weak.WeakIdKeyDictionary`: keys, such as tensors, that are kept alive by nobody and equal by identity.
 - `OptimizedModule.dynamo_ctx`, `Module._compiled_call_impl`, `_torchdynamo_orig_callable` and the `self` that
   `compile_wrapper` closes over, their `callback`, `innermost_backend` and `torch._TorchCompileWrapper`: the options
@@ -82,11 +84,13 @@ from torch.utils._python_dispatch import (
     _get_current_dispatch_mode,
     is_traceable_wrapper_subclass,
 )
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves as tree_leaves
 from torch.utils._sympy.functions import FloorDiv
 from torch.utils._sympy.interp import sympy_interp
 from torch.utils._sympy.reference import PythonReferenceAnalysis
 from torch.utils.weak import WeakIdKeyDictionary as WeakIdKeyDictionary
+
+from duca_compile.causes import causes
 
 enter_autocast = torch.amp.autocast_mode._enter_autocast
 exit_autocast = torch.amp.autocast_mode._exit_autocast
@@ -283,13 +287,10 @@ def overrides_functions(kind: Any) -> bool:
     return own not in (Tensor.__torch_function__.__func__, torch._C._disabled_torch_function_impl)  # type: ignore[attr-defined]
 
 
-def is_data_dependent_error(error: BaseException | None) -> bool:
+def is_data_dependent_error(error: BaseException) -> bool:
     """Whether it was raised, or caused, by a question about a size or value that only the data answers."""
-    while error is not None:
-        if isinstance(error, (GuardOnDataDependentSymNode, DataDependentOutputException, DynamicOutputShapeException)):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    kinds = (GuardOnDataDependentSymNode, DataDependentOutputException, DynamicOutputShapeException)
+    return any(isinstance(each, kinds) for each in causes(error))
 
 
 def enclosing_module() -> nn.Module | None:

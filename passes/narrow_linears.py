@@ -8,10 +8,10 @@ from torch import fx
 from duca_compile import ir
 from duca_compile.emit import emit
 from duca_compile.passes.base import PassResult
+from duca_compile.pieces import SPLITS
 from duca_compile.plan import Plan
 
 aten = torch.ops.aten
-SPLITS = (aten.split, aten.split_with_sizes, aten.chunk)
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,21 @@
-"""What several tests need: compiled models, recorded token indices, captured graphs."""
+"""What several tests need: compiled models, captured graphs, generations, models that are odd, faults."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
+import duca_compile
+from duca_compile import DucaWarning, Mode
 from duca_compile.capture import Capture
 from duca_compile.facts import Facts
 from duca_compile.options import Options
 from duca_compile.plan import Plan
 from duca_compile.study import study
+from zoo.case import noise
 
 STEPS = [float(t) for t in range(980, -20, -20)]
 """50 timesteps, as a 50-step sampler visits them."""
@@ -59,3 +63,69 @@ def captured(model: nn.Module, *args: Any, options: dict[str, Any] | None = None
     torch.compile(model, backend=collect, fullgraph=True)(*args, **kwargs)
     (only,) = found
     return only
+
+
+class Generation:
+    """Samples with one compiled model, from noise at every turn of the timestep, and tells which modes its calls ran in."""
+
+    def __init__(self, model: nn.Module, fast: Any, labels: Tensor, travel: float = -1.0, seed: int = 0) -> None:
+        self.model, self.fast, self.labels, self.travel, self.seed = model, fast, labels, travel, seed
+        self.x, self.last, self.output = noise(2, 1, 8, 8, seed=seed), torch.tensor(0.0), torch.zeros(2, 1, 8, 8)
+
+    def modes(self, timesteps: Sequence[float | list[float]]) -> list[Mode]:
+        return [self.mode(t) for t in timesteps]
+
+    def mode(self, t: float | list[float]) -> Mode:
+        before = duca_compile.stats(self.model).steps
+        clock = torch.full((2,), t) if isinstance(t, float) else torch.tensor(t)
+        self._move(clock)
+        got = self.fast(self.x, clock, self.labels)
+        after = duca_compile.stats(self.model).steps
+        (mode,) = [mode for mode in Mode if after[mode] > before[mode]]
+        if mode is Mode.FULL:
+            assert torch.equal(got, self.model(self.x, clock, self.labels))
+        self.last, self.output = clock, got[:, :1]
+        return mode
+
+    def _move(self, clock: Tensor) -> None:
+        moved = float((clock - self.last).sum()) * self.travel
+        if moved > 0:
+            self.x = self.x - 0.05 * self.output
+        elif moved < 0:
+            self.seed += 10
+            self.x = noise(2, 1, 8, 8, seed=self.seed)
+
+
+class Timeless(nn.Module):
+    """No timestep: nothing but a session that counts can tell its steps apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix, self.mlp, self.leave = nn.Linear(6, 6), nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.mix(x.transpose(1, 2)).transpose(1, 2)
+        return self.leave(x + self.mlp(x).relu())
+
+
+class Wrapped(nn.Module):
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args: Any) -> Any:
+        return self.function(*args)
+
+
+class Planted(Exception):
+    """A fault of ours that a test brings about."""
+
+
+def ours(caught: list[warnings.WarningMessage]) -> list[str]:
+    """What our warnings among these say."""
+    return [str(warning.message) for warning in caught if issubclass(warning.category, DucaWarning)]
+
+
+def takes_caches(gm: fx.GraphModule) -> bool:
+    """Whether it is the graph of a CONSERVATIVE or AGGRESSIVE step."""
+    return any(node.name.startswith("cache_") for node in gm.graph.find_nodes(op="placeholder"))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import duca_compile
 from duca_compile import DucaWarning, Mode, session
-from helpers import lenient
+from helpers import lenient, ours
 from tiny import Tiny
 from zoo.case import Call, calls, noise, randomise
 from zoo.core import CORE
@@ -25,7 +25,7 @@ def run(model: nn.Module, call: Call, counted: bool) -> list[str]:
         for given in calls(call, TIMES):
             with session("request", steps=4) if counted else nullcontext():
                 model(**given)
-    return [str(warning.message) for warning in caught if issubclass(warning.category, DucaWarning)]
+    return ours(caught)
 
 
 @pytest.mark.parametrize("counted", [False, True])

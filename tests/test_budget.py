@@ -10,8 +10,7 @@ from torch import nn
 
 import duca_compile
 from duca_compile import DucaWarning, Mode
-from helpers import compiled
-from test_trajectory import Generation
+from helpers import Generation, compiled
 from zoo.core import example_dit
 
 F, C, A = Mode.FULL, Mode.CONSERVATIVE, Mode.AGGRESSIVE

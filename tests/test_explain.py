@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import duca_compile
 from duca_compile import DucaWarning, Mode, Options, explain
-from helpers import lenient
+from helpers import lenient, ours
 from tiny import Tiny, tiny_call
 from zoo.case import noise, randomise
 from zoo.core import CORE, example_dit
@@ -152,7 +152,7 @@ def test_a_call_is_refused_where_the_backend_refuses_it(model: Callable[[], nn.M
         warnings.simplefilter("always")
         (graph,) = explain(wanted, *args).graphs
         lenient(wanted)(*args)
-    told = [str(warning.message) for warning in caught if issubclass(warning.category, DucaWarning)]
+    told = ours(caught)
     assert told == [f"duca does not accelerate this graph: {graph.refusal}"] * (graph.refusal is not None)
     assert (graph.refusal is None) == (duca_compile.stats(wanted).steps[Mode.FULL] == 1)
 

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, fx, nn
 
 import duca_compile
-from duca_compile import DucaWarning, Mode, failures, session
-from helpers import lenient
-from test_faults import Planted, ours, takes_caches
-from test_sessions import Timeless
+from duca_compile import DucaWarning, Mode, Options, Refused, failures, refusal, session
+from duca_compile.budget import Budget
+from duca_compile.parts import PlainPart
+from duca_compile.split import Split
+from helpers import Planted, Timeless, lenient, ours, takes_caches
 from zoo.case import Call, calls, noise, randomise
 from zoo.core import CORE, example_dit
 from zoo.own import CASES
@@ -51,7 +52,7 @@ class Fails:
 
 
 def run(fast: Callable[..., Any], model: nn.Module, call: Call, times: list[float] = TIMES) -> list[str]:
-    """The warnings of a generation whose results are all near the model's own, as cached ones are."""
+    """The warnings of a generation. Its results have the model's shapes: how near cached ones are is told elsewhere."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for given in calls(call, times):
@@ -264,11 +265,35 @@ def test_a_refusal_made_an_error_between_steps() -> None:
     assert duca_compile.stats(model).steps[Mode.CONSERVATIVE] == 1
 
 
+def test_a_split_forward_pass_is_given_up_although_the_warning_is_an_error() -> None:
+    split = Split(Options(inner="eager"), Budget(None))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DucaWarning)
+        with pytest.raises(DucaWarning, match="a reason"):
+            split.give_up(Refused("a reason"))
+        assert split.given_up
+        split.give_up(Refused("another"))
+
+
+def test_a_part_that_runs_as_it_is_has_run_before_a_warning_is_raised() -> None:
+    class Warns:
+        def pass_by(self, args: Any) -> Callable[[Any], None]:
+            refusal.warn("something")
+            return done.append
+
+    done: list[Any] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DucaWarning)
+        with pytest.raises(DucaWarning, match="something"):
+            PlainPart(lambda x: x + 1, Warns())(1)
+    assert done == [2]
+
+
 WARNED = [
-    "duca_compile.backend.capture",
+    "duca_compile.study.capture",
     "duca_compile.torch_private.export_functional",
     "duca_compile.analysis.find_residuals",
-    "duca_compile.backend.make_plan",
+    "duca_compile.study.make_plan",
     "duca_compile.backend.rewrite",
 ]
 

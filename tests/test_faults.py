@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 import duca_compile
 from duca_compile import DucaWarning, Mode, torch_private
 from duca_compile.passes import PIPELINES
-from helpers import first, lenient
+from helpers import Planted, first, lenient, ours, takes_caches
 from zoo.case import Call, calls, noise, randomise
 from zoo.core import CORE, example_dit
 
@@ -47,20 +47,12 @@ NAMES_ITS_NODE = {
 TIMES = [900.0, 880.0, 860.0, 840.0]
 
 
-class Planted(Exception):
-    pass
-
-
 def fail(*args: Any, **kwargs: Any) -> Any:
     raise Planted("a planted fault")
 
 
 def run(model: Callable[..., Any], call: Call) -> list[Tensor]:
     return [first(model(**given)) for given in calls(call, TIMES)]
-
-
-def ours(caught: list[warnings.WarningMessage]) -> list[str]:
-    return [str(warning.message) for warning in caught if issubclass(warning.category, DucaWarning)]
 
 
 def check_falls_back(model: nn.Module, call: Call, **options: Any) -> str:
@@ -90,10 +82,6 @@ def test_a_fault_in_any_stage_of_any_model(name: str, stage: str, monkeypatch: p
     model = randomise(CORE[name].build())
     monkeypatch.setattr(stage, fail)
     assert "Planted" in check_falls_back(model, CORE[name].call, cache_ratio=0.5)
-
-
-def takes_caches(gm: fx.GraphModule) -> bool:
-    return any(node.name.startswith("cache_") for node in gm.graph.find_nodes(op="placeholder"))
 
 
 @pytest.mark.parametrize("mode", [Mode.FULL, Mode.CONSERVATIVE, Mode.AGGRESSIVE])

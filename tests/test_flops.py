@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from duca_compile import explain, flops, ir
 from duca_compile.capture import capture
 from duca_compile.flops import Executed
+from helpers import Wrapped
 from zoo.case import noise
 from zoo.core import CORE, example_dit
 from zoo.survey import executed
@@ -72,15 +73,6 @@ def test_sizes_that_only_data_tells_are_unknown() -> None:
         pytest.raises(Exception, match="known only when"),
     ):
         counted(Wrapped(chosen), noise(4, 8), sizes={})
-
-
-class Wrapped(nn.Module):
-    def __init__(self, function: Any) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, *args: Any) -> Any:
-        return self.function(*args)
 
 
 def test_what_runs_is_counted_and_compiled_all_the_same() -> None:

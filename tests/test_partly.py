@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from duca_compile import DucaWarning, Mode, explain, stats
+from duca_compile import Mode, explain, stats
 from duca_compile.options import Options
 from duca_compile.partly import warn_partly
-from helpers import lenient
+from helpers import lenient, ours
 from tiny import Tiny, tiny_call
 
 
@@ -28,7 +28,7 @@ def told(model: nn.Module, *calls: tuple[Tensor, Tensor], **options: Any) -> lis
         warnings.simplefilter("always")
         for call in calls:
             fast(*call)
-    return [str(each.message) for each in caught if issubclass(each.category, DucaWarning)]
+    return ours(caught)
 
 
 @pytest.mark.parametrize("dynamic", [False, True])

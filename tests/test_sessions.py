@@ -10,12 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 import duca_compile
 from duca_compile import DucaWarning, Mode, session, sessions
-from helpers import compiled, lenient
-from test_trajectory import Generation
+from helpers import Generation, Timeless, compiled, lenient
 from zoo.case import calls, noise, randomise
 from zoo.core import example_dit
 from zoo.own import CASES
@@ -164,18 +162,6 @@ def test_counted_sessions_tell_conditionings_apart(generation: Generation) -> No
             with session("request", steps=50):
                 modes.append(each.mode(t))
     assert modes == [F, F, C, C, A, A]
-
-
-class Timeless(nn.Module):
-    """No timestep: nothing but a session that counts can tell its steps apart."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.mix, self.mlp, self.leave = nn.Linear(6, 6), nn.Linear(8, 8), nn.Linear(8, 8)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.mix(x.transpose(1, 2)).transpose(1, 2)
-        return self.leave(x + self.mlp(x).relu())
 
 
 def test_a_model_without_a_timestep_is_accelerated_in_a_session_that_counts() -> None:

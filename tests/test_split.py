@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import duca_compile
-from duca_compile import DucaWarning, Mode
+from duca_compile import Mode
 from duca_compile.flops import Executed
-from helpers import lenient
+from helpers import lenient, ours
 from zoo.case import noise, randomise
 from zoo.survey import executed
 
@@ -230,7 +230,7 @@ def told(model: nn.Module, *args: Any, times: Sequence[float] = (900.0, 880.0, 8
         for t in times:
             arguments = noise(2, 6, 8, seed=int(t)), *args, torch.full((2,), t)
             assert torch.equal(fast(*arguments), model(*arguments))
-    return [str(each.message) for each in caught if issubclass(each.category, DucaWarning)]
+    return ours(caught)
 
 
 def test_one_warning_where_no_graph_can_be_accelerated(context: Tensor) -> None:
@@ -315,8 +315,7 @@ def test_a_fault_anywhere_leaves_the_plain_results(
         for t in TIMES[calls_before:]:
             got, want = run(fast, context, [t]), run(model, context, [t])
             assert torch.equal(got[0], want[0])
-    ours = [str(each.message) for each in caught if issubclass(each.category, DucaWarning)]
-    assert any("a planted fault" in message for message in ours)
+    assert any("a planted fault" in message for message in ours(caught))
 
 
 def test_the_log_says_what_the_breaks_cost(model: Broken, context: Tensor, caplog: pytest.LogCaptureFixture) -> None:
@@ -368,7 +367,7 @@ def test_what_is_told_is_what_runs(
         assert f"{mode.value} {found[mode] / found[F]:.1%}" in line
     (outside,) = re.findall(r"([\d.]+)% run outside of the graphs, in every mode", line)
     assert 2 * 2 * 2 * 6 * 8 * width <= float(outside) / 100 * found[F] <= found[A]
-    told = [str(each.message) for each in caught if issubclass(each.category, DucaWarning)]
+    told = ours(caught)
     assert len(told) == (width == 2000)
     for warning in told:
         assert f"only partly: {found[A] / found[F]:.0%} of the FLOPs of a full step run in every mode" in warning

@@ -14,9 +14,8 @@ from duca_compile.modes import Mode
 from duca_compile.options import Options
 from duca_compile.strides import mode_at
 from duca_compile.trajectory import Trajectory
-from test_trajectory import Generation, generation, model
-
-__all__ = ["generation", "model"]
+from helpers import Generation, compiled
+from zoo.core import example_dit
 
 
 class Asker:
@@ -94,7 +93,9 @@ def test_a_step_that_is_too_long_opens_a_cycle_after_the_warm_up() -> None:
         assert modes(times, warmup_steps=2) == "FFCFCACAF"
 
 
-def test_end_to_end(generation: Generation) -> None:
+def test_end_to_end() -> None:
+    model = example_dit()
+    generation = Generation(model, compiled(model), torch.tensor([1, 2]))
     with pytest.warns(DucaWarning, match="generations of 8 steps and less") as caught:
         assert generation.modes(spaced(4, 900.0)) == [Mode.FULL] * 4
     assert len(caught) == 1

@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from duca_compile import ir, torch_private
+from helpers import Wrapped
 
 
 class Small(nn.Module):
@@ -409,10 +410,5 @@ def test_a_failed_capture_leaves_no_transform_active() -> None:
     assert not torch_private.inside_transform()
 
 
-class Wrapped(nn.Module):
-    def __init__(self, function: Any) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, *args: Any) -> Any:
-        return self.function(*args)
+def test_leaves_of_nested_values() -> None:
+    assert torch_private.tree_leaves([1, (2, {"a": 3}), None]) == [1, 2, 3, None]

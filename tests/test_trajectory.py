@@ -1,7 +1,7 @@
 """Caches are reused only within one trajectory."""
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import duca_compile
 from dit import DiT
 from duca_compile import Mode
-from helpers import compiled
+from helpers import Generation, compiled
 from zoo.case import noise, randomise
 from zoo.core import example_dit
 
@@ -21,37 +21,6 @@ F, C, A = Mode.FULL, Mode.CONSERVATIVE, Mode.AGGRESSIVE
 @pytest.fixture
 def model() -> nn.Module:
     return example_dit()
-
-
-class Generation:
-    """Samples with one compiled model, from noise at every turn of the timestep, and tells which modes its calls ran in."""
-
-    def __init__(self, model: nn.Module, fast: Any, labels: Tensor, travel: float = -1.0, seed: int = 0) -> None:
-        self.model, self.fast, self.labels, self.travel, self.seed = model, fast, labels, travel, seed
-        self.x, self.last, self.output = noise(2, 1, 8, 8, seed=seed), torch.tensor(0.0), torch.zeros(2, 1, 8, 8)
-
-    def modes(self, timesteps: Sequence[float | list[float]]) -> list[Mode]:
-        return [self.mode(t) for t in timesteps]
-
-    def mode(self, t: float | list[float]) -> Mode:
-        before = duca_compile.stats(self.model).steps
-        clock = torch.full((2,), t) if isinstance(t, float) else torch.tensor(t)
-        self._move(clock)
-        got = self.fast(self.x, clock, self.labels)
-        after = duca_compile.stats(self.model).steps
-        (mode,) = [mode for mode in Mode if after[mode] > before[mode]]
-        if mode is F:
-            assert torch.equal(got, self.model(self.x, clock, self.labels))
-        self.last, self.output = clock, got[:, :1]
-        return mode
-
-    def _move(self, clock: Tensor) -> None:
-        moved = float((clock - self.last).sum()) * self.travel
-        if moved > 0:
-            self.x = self.x - 0.05 * self.output
-        elif moved < 0:
-            self.seed += 10
-            self.x = noise(2, 1, 8, 8, seed=self.seed)
 
 
 @pytest.fixture

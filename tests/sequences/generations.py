@@ -76,7 +76,6 @@ class Generation:
     calls: Counter[str] = field(default_factory=Counter)
     last: float = 1000.0
     step: int = 0
-    finished: bool = False
     leaves: bool = False
     retries: bool = False
     caller: object = None
@@ -156,4 +155,3 @@ def loop(generation: Generation, evaluate: Callable[[], bool]) -> Iterator[None]
             yield
             if generation.leaves:
                 return
-        generation.finished = True
