@@ -16,8 +16,9 @@ UNRELATED = 0.3
 
 
 class Call(NamedTuple):
-    """`content` stands for what each argument holds: the `conditioning` tensors, then the numbers. `outputs` gives
-    those of the calls that stood at a moment. `steps`: how many a session counts, which then decides."""
+    """`content` stands for what each argument holds: the `conditioning` tensors, then the numbers; `names` are theirs.
+    `outputs` gives those of the calls that stood at a moment. `steps`: how many a session counts, which then decides.
+    """
 
     moment: Moment
     weights: State
@@ -25,6 +26,12 @@ class Call(NamedTuple):
     content: tuple[Hashable, ...]
     outputs: Callable[[Moment], Sequence[Tensor]]
     steps: int | None
+    names: tuple[str, ...]
+
+    @property
+    def signature(self) -> Hashable:
+        """The same for calls whose arguments are the same ones."""
+        return self.names, len(self.content)
 
     def judge(self, known: Trajectory) -> Pace | Doubt:
         """How the call goes on from the trajectory's last step, or why it does not."""

@@ -59,7 +59,7 @@ class Tracker:
         self._live: dict[Key, list[Trajectory]] = {}
         self._observer = Observer()
         self._probes = Probes()
-        self._moving: frozenset[int] = frozenset()
+        self._moving: dict[Hashable, frozenset[int]] = {}
         self._in_turns = False
         self._now = Moment()
 
@@ -89,7 +89,8 @@ class Tracker:
         name = context and (context.name, context.total)
         key = (session.key if session else _this_thread(), name, values)
         content = (*seen.content, *numbers)
-        call = Call(seen.moment, state(weights, self._probes), conditioning, content, self._observer.outputs, steps)
+        now = state(weights, self._probes)
+        call = Call(seen.moment, now, conditioning, content, self._observer.outputs, steps, tuple(names))
         visit = self._place(key, call)
         missed = visit.trajectory.missed
         if missed is not None and missed.times >= advice.PATIENCE:
@@ -134,7 +135,8 @@ class Tracker:
     def _place(self, key: Key, call: Call) -> Visit:
         group = self._live.get(key, ())
         akin = [known for known in group if known.content == call.content and call.is_over(known)]
-        same = [known for known in akin if not known.replaced(call.conditioning) - moving.allowed(known, self._moving)]
+        learned = self._moving.get(call.signature, frozenset())
+        same = [known for known in akin if not known.replaced(call.conditioning) - moving.allowed(known, learned)]
         return (
             self._go_on(key, same, call)
             or self._made_anew(key, [known for known in akin if known not in same], call)
@@ -188,14 +190,15 @@ class Tracker:
 
     def _moved_along(self, group: Sequence[Trajectory], call: Call) -> Visit | None:
         """The call as a step of the only trajectory that it follows from but for arguments that move with the steps."""
-        found = moving.candidates(group, call, self._moving)
+        learned = self._moving.get(call.signature, frozenset())
+        found = moving.candidates(group, call, learned)
         if len(found) > 1:
             self._confuse(found)
         if len(found) != 1:
             return None
         ((known, how),) = found
         changed = known.changed(call.content)
-        self._moving |= changed
+        self._moving[call.signature] = learned | changed
         if known.past is not None and (past := known.past()) is not None:
             self._drop(past)
         return self._advance(known, how, call, known.replaced(call.conditioning) - changed)
@@ -279,7 +282,8 @@ class Tracker:
         started = Trajectory((call.moment,), weights, call.content, judged, remade, missed=missed)
         if past is not None and judged != START:
             started.moments, started.begun = (*past.moments, call.moment)[-REMEMBERED:], past.begun
-        started.take(call.conditioning, remade | self._moving | (missed.arguments if missed else frozenset()))
+        learned = self._moving.get(call.signature, frozenset())
+        started.take(call.conditioning, remade | learned | (missed.arguments if missed else frozenset()))
         started.touch()
         weights.watch(_dropping(started, self))
         self._pause(same)
