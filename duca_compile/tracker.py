@@ -141,7 +141,7 @@ class Tracker:
             self._go_on(key, same, call)
             or self._made_anew(key, [known for known in akin if known not in same], call)
             or self._moved_along(group, call)
-            or Visit(self._start(key, call, group, same))
+            or Visit(self._start(key, call, group, akin))
         )
 
     def _go_on(self, key: Key, same: Sequence[Trajectory], call: Call) -> Visit | None:
@@ -227,9 +227,12 @@ class Tracker:
         known.missed = Miss(AGAIN).after(known.missed)
         return Visit(known, repeated=True)
 
-    def _start(self, key: Key, call: Call, group: Sequence[Trajectory], same: Sequence[Trajectory]) -> Trajectory:
+    def _start(self, key: Key, call: Call, group: Sequence[Trajectory], akin: Sequence[Trajectory]) -> Trajectory:
         """A trajectory that goes on from none. Of one that the call nearly went on from, it takes over what it saw."""
-        doubts = [(known, how) for known in same if isinstance(how := call.judge(known), Doubt)]
+        replaced = {known: known.replaced(call.conditioning) - moving.allowed(known, self._moving) for known in akin}
+        same = [known for known in akin if not replaced[known]]
+        near = [known for known in akin if known.outlived(replaced[known])]
+        doubts = [(known, how) for known in near if isinstance(how := call.judge(known), Doubt)]
         if not doubts:
             self.resets["other conditioning or weights"] += bool(self._live)
             return self._begin_beside(key, call, group)
@@ -240,7 +243,7 @@ class Tracker:
         if call.steps is not None:
             self._drop(known)
         missed = _miss(doubt.reason, [known]) if doubt.reason in (TURNED, AGAIN) else None
-        return self._begin(key, call, same, doubt.pace, known, missed=missed)
+        return self._begin(key, call, same, doubt.pace, known, replaced[known], missed)
 
     def _begin_beside(self, key: Key, call: Call, group: Sequence[Trajectory]) -> Trajectory:
         """A trajectory that may go on from one under other arguments, or from one of another thread."""

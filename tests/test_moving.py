@@ -154,3 +154,12 @@ def test_nothing_is_said_of_what_is_accelerated() -> None:
         for modes in ("FFFFCC", *["FFCCAA"] * 3):
             assert sampling.run(3, (PROMPT, NEGATIVE)) == modes
             sampling.begin()
+
+
+@pytest.mark.parametrize("prompts", [1, 2])
+def test_a_prompt_made_anew_for_every_call_of_a_sampler_that_adds_noise(prompts: int) -> None:
+    sampling = Sampling(lambda at: 0.0, fresh=0.3)
+    modes = ""
+    for at in range(10):
+        modes += sampling.step(at, tuple(torch.full((2, 3), float(which)) for which in range(prompts)))
+    assert "C" in modes[: 5 * prompts]
