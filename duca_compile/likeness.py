@@ -92,17 +92,20 @@ def _of_first(past: Sequence[Stand], now: Tensor, floor: float) -> Likeness:
 def distance(now: Tensor, past: Sequence[Stand], outputs: bool = True) -> Tensor:
     """How far each row stands off the span of the latents and outputs of these moments, as a share of its length.
 
-    A row may also hold outputs of the row half a batch away, its counterpart under guidance. 1 where the span is too
+    A row may also hold outputs of the row half a batch away, its counterpart under guidance, where
+    enough was picked. 1 where the span is too
     wide to tell anything, NaN where a number is none.
     """
     last = past[-1].latents[0]
     assert last is not None
     own = [made for stand in reversed(past) for made in (stand.outputs if outputs else ()) if made.shape == now.shape]
     partners = [made.roll(len(made) // 2, 0) for made in own if len(made) % 2 == 0]
-    spanning = torch.stack([last, *own, *partners, now], 1)
-    count, picked = spanning.shape[1] - 1, spanning.shape[2]
+    picked = now.shape[1]
+    partners = partners if picked >= 4 * (1 + len(own) + len(partners)) else []
+    count = 1 + len(own) + len(partners)
     if picked < 4 * count:
         return now.new_ones(len(now))
+    spanning = torch.stack([last, *own, *partners, now], 1)
     spanning = spanning / spanning.norm(dim=2, keepdim=True).clamp_min(_TINY)
     spanning, unit = spanning[:, :count], spanning[:, count:]
     gram = spanning @ spanning.mT

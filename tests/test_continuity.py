@@ -98,6 +98,11 @@ def test_outputs_of_earlier_steps_and_of_the_other_half_of_a_batch_count() -> No
     assert like(0.2 * X + 3 * OUTPUT - 2 * OUTPUT.flip(0), (X, [OTHER, OUTPUT])) is Likeness.EXACT
 
 
+def test_of_few_elements_the_other_half_of_a_batch_is_left_out() -> None:
+    x, one, two = X[:, :16], OUTPUT[:, :16], OTHER[:, :16]
+    assert like(0.2 * x + 3 * one - 2 * two, (x, [one, two])) is Likeness.EXACT, "guidance in two calls, 512 samples"
+
+
 def test_every_row_of_a_batch_must_follow() -> None:
     half = torch.stack([X[0] + OUTPUT[0], NOISE[1]])
     assert like(half, (X, [OUTPUT])) is Likeness.APART
