@@ -46,7 +46,7 @@ import inspect
 import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -253,6 +253,11 @@ def fake_tensors() -> Iterator[None]:
     """A context in which operations make fake tensors, and no dispatch mode that the caller is in sees them."""
     with _disable_current_modes(), FakeTensorMode():
         yield
+
+
+def unseen() -> AbstractContextManager[object]:
+    """A context whose operations no dispatch mode of the user's sees, such as one that counts what a model does."""
+    return nullcontext() if _get_current_dispatch_mode() is None else _disable_current_modes()
 
 
 def current_dispatch_mode() -> TorchDispatchMode | None:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from duca_compile import advice, moving, sessions
+from duca_compile import advice, moving, sessions, torch_private
 from duca_compile.budget import Budget
 from duca_compile.call import Call
 from duca_compile.contexts import Context
@@ -91,7 +91,8 @@ class Tracker:
         content = (*seen.content, *numbers)
         now = state(weights, self._probes)
         call = Call(seen.moment, now, conditioning, content, self._observer.outputs, steps, tuple(names))
-        visit = self._place(key, call)
+        with torch_private.unseen():
+            visit = self._place(key, call)
         missed = visit.trajectory.missed
         if missed is not None and missed.times >= advice.PATIENCE:
             warn_once(self, advice.on(missed, names))
