@@ -187,7 +187,7 @@ class Tracker:
         self.resets["conditioning made anew"] += 1
         if isinstance(how, Doubt):
             return None
-        return Visit(self._begin(key, call, (), how, known, replaced))
+        return Visit(self._begin(key, call, (), how, known, replaced, known.missed))
 
     def _moved_along(self, group: Sequence[Trajectory], call: Call) -> Visit | None:
         """The call as a step of the only trajectory that it follows from but for arguments that move with the steps."""
@@ -244,7 +244,8 @@ class Tracker:
         if call.steps is not None:
             self._drop(known)
         missed = _miss(doubt.reason, [known]) if doubt.reason in (TURNED, AGAIN) else None
-        return self._begin(key, call, same, doubt.pace, known, replaced[known], missed)
+        remade = replaced[known] if doubt.reason == TURNED else frozenset()
+        return self._begin(key, call, same, doubt.pace, known, remade, missed)
 
     def _begin_beside(self, key: Key, call: Call, group: Sequence[Trajectory]) -> Trajectory:
         """A trajectory that may go on from one under other arguments, or from one of another thread."""
