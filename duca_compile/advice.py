@@ -10,6 +10,7 @@ from duca_compile.trajectory import Miss
 PATIENCE = 3
 """Starts in a row, each where a trajectory might have gone on, after which it is said."""
 CHANGED = "arguments change at every step"
+DOUBLED = "the conditioning is made anew for every call while that of the last one still lives"
 THREADS = "the calls of a generation come from several threads"
 CROWDED = (
     f"duca computes steps of generations that are served in turns: at most {KEPT} of them keep caches at once, within "
@@ -17,9 +18,12 @@ CROWDED = (
 )
 _KEYED = "run each call in `with duca_compile.session(key)`, with one key for each generation"
 _ON = {
-    AGAIN: f"the model is called several times at one timestep over the same conditioning; {_KEYED}",
+    AGAIN: "the model is called several times at one timestep over the same conditioning, as by Heun's method; in "
+    "`duca_compile.session(key, steps=...)` its calls are counted, one step each. If they are several generations', "
+    f"{_KEYED}",
     TURNED: "the latents do not follow from the model's last outputs, as under a sampler that draws all noise anew. "
     f"{COUNT_THEM}",
+    DOUBLED: f"{DOUBLED}; keep one, or {_KEYED}",
     THREADS: f"{THREADS}; {_KEYED}",
 }
 

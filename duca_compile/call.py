@@ -56,7 +56,8 @@ class Call(NamedTuple):
         gap = common_gap(last.timesteps, self.moment.timesteps) or 0.0
         if gap * known.pace.gap < 0 and _is_back(known.begun, self.moment.timesteps, gap):
             return Doubt("timestep is back where the generation began")
-        if any(map(_are_unrelated, last.latents, self.moment.latents)):
+        travels = gap * known.pace.gap > 0 or (known.pace.gap == 0 and gap < 0)
+        if not travels and any(map(_are_unrelated, last.latents, self.moment.latents)):
             return Doubt("latents are new noise")
         followed = pace(known.moments, known.pace, self.moment, self.outputs)
         how = followed.likeness if isinstance(followed, Pace) else Likeness.UNKNOWN

@@ -32,16 +32,21 @@ def allowed(known: Trajectory, moving: frozenset[int]) -> frozenset[int]:
     return moving if known.varying is None else known.varying
 
 
-def candidates(group: Iterable[Trajectory], call: Call, moving: frozenset[int]) -> list[tuple[Trajectory, Pace]]:
-    """The trajectories of `group` whose next step the call is seen to be; of one and its heir, the heir."""
-    found = []
+Steps = list[tuple[Trajectory, Pace]]
+
+
+def candidates(group: Iterable[Trajectory], call: Call, moving: frozenset[int]) -> tuple[Steps, list[Trajectory]]:
+    """The trajectories of `group` whose next step the call is seen to be, and those that one of these has passed: it
+    began where they stood, and they have never gone on themselves."""
+    found: Steps = []
     for known, how, changed in _beside(group, call):
         passing = allowed(known, moving) | (known.moved if known.varying is None else frozenset())
         anew = known.replaced(call.conditioning) - passing
         if changed <= passing and known.outlived(anew) and isinstance(how, Pace) and how.likeness.follows:
             found.append((known, how))
-    inherited = {known.past() for known, _ in found if known.past is not None}
-    return [(known, how) for known, how in found if known not in inherited]
+    left = {moment.place for known, _ in found for moment in known.moments[:-1]}
+    passed = [known for known, _ in found if known.varying is None and known.moments[-1].place in left]
+    return [each for each in found if each[0] not in passed], passed
 
 
 def nearest(group: Iterable[Trajectory], call: Call) -> Near | None:

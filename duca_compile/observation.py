@@ -17,6 +17,8 @@ _PICKED = 256
 """Elements of each sample's latents that are looked at, and at most 16 times as many in all."""
 _PLACES = 128
 """Latents whose outputs are remembered, the last ones."""
+_ELEMENTS = 2**22
+"""The most elements of outputs that are remembered."""
 _CALLS = 3
 """Outputs remembered of calls over the same latents: those of guidance in three calls."""
 
@@ -74,7 +76,8 @@ class Observer:
         if not any(torch.equal(output, other) for other in known):
             known.append(output)
             del known[:-_CALLS]
-        if len(self._outputs) > _PLACES:
+        most = min(_PLACES, max(1, _ELEMENTS // max(1, _CALLS * output.numel())))
+        while len(self._outputs) > most:
             self._outputs.popitem(last=False)
 
     def _content(self, tensor: Tensor, transfer: "_Transfer") -> Callable[[], Hashable]:

@@ -84,13 +84,14 @@ def reason(error: Exception) -> str:
 
 
 COUNT_THEM = "Run each generation in `with duca_compile.session(key, steps=...)`, and its steps are counted"
-_warned: "weakref.WeakSet[object]" = weakref.WeakSet()
+_warned: "weakref.WeakKeyDictionary[object, set[str]]" = weakref.WeakKeyDictionary()
 
 
 def warn_once(who: object, refused: Refused) -> None:
-    """One warning for everything that ever keeps `who` from caching."""
-    if who not in _warned:
-        _warned.add(who)
+    """One warning for each thing that keeps `who` from caching."""
+    told = _warned.setdefault(who, set())
+    if str(refused) not in told:
+        told.add(str(refused))
         warn_fallback(refused)
 
 

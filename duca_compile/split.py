@@ -146,6 +146,7 @@ class Split:
                 *((leaf.path, leaf.value) for leaf in fixed if leaf not in (*tensors, *numbers)),
                 *(leaf.path for leaf in (*tensors, *numbers)),
                 *((tuple(given.shape), given.dtype, given.device) for given in latents),
+                *(tuple(leaf.value.shape) for leaf in timesteps),
             ),
             context,
             tuple(leaf.value for leaf in numbers),

@@ -16,7 +16,7 @@ In doubt a trajectory starts over, and its first step is FULL.
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -141,7 +141,7 @@ class Tracker:
         return (
             self._go_on(key, same, call)
             or self._made_anew(key, [known for known in akin if known not in same], call)
-            or self._moved_along(group, call)
+            or self._moved_along(key, group, call)
             or Visit(self._start(key, call, group, akin))
         )
 
@@ -157,18 +157,16 @@ class Tracker:
         if len(fitting) == 1:
             return self._advance(*fitting[0], call)
         if fitting:
-            self._confuse(fitting)
-            return Visit(self._begin(key, call, same, missed=_miss(AMBIGUOUS, [known for known, _ in fitting])))
+            return Visit(self._confused(key, call, fitting))
         return None
 
-    def _confuse(self, fitting: Iterable[tuple[Trajectory, Pace]]) -> None:
-        """Which of these the call belongs to cannot be told: none may reuse what it has."""
+    def _confused(self, key: Key, call: Call, fitting: Sequence[tuple[Trajectory, Pace]]) -> Trajectory:
+        """Which of these the call belongs to cannot be told: none may be gone on from any longer."""
         self.resets[AMBIGUOUS] += 1
-        for known, how in fitting:
-            if how.likeness.follows:
-                known.forget()
-            else:
-                self._drop(known)
+        for known, _ in fitting:
+            self._drop(known)
+        last, how = max(fitting, key=lambda each: each[0].used)
+        return self._begin(key, call, (), how, last, missed=_miss(AGAIN, [known for known, _ in fitting]))
 
     def _made_anew(self, key: Key, akin: Sequence[Trajectory], call: Call) -> Visit | None:
         """The call as a step of the only trajectory that it can be one of, under new tensors of the same content."""
@@ -189,19 +187,19 @@ class Tracker:
             return None
         return Visit(self._begin(key, call, (), how, known, replaced, known.missed))
 
-    def _moved_along(self, group: Sequence[Trajectory], call: Call) -> Visit | None:
+    def _moved_along(self, key: Key, group: Sequence[Trajectory], call: Call) -> Visit | None:
         """The call as a step of the only trajectory that it follows from but for arguments that move with the steps."""
         learned = self._moving.get(call.signature, frozenset())
-        found = moving.candidates(group, call, learned)
+        found, passed = moving.candidates(group, call, learned)
         if len(found) > 1:
-            self._confuse(found)
-        if len(found) != 1:
+            return Visit(self._confused(key, call, found))
+        if not found:
             return None
         ((known, how),) = found
         changed = known.changed(call.content)
         self._moving[call.signature] = learned | changed
-        if known.past is not None and (past := known.past()) is not None:
-            self._drop(past)
+        for each in passed:
+            self._drop(each)
         return self._advance(known, how, call, known.replaced(call.conditioning) - changed)
 
     def _advance(self, known: Trajectory, judged: Pace, call: Call, replaced: frozenset[int] = frozenset()) -> Visit:
@@ -230,7 +228,8 @@ class Tracker:
 
     def _start(self, key: Key, call: Call, group: Sequence[Trajectory], akin: Sequence[Trajectory]) -> Trajectory:
         """A trajectory that goes on from none. Of one that the call nearly went on from, it takes over what it saw."""
-        replaced = {known: known.replaced(call.conditioning) - moving.allowed(known, self._moving) for known in akin}
+        learned = self._moving.get(call.signature, frozenset())
+        replaced = {known: known.replaced(call.conditioning) - moving.allowed(known, learned) for known in akin}
         same = [known for known in akin if not replaced[known]]
         near = [known for known in akin if known.outlived(replaced[known])]
         doubts = [(known, how) for known in near if isinstance(how := call.judge(known), Doubt)]
@@ -254,9 +253,15 @@ class Tracker:
             missed = Miss(advice.CHANGED, near.changed).after(near.known.missed)
             started = self._begin(key, call, (), near.pace, near.known, missed=missed)
             started.moved = near.changed if near.pace.likeness.follows else frozenset()
-            started.past = weakref.ref(near.known)
             return started
-        return self._begin(key, call, (), missed=self._elsewhere(key, call))
+        return self._begin(key, call, (), missed=self._under_other_objects(group, call) or self._elsewhere(key, call))
+
+    def _under_other_objects(self, group: Sequence[Trajectory], call: Call) -> Miss | None:
+        """Whether the call would go on from a trajectory whose equal conditioning still lives."""
+        for known in group:
+            if known.content == call.content and call.is_over(known) and _is_seen(call.judge(known)):
+                return _miss(advice.DOUBLED, [known])
+        return None
 
     def _elsewhere(self, key: Key, call: Call) -> Miss | None:
         """Whether the call would go on from a trajectory of another thread."""
@@ -264,8 +269,7 @@ class Tracker:
             if other == key or _but_owner(other) != _but_owner(key):
                 continue
             for known in each:
-                how = call.judge(known) if known.content == call.content and call.is_over(known) else None
-                if isinstance(how, Pace) and how.likeness.follows:
+                if known.content == call.content and call.is_over(known) and _is_seen(call.judge(known)):
                     return _miss(advice.THREADS, [known])
         return None
 
@@ -317,6 +321,11 @@ class Tracker:
                 each.remove(trajectory)
             if not each:
                 self._live.pop(key, None)
+
+
+def _is_seen(how: Pace | Doubt) -> bool:
+    """Whether the latents are seen to go on."""
+    return isinstance(how, Pace) and how.likeness.follows
 
 
 def _is_again(how: Pace | Doubt) -> bool:

@@ -84,8 +84,7 @@ class Trajectory:
     varying: frozenset[int] | None = None
     """Which arguments held something else at its second step than at its first; None before."""
     moved: frozenset[int] = frozenset()
-    """Which ones did so when it began, while the latents went on from those of the `past` one."""
-    past: "weakref.ref[Trajectory] | None" = None
+    """Which ones did so when it began, while the latents were seen to go on."""
     missed: Miss | None = None
     """Why its last step was computed where it might have been cached."""
     paused: bool = False

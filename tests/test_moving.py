@@ -168,10 +168,15 @@ def test_a_prompt_made_anew_for_every_call_of_a_sampler_that_adds_noise(prompts:
 def test_a_call_repeated_at_every_step_over_a_prompt_made_anew_is_told_of() -> None:
     sampling = Sampling(lambda at: 0.0)
     modes = ""
-    with pytest.warns(DucaWarning, match="called several times at one timestep"):
+
+    def run() -> None:
+        nonlocal modes
         for _ in range(6):
             output = sampling.x.roll(1, 2).sin()
             for _ in range(2):
                 modes += sampling._call(torch.zeros(2, 3), 0.0, output)
             sampling.x, sampling.t = sampling.x - 0.05 * output, sampling.t - 10
+
+    with pytest.warns(DucaWarning, match="called several times at one timestep"):
+        run()
     assert set(modes) == {"F"}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, fx
 from torch.nn.attention.flex_attention import flex_attention
 
-from duca_compile import torch_private
+from duca_compile import flops, torch_private
 from duca_compile.capture import capture
 from duca_compile.refusal import Refused
 from duca_compile.vmaps import without_vmap
@@ -102,10 +102,12 @@ def test_flops_of_flex_attention_are_those_of_dense_attention() -> None:
     size = (2, 2, 16, 8)
     q, k, v = torch.randn(size), torch.randn(size), torch.randn(size)
 
-    def flops(attend: Any) -> int:
+    def counted(attend: Any) -> int:
         gm, inputs = seen_by_backend(lambda q, k, v: attend(q, k, v).sin(), q, k, v)
         return sum(flops.count(flops.operations(capture(gm, inputs).gm)))
 
     assert (
-        flops(flex_attention) == flops(torch.nn.functional.scaled_dot_product_attention) == 2 * 2 * 2 * 2 * 16 * 16 * 8
+        counted(flex_attention)
+        == counted(torch.nn.functional.scaled_dot_product_attention)
+        == 2 * 2 * 2 * 2 * 16 * 16 * 8
     )
