@@ -76,7 +76,9 @@ def test_a_counted_generation_that_was_given_up_is_not_gone_on_from(generation: 
         assert generation.modes([860.0, 840.0]) == [A, C]
         assert generation.modes([900.0, 880.0]) == [F, C], "the timestep is back where it began"
         generation.x = noise(2, 1, 8, 8, seed=99)
-        assert generation.modes([860.0, 840.0]) == [F, C], "new noise"
+        assert generation.modes([880.0, 860.0]) == [F, C], "new noise, and the timestep has not moved on"
+        generation.x = noise(2, 1, 8, 8, seed=98)
+        assert generation.mode(840.0) is A, "as under a sampler that draws all noise anew"
 
 
 def steps_of(generation: Generation, key: Any, **given: Any) -> Iterator[Mode]:
