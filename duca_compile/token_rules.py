@@ -99,8 +99,7 @@ def rule(node: fx.Node, place: Place) -> dict[fx.Node, Place] | None:
     two places, or at a place and whole, mixes tokens.
     """
     size = ir.shape(node)
-    readable = size is None or (0 not in size and place.fits(size))
-    if node.op != "call_function" or ir.is_mutable(node) or not readable:
+    if node.op != "call_function" or ir.is_mutable(node) or (size is not None and not place.fits(size)):
         return None
     readings = _readings(node, place)
     return None if readings is None else _one_way_each(node, readings)

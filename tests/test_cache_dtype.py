@@ -1,5 +1,6 @@
 """Option `cache_dtype`: what is kept smaller, how near the results stay, and that Inductor copies no cache for it."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -26,8 +27,16 @@ def generation(model: nn.Module, given: list[dict[str, Any]], **options: Any) ->
     return [first(fast(**call)) for call in given]
 
 
-@pytest.mark.parametrize("dtype", FEWEST_BITS, ids=str)
-@pytest.mark.parametrize("name", ["example DiT", "FLUX", "grid", "channels first", "long skips"])
+FAST = {("FLUX", torch.float8_e4m3fn), *itertools.product(["example DiT"], FEWEST_BITS), ("grid", torch.bfloat16)}
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        pytest.param(*both, id=f"{both[0]}-{both[1]}", marks=() if both in FAST else pytest.mark.slow)
+        for both in itertools.product(["example DiT", "FLUX", "grid", "channels first", "long skips"], FEWEST_BITS)
+    ],
+)
 def test_caches_are_smaller_and_results_near(name: str, dtype: torch.dtype) -> None:
     model, given = ZOO[name].model(), calls(ZOO[name].call, TIMES)
     want = generation(model, given)
