@@ -338,18 +338,17 @@ def test_warnings_of_a_capture_are_shown_as_the_user_has_it(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("dynamic", [None, True])
-def test_an_empty_batch_is_refused_and_the_others_are_cached(dynamic: bool | None) -> None:
+def test_an_empty_batch_is_a_batch_as_any_other(dynamic: bool | None) -> None:
     case = CASES["parallel attention and MLP"]
     model, given = case.model(), calls(case.call, TIMES[:3])
     fast = torch.compile(model, backend="duca", dynamic=dynamic, options={"inner": "eager"})
     for each in given:
         fast(**each)
     nothing = {name: tensor[:0] for name, tensor in given[0].items()}
-    with pytest.warns(DucaWarning, match="the call is empty, as with a batch of 0"):
-        assert fast(**nothing).shape == model(**nothing).shape
+    assert fast(**nothing).shape == model(**nothing).shape
     for each in given:
         fast(**each)
-    assert steps(model) == "FF" + "CC" + "AA"
+    assert steps(model) == "FFF" + "CC" + "AA"
 
 
 def test_an_empty_batch_that_needs_no_sizes_is_cached_as_any_other() -> None:
