@@ -150,27 +150,15 @@ class Tracker:
         judged = [(known, call.judge(known)) for known in same]
         fitting = [(known, how) for known, how in judged if isinstance(how, Pace)]
         if call.steps is None:
-            last, how = max(judged, key=lambda each: each[0].used, default=(None, None))
-            if last is not None and _is_again(how) and call.repeats(last):
-                return self._again(last)
-            fitting = self._ahead([(known, how) for known, how in fitting if how.likeness.follows] or fitting)
+            again = [known for known, how in judged if _is_again(how) and call.repeats(known)]
+            if again:
+                return self._again(again[-1])
+            fitting = [(known, how) for known, how in fitting if how.likeness.follows] or fitting
         if len(fitting) == 1:
             return self._advance(*fitting[0], call)
         if fitting:
             return Visit(self._confused(key, call, fitting))
         return None
-
-    def _ahead(self, fitting: list[tuple[Trajectory, Pace]]) -> list[tuple[Trajectory, Pace]]:
-        """Those that no later one has passed, as a generation passes the one before it that began alike and was given
-        up."""
-        passed = [
-            known
-            for known, _ in fitting
-            if any(other.used > known.used and other.has_stood_with(known) for other, _ in fitting)
-        ]
-        for known in passed:
-            self._drop(known)
-        return [each for each in fitting if each[0] not in passed]
 
     def _confused(self, key: Key, call: Call, fitting: Sequence[tuple[Trajectory, Pace]]) -> Trajectory:
         """Which of these the call belongs to cannot be told: none may be gone on from any longer."""
@@ -340,7 +328,7 @@ def _is_seen(how: Pace | Doubt) -> bool:
     return isinstance(how, Pace) and how.likeness.follows
 
 
-def _is_again(how: Pace | Doubt | None) -> bool:
+def _is_again(how: Pace | Doubt) -> bool:
     return isinstance(how, Doubt) and how.reason == AGAIN
 
 

@@ -159,11 +159,6 @@ class Trajectory:
             for at, tensor in enumerate(conditioning)
         )
 
-    def has_stood_with(self, other: "Trajectory") -> bool:
-        """Whether the last latents of another one were its own, not long ago."""
-        place = other.moments[-1].place
-        return place is not None and any(moment.place == place for moment in self.moments)
-
     def changed(self, content: tuple[Hashable, ...]) -> frozenset[int]:
         """Which arguments held something else at its last step."""
         if content == self.content:

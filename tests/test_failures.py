@@ -348,7 +348,7 @@ def test_an_empty_batch_is_a_batch_as_any_other(dynamic: bool | None) -> None:
     assert fast(**nothing).shape == model(**nothing).shape
     for each in given:
         fast(**each)
-    assert steps(model) == "FFF" + "CC" + "AA"
+    assert steps(model) == "FFFF" + "CC" + "A", "the last call is the very same as one before"
 
 
 def test_an_empty_batch_that_needs_no_sizes_is_cached_as_any_other() -> None:

@@ -17,8 +17,6 @@ LATENTS = ["as_strided", "_to_copy"]
 """Picked and copied: nobody else writes to the copy."""
 WEIGHTS = ["index_select", "equal"]
 """Words of them, as at the call before. Where they lie the first call finds out."""
-TURN = ["mul", "sum"] * 2
-"""The latents' lengths, and their products with the last ones; at a second step, also the lengths of the first ones."""
 OUTPUT = ["as_strided", "_to_copy"]
 """The next latents may be made of it."""
 TOKENS = ["rand", "topk", "sort", "view", "unbind"]
@@ -71,5 +69,5 @@ def test_the_ops_of_each_mode() -> None:
     assert duca_compile.stats(model).steps == {Mode.FULL: 2, Mode.CONSERVATIVE: 3, Mode.AGGRESSIVE: 3}
     first, second, *others = asked
     assert (first[:2], first[-2:]) == (LATENTS, OUTPUT)
-    assert second == LATENTS + WEIGHTS + TURN + ["mul", "sum"] + TOKENS + OUTPUT
-    assert all(step == LATENTS + WEIGHTS + TURN + OUTPUT for step in others)
+    assert second == LATENTS + WEIGHTS + TOKENS + OUTPUT
+    assert all(step == LATENTS + WEIGHTS + OUTPUT for step in others)

@@ -58,14 +58,6 @@ def test_an_aborted_generation_leaves_nothing_behind(generation: Generation) -> 
     assert generation.modes([950.0, 850.0]) == [F, C]
 
 
-def test_a_generation_made_once_more_passes_the_one_before(generation: Generation) -> None:
-    """Over the same tensors and noise, after an abort and at full length: the same steps, and the same image."""
-    times = [900.0, 880.0, 860.0, 840.0, 820.0, 800.0, 780.0]
-    for length in (3, 7, 7):
-        generation.seed, generation.last = 50, torch.tensor(0.0)
-        assert generation.modes(times[:length]) == [F, C, A, C, A, F, C][:length]
-
-
 def test_a_leap_is_doubted(generation: Generation, model: nn.Module) -> None:
     assert generation.modes([900.0, 880.0, 860.0, 500.0, 480.0]) == [F, C, A, F, C]
     assert duca_compile.stats(model).resets == {"timestep leapt ahead": 1}
