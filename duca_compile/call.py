@@ -3,12 +3,11 @@
 from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from duca_compile.continuity import Doubt, Moment, Pace, common_gap, pace
 from duca_compile.identity import State
-from duca_compile.likeness import Likeness
+from duca_compile.likeness import Likeness, cosine
 from duca_compile.trajectory import Trajectory
 
 UNRELATED = 0.3
@@ -71,5 +70,4 @@ def _is_back(begun: tuple[float, ...], now: tuple[float, ...], gap: float) -> bo
 def _are_unrelated(before: Tensor | None, now: Tensor | None) -> bool:
     if before is None or now is None or before.shape != now.shape:
         return False
-    cosine = torch.linalg.vecdot(before, now) / (before.norm(dim=1) * now.norm(dim=1)).clamp_min(1e-30)
-    return bool(((cosine < UNRELATED) & (before != now).any(1)).any())
+    return bool(((cosine(before, now) < UNRELATED) & (before != now).any(1)).any())

@@ -115,8 +115,13 @@ def distance(now: Tensor, past: Sequence[Stand], outputs: bool = True) -> Tensor
     return off.mul_((picked / (picked - count)) ** 0.5)
 
 
+def cosine(before: Tensor, now: Tensor) -> Tensor:
+    """Of the angle by which each row turns."""
+    found: Tensor = torch.linalg.vecdot(before, now) / (before.norm(dim=1) * now.norm(dim=1)).clamp_min(_TINY)
+    return found
+
+
 def _alike(before: Tensor, now: Tensor) -> bool:
     """Whether no row turns by more than 60 degrees."""
-    cosine = torch.linalg.vecdot(before, now) / (before.norm(dim=1) * now.norm(dim=1)).clamp_min(_TINY)
     still = (before == now).all(1)
-    return bool(((cosine >= 0.5) | still).all())
+    return bool(((cosine(before, now) >= 0.5) | still).all())
