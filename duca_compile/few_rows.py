@@ -23,8 +23,8 @@ LIBRARY.define("linear(Tensor input, Tensor weight, Tensor? bias) -> Tensor")  #
 
 @torch.library.impl(LIBRARY, "linear", "CPU")
 def _on_cpu(source: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    rows = source.numel() // weight.shape[1]
-    if rows <= FEWEST and on_intel():
+    rows = source.shape[:-1].numel()
+    if not source.numel() or (rows <= FEWEST and on_intel()):
         return F.linear(source, weight, bias)
     if rows <= SKINNY and not on_intel():
         columns = source.reshape(-1, weight.shape[1]).t()

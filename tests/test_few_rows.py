@@ -51,6 +51,18 @@ def test_the_op_is_a_linear_layer(
 
 
 @needs_onednn
+@pytest.mark.parametrize(("rows", "width"), [((2, 3), 0), ((50,), 0), ((0, 7), 24), ((0,), 0)])
+@pytest.mark.parametrize("intel", [True, False])
+def test_sizes_of_0_are_a_linear_layers(
+    rows: tuple[int, ...], width: int, intel: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(few_rows, "on_intel", lambda: intel)
+    source, weight, bias = noise(*rows, width), noise(16, width, seed=1), noise(16, seed=2)
+    for given in (bias, None):
+        assert torch.equal(few_rows.linear(source, weight, given), F.linear(source, weight, given))
+
+
+@needs_onednn
 def test_the_op_is_what_a_compiler_needs() -> None:
     torch.library.opcheck(few_rows.linear, (noise(2, 3, 8), noise(4, 8, seed=1), noise(4, seed=2)))
 
