@@ -1,5 +1,8 @@
 """`torch.compile(model, backend="duca")` makes a diffusion transformer run most of its denoising steps from a cache."""
 
+from duca_compile import releases as releases
+
+# isort: split
 from duca_compile.backend import duca as duca
 from duca_compile.explain import Report as Report
 from duca_compile.explain import explain as explain

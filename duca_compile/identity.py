@@ -22,6 +22,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from duca_compile import torch_private
+
 WORDS = 8192
 """8-byte words that are read at each call, of all tensors together; a quarter where they lie far apart."""
 FEWEST = 8
@@ -90,7 +92,7 @@ class State(NamedTuple):
 def state(tensors: Sequence[Tensor], probes: Probes | None = None) -> State:
     """As they are now."""
     addresses = _addresses(tensors)
-    return State(tensors, addresses, _versions(tensors), (probes or Probes(_FEW)).read(tensors, addresses))
+    return State(tensors, addresses, torch_private.versions(tensors), (probes or Probes(_FEW)).read(tensors, addresses))
 
 
 class Identity:
@@ -111,24 +113,11 @@ class Identity:
         self._tensors = tuple([ref if (held := ref()) is None else weakref.ref(held, died) for ref in self._tensors])
 
 
-def version(tensor: Tensor) -> int | None:
-    """How often it was written to; None where nobody counts (inference mode)."""
-    return None if tensor.is_inference() else tensor._version
-
-
 def address(tensor: Tensor) -> int | None:
     try:
         return tensor.data_ptr()
     except RuntimeError:  # a tensor subclass without memory of its own
         return None
-
-
-def _versions(tensors: Sequence[Tensor]) -> list[int | None]:
-    """Asks each tensor at once, and only where one has no version whether it has one."""
-    try:
-        return [tensor._version for tensor in tensors]
-    except RuntimeError:
-        return [version(tensor) for tensor in tensors]
 
 
 def _addresses(tensors: Sequence[Tensor]) -> list[int | None]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from duca_compile.torch_private import HigherOrderOperator, OpOverload, size
+from duca_compile.torch_private import HigherOrderOperator, OpOverload, schema, size
 
 _DTYPES = {
     torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16", torch.float64: "f64",
@@ -55,7 +55,7 @@ def packet(node: fx.Node) -> Any:
 
 def is_mutable(node: fx.Node) -> bool:
     """Whether the node is an ATen call that writes to one of its operands."""
-    return isinstance(node.target, OpOverload) and node.target._schema.is_mutable
+    return isinstance(node.target, OpOverload) and schema(node.target).is_mutable
 
 
 def copied(gm: fx.GraphModule) -> fx.GraphModule:
@@ -97,7 +97,7 @@ def computes(node: fx.Node) -> bool:
 
 def _is_view(node: fx.Node) -> bool:
     if isinstance(node.target, OpOverload):
-        return any(result.alias_info is not None for result in node.target._schema.returns)
+        return any(result.alias_info is not None for result in schema(node.target).returns)
     return getattr(node.target, "__name__", "") == "getitem"
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from duca_compile import digests, torch_private
 from duca_compile.continuity import Moment
-from duca_compile.identity import address, version
+from duca_compile.identity import address
+from duca_compile.torch_private import version
 
 _PICKED = 256
 """Elements of each sample's latents that are looked at, and at most 16 times as many in all."""

@@ -8,7 +8,7 @@ from torch import fx
 
 from duca_compile import ir
 from duca_compile.refusal import Random
-from duca_compile.torch_private import OpOverload, tree_leaves
+from duca_compile.torch_private import OpOverload, schema, tree_leaves
 
 _RATES = ("p", "dropout", "dropout_p")
 _SWITCHES = ("train", "training")
@@ -18,7 +18,7 @@ def refuse_random(gm: fx.GraphModule) -> None:
     """Raises `Random` where a result depends on numbers that the graph draws: a cached step would repeat old ones."""
     for node, op in _draws(gm):
         told = f"%{node.name} ({op.overloadpacket}, {ir.source(node)}) draws random numbers at every call"
-        if {argument.name for argument in op._schema.arguments} & {*_RATES[1:], *_SWITCHES}:
+        if {argument.name for argument in schema(op).arguments} & {*_RATES[1:], *_SWITCHES}:
             raise Random(f"{told}: the model, or a part of it, is in training mode; call model.eval()")
         raise Random(f"{told}, and cached steps would repeat old ones; if it is for training, call model.eval()")
 
@@ -58,6 +58,6 @@ def _is_off(given: Mapping[str, Any]) -> bool:
 
 def _given(node: fx.Node) -> dict[str, Any]:
     """The arguments of an ATen call by name, defaults among them."""
-    arguments = node.target._schema.arguments  # type: ignore[union-attr]
+    arguments = schema(node.target).arguments  # type: ignore[arg-type]
     defaults = {each.name: each.default_value for each in arguments if each.has_default_value()}
     return defaults | dict(zip((each.name for each in arguments), node.args, strict=False)) | dict(node.kwargs)

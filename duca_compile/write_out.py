@@ -6,7 +6,6 @@ from typing import cast
 
 import torch
 from torch import fx
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from duca_compile import ir, torch_private
 
@@ -51,4 +50,4 @@ def _alone(
 def _traced(alone: fx.GraphModule, taken: Sequence[fx.Node], under: AbstractContextManager[None]) -> fx.GraphModule:
     values = [torch_private.dynamo_value(node) for node in taken]
     with torch_private.fake_modes(values), torch.no_grad(), under:
-        return make_fx(alone)(*values)
+        return torch_private.make_fx(alone)(*values)

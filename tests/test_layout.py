@@ -9,6 +9,7 @@ from pathlib import Path
 import duca_compile.passes
 
 ROOT = Path(__file__).parents[1]
+SOURCES = [*(ROOT / "duca_compile").rglob("*.py"), *(ROOT / "passes").glob("*.py")]
 
 
 def test_passes_have_one_import_name() -> None:
@@ -28,11 +29,10 @@ def test_the_tree_is_clean_of_machine_paths() -> None:
 
 
 def test_files_are_rooms_with_one_purpose() -> None:
-    for folder in ("duca_compile", "passes"):
-        for path in (ROOT / folder).glob("*.py"):
-            assert importlib.util.decode_source(path.read_bytes()).lstrip().startswith('"""'), (
-                f"{path} says not what it is for"
-            )
+    for path in SOURCES:
+        assert importlib.util.decode_source(path.read_bytes()).lstrip().startswith('"""'), (
+            f"{path} says not what it is for"
+        )
 
 
 PRIVATE = re.compile(r"torch(\.(?!ops\b)\w+)*\._(?!_)")
@@ -51,8 +51,29 @@ def named(source: str) -> set[str]:
     return found
 
 
+def defined(source: str) -> set[str]:
+    """The names of functions, classes, attributes and variables that code defines."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(node.attr)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
+
+
+OTHERS = {"_get_child_registries", "_getframe"}
+"""What `contexts.py` asks of `diffusers`, and Python itself is asked."""
+
+
 def test_private_torch_has_one_door() -> None:
-    for folder in ("duca_compile", "passes"):
-        for path in (ROOT / folder).glob("*.py"):
-            if path.name != "torch_private.py":
-                assert not [name for name in named(path.read_text()) if PRIVATE.match(name)], path
+    """What is imported from a private name, and what is read of an object by one that is not of our making."""
+    own = set().union(*(defined(path.read_text()) for path in SOURCES)) | OTHERS
+    for path in SOURCES:
+        if path.parent.name != "torch_private":
+            names = named(path.read_text())
+            assert not [name for name in names if PRIVATE.match(name)], path
+            last = {name.rpartition(".")[2] for name in names if not re.match(r"(torch\.ops\.)?aten\.", name)}
+            assert not {name for name in last if re.match(r"_[a-z]", name)} - own, path

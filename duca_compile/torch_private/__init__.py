@@ -1,0 +1,59 @@
+"""Every private API of torch that we lean on, in one place; `tests/test_torch_private.py` fails when one changes.
+
+Each file names at its top what it leans on. Where releases differ, the file that uses it asks `releases.RELEASE`.
+"""
+
+from duca_compile.torch_private.calls import RestartAnalysis as RestartAnalysis
+from duca_compile.torch_private.calls import RootCall as RootCall
+from duca_compile.torch_private.calls import any_number_of_graphs as any_number_of_graphs
+from duca_compile.torch_private.calls import backend_may_raise as backend_may_raise
+from duca_compile.torch_private.calls import break_reason as break_reason
+from duca_compile.torch_private.calls import enclosing_module as enclosing_module
+from duca_compile.torch_private.calls import is_whole as is_whole
+from duca_compile.torch_private.calls import opens_call as opens_call
+from duca_compile.torch_private.calls import options_of as options_of
+from duca_compile.torch_private.calls import root_call as root_call
+from duca_compile.torch_private.calls import uncompiled as uncompiled
+from duca_compile.torch_private.graphs import HigherOrderOperator as HigherOrderOperator
+from duca_compile.torch_private.graphs import OpOverload as OpOverload
+from duca_compile.torch_private.graphs import dynamo_value as dynamo_value
+from duca_compile.torch_private.graphs import enter_autocast as enter_autocast
+from duca_compile.torch_private.graphs import exit_autocast as exit_autocast
+from duca_compile.torch_private.graphs import export_functional as export_functional
+from duca_compile.torch_private.graphs import invoke_subgraph as invoke_subgraph
+from duca_compile.torch_private.graphs import is_composite as is_composite
+from duca_compile.torch_private.graphs import is_module_state as is_module_state
+from duca_compile.torch_private.graphs import is_random as is_random
+from duca_compile.torch_private.graphs import list_of as list_of
+from duca_compile.torch_private.graphs import make_fx as make_fx
+from duca_compile.torch_private.graphs import schema as schema
+from duca_compile.torch_private.graphs import set_dynamo_value as set_dynamo_value
+from duca_compile.torch_private.graphs import vmaps as vmaps
+from duca_compile.torch_private.inductor import CUDA_GRAPHS as CUDA_GRAPHS
+from duca_compile.torch_private.inductor import has_onednn as has_onednn
+from duca_compile.torch_private.inductor import inductor_modes as inductor_modes
+from duca_compile.torch_private.inductor import inductor_options as inductor_options
+from duca_compile.torch_private.inductor import inner_compiler as inner_compiler
+from duca_compile.torch_private.inductor import onednn_linear as onednn_linear
+from duca_compile.torch_private.inductor import records_cuda_graphs as records_cuda_graphs
+from duca_compile.torch_private.sizes import floor_divide as floor_divide
+from duca_compile.torch_private.sizes import guard_positive as guard_positive
+from duca_compile.torch_private.sizes import is_data_dependent as is_data_dependent
+from duca_compile.torch_private.sizes import is_data_dependent_error as is_data_dependent_error
+from duca_compile.torch_private.sizes import size as size
+from duca_compile.torch_private.sizes import size_node as size_node
+from duca_compile.torch_private.sizes import size_now as size_now
+from duca_compile.torch_private.sizes import symbolic_int as symbolic_int
+from duca_compile.torch_private.sizes import whole as whole
+from duca_compile.torch_private.tensors import TorchDispatchMode as TorchDispatchMode
+from duca_compile.torch_private.tensors import WeakIdKeyDictionary as WeakIdKeyDictionary
+from duca_compile.torch_private.tensors import current_dispatch_mode as current_dispatch_mode
+from duca_compile.torch_private.tensors import fake_modes as fake_modes
+from duca_compile.torch_private.tensors import fake_tensors as fake_tensors
+from duca_compile.torch_private.tensors import inside_transform as inside_transform
+from duca_compile.torch_private.tensors import is_wrapper as is_wrapper
+from duca_compile.torch_private.tensors import overrides_functions as overrides_functions
+from duca_compile.torch_private.tensors import tree_leaves as tree_leaves
+from duca_compile.torch_private.tensors import unseen as unseen
+from duca_compile.torch_private.tensors import version as version
+from duca_compile.torch_private.tensors import versions as versions

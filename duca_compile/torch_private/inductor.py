@@ -1,0 +1,81 @@
+"""Inductor: its configuration, its caches, and oneDNN's linear layer.
+
+- `torch._dynamo.lookup_backend`, `config_patches` of the backend "inductor"; `list_mode_options`, `list_options`,
+  `config.get_type` and `config.triton.cudagraphs` of `torch._inductor`.
+- `TracingContext`, `tracing` and `detect_fake_mode` of `torch._guards`, `FakeTensorMode` and what it remembers,
+  `ShapeEnv`: the surroundings in which Inductor and AOTAutograd use their caches, as Dynamo makes them.
+- `torch.ops.mkldnn._linear_pointwise`: oneDNN's linear layer over weights as they are.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import torch._inductor.config
+from torch import Tensor, fx
+from torch._guards import TracingContext, detect_fake_mode, tracing
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+from duca_compile.torch_private.graphs import OpOverload
+
+CUDA_GRAPHS = "triton.cudagraphs"
+
+
+def has_onednn() -> bool:
+    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+
+
+def onednn_linear() -> OpOverload:
+    """`(input, weight, bias, "none", [], "")`, where torch is built with oneDNN."""
+    found: OpOverload = torch.ops.mkldnn._linear_pointwise.default
+    return found
+
+
+def inner_compiler(inner: str | Callable[..., Any], changes: Mapping[str, Any]) -> Callable[..., Any]:
+    """The backend function of a registered name; `changes` reach Inductor as its configuration."""
+    if callable(inner):
+        return inner
+    found: Callable[..., Any] = torch._dynamo.lookup_backend(inner)
+    return partial(_compile_with_caches, found, changes) if inner == "inductor" else found
+
+
+def _compile_with_caches(
+    inductor: Callable[..., Any], changes: Mapping[str, Any], gm: fx.GraphModule, inputs: Sequence[Any]
+) -> Callable[..., Any]:
+    """Inductor's function, kept on disk and in what `torch.compiler.save_cache_artifacts` gives.
+
+    Its caches need a tracing context that knows shapes. Dynamo has ended its own when a mode is compiled at its first
+    call: then all sizes are those of the inputs, and no guard is taken. Where it has not, its symbols must stay. Nor is
+    there one for numbers among the inputs: it would make symbols of them, under guards that nobody checks.
+    """
+    if TracingContext.try_get() is not None or not all(isinstance(given, Tensor) for given in inputs):
+        compiled: Callable[..., Any] = inductor(gm, inputs, config_patches=dict(changes))
+        return compiled
+    mode = detect_fake_mode(inputs) or FakeTensorMode(shape_env=ShapeEnv())
+    with tracing(TracingContext(mode)):
+        static = [mode.from_tensor(given, static_shapes=True) for given in inputs if not isinstance(given, FakeTensor)]
+        compiled = inductor(gm, inputs, config_patches=dict(changes))
+        del static  # until here: the mode remembers them, and takes an input that it knows as it is
+    return compiled
+
+
+def inductor_modes() -> dict[str, dict[str, Any]]:
+    """What each `mode` of `torch.compile` changes in Inductor's configuration."""
+    return dict(torch._inductor.list_mode_options())
+
+
+def inductor_options() -> dict[str, type | None]:
+    """The names in Inductor's configuration, with the type of each where it is a plain one."""
+    config: Any = torch._inductor.config
+    kinds = {name: config.get_type(name) for name in torch._inductor.list_options()}
+    plain = (bool, int, float, str)
+    return {name: kind if kind in plain else None for name, kind in kinds.items()}
+
+
+def records_cuda_graphs(changes: Mapping[str, Any], inputs: Sequence[Any]) -> bool:
+    """Whether Inductor, so configured, would run a graph over these inputs as a CUDA graph."""
+    config: Any = torch._inductor.config
+    wanted = bool(changes.get(CUDA_GRAPHS, config.triton.cudagraphs))
+    return wanted and any(isinstance(given, Tensor) and given.device.type == "cuda" for given in inputs)
