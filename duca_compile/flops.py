@@ -24,7 +24,7 @@ from duca_compile.torch_private import HigherOrderOperator, OpOverload, TorchDis
 log = logging.getLogger("duca_compile")
 
 
-def _cpu_attention(query: Any, key: Any, value: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+def _attention(query: Any, key: Any, value: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
     flops: int = sdpa_flop_count(query, key, value)  # type: ignore[no-untyped-call]
     return flops
 
@@ -37,10 +37,11 @@ def _grouped_product(a: Any, b: Any, *args: Any, out_shape: Any = None, **kwargs
 
 
 MISSING_IN_TORCH = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten._grouped_mm: _grouped_product,
+    torch.ops.higher_order.flex_attention: _attention,
 }
-"""Formulas of FLOPs that torch's counter lacks, as its `custom_mapping`."""
+"""Formulas of FLOPs that the counter of some release lacks, as its `custom_mapping`; a flex attention's as if dense."""
 _FORMULAS: Mapping[Any, Any] = FlopCounterMode(display=False, custom_mapping=MISSING_IN_TORCH).flop_registry
 
 
@@ -145,7 +146,7 @@ def _count(operation: Operation) -> tuple[int, int]:
     with fake_tensors(), FlopCounterMode(display=False, custom_mapping=MISSING_IN_TORCH) as counter:
         args, kwargs = _made(operation.args), {name: _made(value) for name, value in operation.kwargs}
         if isinstance(operation.target, HigherOrderOperator) and operation.target in _FORMULAS:
-            return 0, int(_FORMULAS[operation.target](*args, **kwargs))  # of flex attention, as if it were dense
+            return 0, int(_FORMULAS[operation.target](*args, **kwargs))
         operation.target(*args, **kwargs)
     counted = counter.get_flop_counts().get("Global", {})
     attention = sum(flops for op, flops in counted.items() if "attention" in str(op) or "bmm" in str(op))

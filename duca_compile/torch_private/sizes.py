@@ -1,7 +1,8 @@
 """Symbolic sizes as sympy expressions, expressions as graph nodes, and guards on them.
 
 - `SymInt.node`; `optimization_hint`, `free_unbacked_symbols`, `ShapeEnv.create_symintnode`, `evaluate_expr` and
-  `guarding_hint_or_throw` of `torch.fx.experimental.symbolic_shapes`; `torch.utils._sympy`.
+  `guarding_hint_or_throw` of `torch.fx.experimental.symbolic_shapes` (2.11 calls both hints `size_hint`);
+  `torch.utils._sympy`.
 - `GuardOnDataDependentSymNode`, `DataDependentOutputException`, `DynamicOutputShapeException`: what is raised where a
   size or value that only the data decides is asked for.
 """
@@ -13,16 +14,16 @@ import sympy
 import torch
 from torch import Tensor, fx
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
-from torch.fx.experimental.symbolic_shapes import (
-    GuardOnDataDependentSymNode,
-    free_unbacked_symbols,
-    optimization_hint,
-)
+from torch.fx.experimental import symbolic_shapes
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode, free_unbacked_symbols
 from torch.utils._sympy.functions import FloorDiv
 from torch.utils._sympy.interp import sympy_interp
 from torch.utils._sympy.reference import PythonReferenceAnalysis
 
 from duca_compile.causes import causes
+from duca_compile.releases import RELEASE
+
+_SHAPES: Any = symbolic_shapes
 
 
 def is_data_dependent_error(error: BaseException) -> bool:
@@ -45,7 +46,8 @@ def whole(expression: Any) -> Any:
 
 def size_now(held: int | torch.SymInt) -> int:
     """The size that this call has, without a guard: only for guesses that may be wrong for another call."""
-    return int(optimization_hint(held, fallback=1))
+    hint = _SHAPES.size_hint if RELEASE == (2, 11) else _SHAPES.optimization_hint
+    return int(hint(held, fallback=1))
 
 
 def is_data_dependent(sizes: Sequence[Any]) -> bool:
@@ -61,7 +63,8 @@ def floor_divide(dividend: Any, divisor: int) -> Any:
 def symbolic_int(expression: Any, like: Tensor) -> torch.SymInt:
     """The expression as a size in the shape environment of the fake tensor `like`."""
     shapes: Any = like.fake_mode.shape_env  # type: ignore[attr-defined]
-    found: torch.SymInt = shapes.create_symintnode(expression, hint=int(shapes.guarding_hint_or_throw(expression)))
+    hint = shapes.size_hint if RELEASE == (2, 11) else shapes.guarding_hint_or_throw
+    found: torch.SymInt = shapes.create_symintnode(expression, hint=int(hint(expression)))
     return found
 
 
