@@ -4,11 +4,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from duca_compile.plan import Selection
 
 AHEAD = 8
 """Steps drawn at once: the host asks torch for little at each step, and copies to a device once in as many."""
+ALIGNED = 2
+"""Indices in 16 bytes. Kernels are compiled for inputs that begin at such a place; others would be copied first."""
 
 
 class RandomTokens:
@@ -34,6 +37,12 @@ class RandomTokens:
         """The indices of every input, for each of the steps."""
         inputs = len(selection.inputs)
         scores = torch.rand(AHEAD, inputs, selection.tokens, generator=self.generator, device="cpu")
-        chosen = scores.topk(selection.count, sorted=False).indices.sort().values.to(device)
-        found = chosen.flatten(0, 1).unbind()
+        chosen = scores.topk(selection.count, sorted=False).indices.sort().values
+        padded = _sent(F.pad(chosen, (0, -selection.count % ALIGNED)), device)
+        found = padded[..., : selection.count].flatten(0, 1).unbind()
         return [found[at * inputs : (at + 1) * inputs] for at in range(AHEAD)]
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The same on a device, without the host waiting for it."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
