@@ -1,6 +1,7 @@
 """Generations told apart by their caller."""
 
 import inspect
+import itertools
 import sys
 import weakref
 from collections.abc import Hashable
@@ -20,6 +21,9 @@ class Shared:
 
 
 _named: "weakref.WeakValueDictionary[Hashable, Shared]" = weakref.WeakValueDictionary()
+_entries = itertools.count()
+_in_generators: "weakref.WeakSet[session]" = weakref.WeakSet()
+"""Those whose block is part of a generator: it may go on in another context than it began in."""
 _GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _current: "ContextVar[tuple[session, ...] | None]" = ContextVar("the sessions of duca_compile", default=None)
 
@@ -53,6 +57,7 @@ class session:
         self.steps = steps
         self._is_named = key is not None
         self._shared = Shared()
+        self._place = self._entered = 0
         self._frame: FrameType | None = None
         self._is_open = False
 
@@ -66,13 +71,18 @@ class session:
             raise RuntimeError("this session is entered already; make another one of the same key")
         if self._is_named:
             self._shared = _named.setdefault(self.key, self._shared)
-        self._is_open, self._frame = True, _generator(sys._getframe(1))
+        around = _around(sys._getframe(1))
+        self._is_open, self._frame = True, _generator(around)
+        self._place, self._entered = id(around), next(_entries)
+        if self._frame is not None:
+            _in_generators.add(self)
         _current.set((*_open(), self))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._is_open, self._frame = False, None
+        _in_generators.discard(self)
         _current.set(_open())
         if kind is not None or not self._is_named:
             for trajectory in self._shared.trajectories:
@@ -89,10 +99,14 @@ def _open() -> "tuple[session, ...]":
     return tuple([entered for entered in (_current.get() or ()) if entered._is_open])
 
 
-def _generator(frame: FrameType | None) -> FrameType | None:
-    """The generator that the block is part of. One that makes a context manager is run by the block around it."""
+def _around(frame: FrameType | None) -> FrameType | None:
+    """The code that the block is part of. A generator that makes a context manager is run by the block around it."""
     while frame is not None and (_manages(frame) or _manages(frame.f_back)):
         frame = frame.f_back
+    return frame
+
+
+def _generator(frame: FrameType | None) -> FrameType | None:
     return frame if frame is not None and frame.f_code.co_flags & _GENERATORS else None
 
 
@@ -102,7 +116,18 @@ def _manages(frame: FrameType | None) -> bool:
 
 def current() -> session | None:
     """The innermost session that the caller is in; None outside of all."""
-    return next((entered for entered in reversed((_current.get() or ())) if entered.holds), None)
+    entered = [each for each in (_current.get() or ()) if each.holds]
+    found = _around_caller(entered) if _in_generators else None
+    return found or (entered[-1] if entered else None)
+
+
+def _around_caller(entered: "list[session]") -> session | None:
+    """The innermost one whose block the caller's frame, or one around it, is part of."""
+    places = {each._place: each for each in sorted({*entered, *_in_generators}, key=lambda each: each._entered)}
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and id(frame) not in places:
+        frame = frame.f_back
+    return places[id(frame)] if frame is not None else None
 
 
 def counts() -> bool:

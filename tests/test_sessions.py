@@ -105,6 +105,36 @@ def test_a_generator_takes_its_session_along_when_it_yields(generation: Generati
     assert sessions.current() is None
 
 
+def test_a_generator_goes_on_in_its_session_wherever_it_is_run() -> None:
+    """As by `asyncio.to_thread(next, steps)`: each step has a context, and perhaps a thread, of its own."""
+
+    def running(key: str) -> Iterator[list[Any]]:
+        with session(key):
+            while True:
+                found = [sessions.current()]
+                with session("inner"):
+                    found.append(sessions.current())
+                found.append(sessions.current())
+                yield found
+
+    turns = running("one"), running("two")
+    seen = []
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(2):
+            for each in turns:
+                seen.append(contextvars.copy_context().run(next, each))
+                seen.append(pool.submit(contextvars.copy_context().run, next, each).result())
+                with session("around each step"):
+                    seen.append(next(each))
+                    assert sessions.current().key == ("around each step",)
+                assert sessions.current() is None
+    keys = [[held.key[0] for held in each] for each in seen]
+    assert keys == [["one", "inner", "one"]] * 3 + [["two", "inner", "two"]] * 3 + keys[:6]
+    for each in turns:
+        each.close()
+    assert not sessions._in_generators
+
+
 def test_a_session_made_by_another_manager_holds_for_its_block(generation: Generation) -> None:
     @contextlib.contextmanager
     def served() -> Iterator[None]:
