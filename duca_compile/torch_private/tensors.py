@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._dispatch.python import enable_python_dispatcher
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 from torch.utils._python_dispatch import (
     _disable_current_modes,
@@ -33,15 +33,19 @@ from torch.utils.weak import WeakIdKeyDictionary as WeakIdKeyDictionary
 def fake_modes(tree: Any) -> Iterator[None]:
     """In the modes of the fake tensors in `tree`, where ops that take no tensor make fake ones too.
 
-    Some ops know symbolic sizes in Python only.
+    Some ops know symbolic sizes in Python only: which ones differs by release.
     """
     leaves = tree_leaves(tree)
     with ExitStack() as stack:
         for mode in {leaf.fake_mode for leaf in leaves if hasattr(leaf, "fake_mode")}:
             stack.enter_context(mode)
-        if any(isinstance(leaf, torch.SymInt) for leaf in leaves):
+        if any(map(_is_symbolic, leaves)):
             stack.enter_context(enable_python_dispatcher())
         yield
+
+
+def _is_symbolic(leaf: Any) -> bool:
+    return isinstance(leaf, torch.SymInt) or (isinstance(leaf, FakeTensor) and leaf._has_symbolic_sizes_strides)
 
 
 @contextmanager
