@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from duca_compile import budget
+from duca_compile import budget, streams
 from duca_compile.arguments import Arguments
 from duca_compile.capture import Capture
 from duca_compile.compiled import CompiledMode, CompiledPlain
@@ -111,6 +111,7 @@ class Dispatcher:
             extra = [*cache.features, *cache.selector.draw(cache.features[0].device)]
         elif cache is not None and mode is Mode.AGGRESSIVE:
             extra = cache.frontier
+        streams.hand_over(extra, cache.stream if cache else None)
         found = self.modes[mode]([*self._constants, *args, *extra])
         own = len(found) - self._stored[mode]
         results, stored = tuple(found[:own]), found[own:]
@@ -118,10 +119,12 @@ class Dispatcher:
         if cache is None:
             return results
         if mode is Mode.FULL:
+            cache.stream = streams.current(stored)
             cache.fill(stored[: len(self.plan.caches)], stored[len(self.plan.caches) :], layout(results))
             self.held_bytes = cache.bytes
             step.stored()
             return results
+        cache.stream = streams.current(extra)
         if mode is Mode.CONSERVATIVE:
             cache.advance(stored)
         return delivered(results, cache.layout, cache.memory)

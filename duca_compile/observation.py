@@ -20,6 +20,8 @@ _PLACES = 128
 """Latents whose outputs are remembered, the last ones."""
 _ELEMENTS = 2**22
 """The most elements of outputs that are remembered."""
+WITHOUT_FLOAT64 = ("mps",)
+"""Types of devices."""
 _CALLS = 3
 """Outputs remembered of calls over the same latents: those of guidance in three calls."""
 
@@ -45,10 +47,18 @@ class Observer:
         latents: Sequence[Tensor],
         conditioning: Sequence[Tensor],
         index: int | None = None,
+        counted: bool = False,
     ) -> Observation:
-        """What lies on a device is read together with a timestep that does; else it is known by its identity alone."""
-        transfer = _Transfer(next((given.device for given in timesteps if not on_host(given)), None))
-        clocks = [given if on_host(given) else transfer.add(given.detach().double()) for given in timesteps]
+        """What lies on a device is read together with a timestep that does; else it is known by its identity alone.
+
+        Where steps are `counted`, nothing is read of a device, so that the host never waits, but where conditioning is
+        not known by its identity.
+        """
+        device = next((given.device for given in timesteps if not on_host(given)), None)
+        if counted and all(map(self._is_known, conditioning)):
+            device = None
+        transfer = _Transfer(device)
+        clocks = [transfer.add(_wide(given)) for given in timesteps if transfer.reaches(given)]
         picked = [transfer.add(pick(given)) if transfer.reaches(given) else None for given in latents]
         outputs = [(place, transfer.add(given)) for place, given in self._unread if transfer.reaches(given)]
         self._unread.clear()
@@ -82,22 +92,27 @@ class Observer:
             self._outputs.popitem(last=False)
 
     def _content(self, tensor: Tensor, transfer: "_Transfer") -> Callable[[], Hashable]:
-        if torch_private.is_wrapper(tensor) or tensor.layout is not torch.strided:
+        if not _is_plain(tensor):
             token = _token(tensor)
             return lambda: token
         if on_host(tensor):
             digest = digests.of_host(tensor)
             return lambda: digest
-        state = (version(tensor), address(tensor))
-        known = self._known.get(id(tensor))
-        if known is not None and known[0]() is tensor and known[1] == state and state[0] is not None:
-            found = known[2]
+        if self._is_known(tensor):
+            found = self._known[id(tensor)][2]
             return lambda: found
         if not transfer.reaches(tensor):
             token = _token(tensor)
             return lambda: token
-        read = transfer.add(digests.of_device(tensor))
+        state, read = _state(tensor), transfer.add(digests.of_device(tensor))
         return lambda: self._remember(tensor, state, bytes(read.view(torch.uint8).tolist()))
+
+    def _is_known(self, tensor: Tensor) -> bool:
+        """Whether it is told without reading it of a device."""
+        if on_host(tensor) or not _is_plain(tensor):
+            return True
+        known, state = self._known.get(id(tensor)), _state(tensor)
+        return known is not None and known[0]() is tensor and known[1] == state and state[0] is not None
 
     def _remember(self, tensor: Tensor, state: Hashable, digest: bytes) -> bytes:
         key, known = id(tensor), self._known
@@ -107,6 +122,20 @@ class Observer:
 
 def on_host(tensor: Tensor) -> bool:
     return tensor.is_cpu
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.layout is torch.strided and not torch_private.is_wrapper(tensor)
+
+
+def _state(tensor: Tensor) -> tuple[int | None, int | None]:
+    return version(tensor), address(tensor)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """As float64 numbers; on the host where the device knows none."""
+    held = tensor.detach()
+    return (held.cpu() if held.device.type in WITHOUT_FLOAT64 else held).double()
 
 
 def _token(tensor: Tensor) -> Hashable:
@@ -122,7 +151,7 @@ def pick(tensor: Tensor, like: Tensor | None = None) -> Tensor:
     """
     tensor, like = _real(tensor), None if like is None else _real(like)
     picked = tensor.contiguous().as_strided(*_places(tensor.shape, tensor.shape if like is None else like.shape))
-    return picked.clone() if picked.dtype is torch.float64 else picked.double()
+    return picked.clone() if picked.dtype is torch.float64 else _wide(picked)
 
 
 def _real(tensor: Tensor) -> Tensor:

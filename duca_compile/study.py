@@ -11,6 +11,7 @@ from duca_compile import sessions, torch_private
 from duca_compile.analysis import analyse
 from duca_compile.blocks_alone import refuse_submodule
 from duca_compile.capture import Capture, capture
+from duca_compile.devices import refuse_devices
 from duca_compile.options import Options
 from duca_compile.plan import Plan, make_plan
 from duca_compile.refusal import Refused
@@ -47,6 +48,7 @@ def study(gm: fx.GraphModule, inputs: Sequence[Any], options: Options) -> Study:
         _refuse_training(inputs)
         captured = capture(gm, inputs)
         planned = make_plan(captured.gm.graph, analyse(captured, whole), options, whole)
+        refuse_devices(captured.gm.graph, planned)
         if whole and not planned.facts.inputs.timesteps:
             refuse_submodule()
         plan = planned

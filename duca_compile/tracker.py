@@ -84,7 +84,7 @@ class Tracker:
         index = context.index if context else None
         if not timesteps and steps is None and index is None:
             return None
-        seen = self._observer.read(timesteps, latents, conditioning, index)
+        seen = self._observer.read(timesteps, latents, conditioning, index, steps is not None)
         self._now = seen.moment
         name = context and (context.name, context.total)
         key = (session.key if session else _this_thread(), name, values)

@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from duca_compile.continuity import REMEMBERED, START, Moment, Pace
@@ -45,6 +46,8 @@ class Cache:
     """How the last full step laid out its results."""
     memory: frozenset[int] = frozenset()
     """Where features and frontier lie."""
+    stream: torch.Stream | None = None
+    """Of a device: the one that used it last."""
     full_step: int = 0
     """Of the graphs of a split forward pass: the full step that filled it."""
     _features_memory: frozenset[int] = frozenset()

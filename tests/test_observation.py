@@ -117,6 +117,30 @@ def test_a_device_is_not_waited_for_where_the_timestep_lies_on_the_host(waits: l
     assert waits == [0, 0, 0]
 
 
+def test_a_device_is_not_waited_for_where_steps_are_counted(waits: list[int]) -> None:
+    """But for conditioning that is new: made anew for every call, it is told by its content alone."""
+    observer, t, prompt = Observer(), torch.tensor([900.0]), PROMPT.clone()
+    first = observer.read([t], [LATENTS], [prompt], counted=True)
+    again = observer.read([t - 20], [LATENTS], [prompt], counted=True)
+    assert waits == [3, 0]
+    assert again == (again.moment, first.content)
+    assert (again.moment.timesteps, again.moment.latents) == ((), (None,))
+    anew = observer.read([t - 40], [LATENTS], [prompt.clone()], counted=True)
+    assert anew.content == first.content
+    assert anew.moment.timesteps == (860.0,)
+    assert waits == [3, 0, 3]
+
+
+def test_devices_without_float64_are_read_all_the_same(waits: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observation, "WITHOUT_FLOAT64", ("cpu",))
+    asked: list[str] = []
+    cpu = Tensor.cpu
+    monkeypatch.setattr(Tensor, "cpu", lambda self: (asked.append(str(self.dtype)), cpu(self))[1])
+    seen = Observer().read([torch.tensor([900.0])], [LATENTS], [])
+    assert seen.moment.timesteps == (900.0,)
+    assert asked[:2] == ["torch.float32"] * 2
+
+
 def test_on_a_device_what_nobody_counts_the_writes_to_is_read_every_time(waits: list[int]) -> None:
     observer, t = Observer(), torch.tensor([900.0])
     with torch.inference_mode():

@@ -1,0 +1,62 @@
+"""What is kept lies on one device, in a type that the device knows."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from duca_compile import ir
+from duca_compile.devices import refuse_devices
+from duca_compile.refusal import Refused
+from helpers import Captured, captured
+from tiny import Tiny, tiny_call
+
+
+def moved(found: Captured, *devices: str) -> Captured:
+    """The blocks on these devices, in turns."""
+    nodes = [
+        node for node in found.capture.gm.graph.nodes if node.name in {branch.sum for branch in found.facts.branches}
+    ]
+    with FakeTensorMode():
+        for at, node in enumerate(nodes):
+            node.meta["val"] = torch.empty(ir.shape(node) or (), device=devices[at % len(devices)])
+    return found
+
+
+def planned(**options: Any) -> Captured:
+    return captured(Tiny().eval(), *tiny_call(), options={"order": "aggressive", **options})
+
+
+def test_blocks_on_several_devices_are_refused() -> None:
+    found = moved(planned(), "cuda:0", "cuda:1")
+    with pytest.raises(Refused, match=r"on several devices \(cuda:0, cuda:1\).*move the model to one device"):
+        refuse_devices(found.capture.gm.graph, found.plan)
+    found = moved(planned(), "cuda:1")
+    refuse_devices(found.capture.gm.graph, found.plan)
+
+
+@pytest.mark.parametrize(
+    ("capability", "refused"), [((8, 0), True), ((8, 9), False), ((9, 0), False), ((10, 0), False)]
+)
+def test_8_bit_numbers_need_a_device_that_knows_them(
+    capability: tuple[int, int], refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    found = moved(planned(cache_dtype=torch.float8_e4m3fn, inner="inductor"), "cuda:0")
+    if refused:
+        with pytest.raises(Refused, match=r"needs a device of compute capability 8\.9, and cuda:0 has 8\.0"):
+            refuse_devices(found.capture.gm.graph, found.plan)
+    else:
+        refuse_devices(found.capture.gm.graph, found.plan)
+    for options in ({"cache_dtype": torch.float8_e5m2}, {"cache_dtype": torch.float8_e4m3fn, "inner": "eager"}, {}):
+        found = moved(planned(**options), "cuda:0")
+        refuse_devices(found.capture.gm.graph, found.plan)
+
+
+def test_metal_has_no_8_bit_numbers() -> None:
+    found = moved(planned(cache_dtype=torch.float8_e5m2), "mps")
+    with pytest.raises(Refused, match=r"torch\.bfloat16 works there"):
+        refuse_devices(found.capture.gm.graph, found.plan)
+    found = moved(planned(cache_dtype=torch.bfloat16), "mps")
+    refuse_devices(found.capture.gm.graph, found.plan)
