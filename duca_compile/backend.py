@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import fx
@@ -10,13 +11,14 @@ from duca_compile import flops, ir, partly, torch_private
 from duca_compile.capture import Capture
 from duca_compile.compiled import CompiledMode, CompiledPlain
 from duca_compile.dispatch import Dispatcher
+from duca_compile.fixed import FixedMemory
 from duca_compile.flops import Operations
 from duca_compile.modes import Mode
 from duca_compile.options import Options
 from duca_compile.partly import warn_partly
 from duca_compile.parts import Part, PlainPart
 from duca_compile.passes import lower, rewrite
-from duca_compile.passes.base import PassResult
+from duca_compile.passes.base import CACHE, KEPT, PassResult
 from duca_compile.plan import Plan
 from duca_compile.refusal import Random, Refused, note_once, reason, shown_not_raised, warn_fallback, warnings_after
 from duca_compile.split import SharedSteps
@@ -58,7 +60,8 @@ def accelerated(gm: fx.GraphModule, example_inputs: Sequence[Any], chosen: Optio
     try:
         with shown_not_raised():
             found = study(gm, example_inputs, chosen)
-            dispatcher = build(gm, found, example_inputs, ours, plain)
+            recorded = ours is not inner and can_be_recorded(found)
+            dispatcher = build(gm, found, example_inputs, inner if recorded else ours, plain, recorded)
     except torch_private.RestartAnalysis:
         raise
     except Exception as error:
@@ -69,17 +72,22 @@ def accelerated(gm: fx.GraphModule, example_inputs: Sequence[Any], chosen: Optio
         run: Compiled = inner(gm, list(example_inputs))
         warn_fallback(error)
         return run
-    if ours is not inner:
+    if ours is not inner and not recorded:
         call = torch_private.root_call()
         note_once(gm if call is None else call.owner, NO_CUDA_GRAPHS)
     return dispatcher
 
 
 NO_CUDA_GRAPHS = (
-    "duca runs without CUDA graphs: what they return lies in memory that their next run writes to, and cached features "
-    "have to outlive that. mode='max-autotune-no-cudagraphs', or the option inductor_mode of that value, asks for "
-    "the rest"
+    "duca runs this model without CUDA graphs: they are recorded where the forward pass is one graph "
+    "(TORCH_LOGS=graph_breaks shows what splits it) and its sizes are fixed (dynamic=False). "
+    "mode='max-autotune-no-cudagraphs', or the option inductor_mode of that value, asks for the rest of max-autotune"
 )
+
+
+def can_be_recorded(found: Study) -> bool:
+    """Whether the modes of this graph may run as CUDA graphs."""
+    return found.whole and found.captured is not None and not found.captured.symbols
 
 
 def without_cuda_graphs(chosen: Options, inner: Compiled, inputs: Sequence[Any]) -> Compiled:
@@ -93,8 +101,15 @@ def without_cuda_graphs(chosen: Options, inner: Compiled, inputs: Sequence[Any])
     return torch_private.inner_compiler("inductor", {**changes, torch_private.CUDA_GRAPHS: False})
 
 
-def build(gm: fx.GraphModule, found: Study, inputs: Sequence[Any], inner: Compiled, plain: CompiledPlain) -> Dispatcher:
-    """The dispatcher over one graph per mode, and `plain` for when one of them fails.
+def build(
+    gm: fx.GraphModule,
+    found: Study,
+    inputs: Sequence[Any],
+    inner: Compiled,
+    plain: CompiledPlain,
+    recorded: bool = False,
+) -> Dispatcher:
+    """The dispatcher over one graph per mode, and `plain` for when one of them fails. `recorded`: as CUDA graphs.
 
     Raises what `found` has against it; where sizes are symbolic, also that there is nothing to tell steps apart: left
     to wait for a session, the graph would be compiled for each of its sizes.
@@ -102,6 +117,7 @@ def build(gm: fx.GraphModule, found: Study, inputs: Sequence[Any], inner: Compil
     captured, plan = found.captured, found.plan
     if captured is None or plan is None or captured.symbols:
         captured, plan = found.planned()
+    plan = replace(plan, fixed=recorded)
     if plan.uncut:
         log.warning("cached steps are all conservative: %s", plan.uncut)
     rewritten = {mode: rewrite(captured.gm, plan, mode) for mode in Mode if mode in plan.options.modes}
@@ -111,10 +127,11 @@ def build(gm: fx.GraphModule, found: Study, inputs: Sequence[Any], inner: Compil
         steps = OwnSteps(budget_of(plan.options))
     else:
         steps = SharedSteps(Part(gm, captured, plan, operations=operations), plan.options)
+    memory = FixedMemory(rewritten[Mode.FULL][0], plan) if recorded else None
     modes = compiled(captured, plan, rewritten, inputs, inner)
     if found.whole:
         _warn_partly(captured, operations, plan.options)
-    return Dispatcher(captured, plan, modes, plain, steps)
+    return Dispatcher(captured, plan, modes, plain, steps, memory)
 
 
 def plain_part(gm: fx.GraphModule, found: Study, error: Exception, run: Compiled, chosen: Options) -> PlainPart:
@@ -136,11 +153,19 @@ def compiled(
             lowered, more = lower(rewritten, plan, mode)
             forms.insert(0, lowered)
             results |= more
+        for form in forms:
+            torch_private.declare_static(form.graph, static(captured, plan, form))
         log.debug("%s: %s", mode.value, {name: result.count for name, result in results.items()})
         modes[mode] = CompiledMode(mode.value, forms, inner, captured.autocast)
         if captured.symbols:
             modes[mode].compile(_fake_inputs(captured, rewritten, inputs))
     return modes
+
+
+def static(captured: Capture, plan: Plan, form: fx.GraphModule) -> list[str]:
+    """The inputs that lie at one place at every call: the model's own state, and caches in fixed memory."""
+    names = [node.name for node in ir.placeholders(form.graph)]
+    return [*captured.state, *(name for name in names if plan.fixed and name.startswith((CACHE, KEPT)))]
 
 
 def _operations(graphs: Mapping[Mode, fx.GraphModule]) -> dict[Mode, Operations]:

@@ -7,16 +7,18 @@ from typing import Any
 
 from torch import Tensor
 
-from duca_compile import budget, streams
+from duca_compile import budget, fixed
 from duca_compile.arguments import Arguments
 from duca_compile.capture import Capture
 from duca_compile.compiled import CompiledMode, CompiledPlain
 from duca_compile.failures import Failures, is_out_of_memory, release
+from duca_compile.fixed import FixedMemory
 from duca_compile.modes import Mode
 from duca_compile.plan import Plan
 from duca_compile.refusal import DucaWarning, warn_fallback, warnings_after
-from duca_compile.results import delivered, layout
+from duca_compile.results import delivered, layout, owned
 from duca_compile.steps import Step, Steps
+from duca_compile.trajectory import Cache
 
 log = logging.getLogger("duca_compile")
 
@@ -25,13 +27,20 @@ class Dispatcher:
     """Has the signature Dynamo expects: the captured graph's own inputs in, its results out."""
 
     def __init__(
-        self, captured: Capture, plan: Plan, modes: dict[Mode, CompiledMode], plain: CompiledPlain, steps: Steps
+        self,
+        captured: Capture,
+        plan: Plan,
+        modes: dict[Mode, CompiledMode],
+        plain: CompiledPlain,
+        steps: Steps,
+        memory: FixedMemory | None = None,
     ) -> None:
         self.plan = plan
         self.modes = modes
         self.arguments = Arguments(captured, plan.facts.inputs)
         self._constants = captured.constants
-        self._stored = {mode: len(plan.stored(mode)) for mode in modes}
+        self._memory = memory
+        self._stored = {mode: 0 if plan.fixed else len(plan.stored(mode)) for mode in modes}
         self._plain = plain
         self._steps = steps
         self._given_up = False
@@ -69,6 +78,7 @@ class Dispatcher:
             log.warning("a step ran out of memory; it runs again without the other generations' caches", exc_info=error)
             release(error)
             budget.free_all()
+            fixed.free_all()
             found = self._once_more(args)
         else:
             found = tuple(self._plain(args))
@@ -106,25 +116,34 @@ class Dispatcher:
 
     def _run(self, step: Step, args: Sequence[Any]) -> tuple[Any, ...]:
         mode, cache = step.mode, step.cache
-        extra: Sequence[Tensor] = ()
-        if cache is not None and mode is Mode.CONSERVATIVE:
-            extra = [*cache.features, *cache.selector.draw(cache.features[0].device)]
-        elif cache is not None and mode is Mode.AGGRESSIVE:
-            extra = cache.frontier
-        streams.hand_over(extra, cache.stream if cache else None)
+        extra = () if cache is None else self._extra(mode, cache)
         found = self.modes[mode]([*self._constants, *args, *extra])
         own = len(found) - self._stored[mode]
-        results, stored = tuple(found[:own]), found[own:]
+        results = tuple(found[:own])
+        stored: Sequence[Tensor] = found[own:]
+        if self._memory is not None and cache is not None:
+            results, stored = owned(results), self._memory.of(cache)
         step.produced(results)
         if cache is None:
             return results
         if mode is Mode.FULL:
-            cache.stream = streams.current(stored)
             cache.fill(stored[: len(self.plan.caches)], stored[len(self.plan.caches) :], layout(results))
             self.held_bytes = cache.bytes
+            cache.used.hand_over(stored)
             step.stored()
             return results
-        cache.stream = streams.current(extra)
-        if mode is Mode.CONSERVATIVE:
+        if mode is Mode.CONSERVATIVE and self._memory is None:
             cache.advance(stored)
         return delivered(results, cache.layout, cache.memory)
+
+    def _extra(self, mode: Mode, cache: Cache) -> Sequence[Tensor]:
+        """What the mode's graph takes besides the call's own inputs."""
+        extra: Sequence[Tensor] = cache.frontier
+        if mode is Mode.FULL:
+            extra = () if self._memory is None else self._memory.of(cache)
+        elif mode is Mode.CONSERVATIVE:
+            written = () if self._memory is None else cache.frontier
+            extra = [*cache.features, *cache.selector.draw(cache.features[0].device), *written]
+        if extra:
+            cache.used.hand_over(extra)
+        return extra

@@ -56,13 +56,13 @@ class Options:
     inner: str | Callable[..., Any] = "inductor"
     """The compiler that each mode's graph goes to: a registered backend's name, or a backend function."""
     inductor_mode: str | None = None
-    """What `torch.compile` takes as its `mode`, which it does not take beside options: "max-autotune-no-cudagraphs"."""
+    """What `torch.compile` takes as its `mode`, which it does not take beside options: "reduce-overhead"."""
     inductor_options: Mapping[str, Any] | None = None
     """What `torch.compile` takes as its `options` for Inductor: {"max_autotune": True}. They win over the mode's.
 
-    CUDA graphs stay off where steps are cached, whether a mode or an option asks for them: what a CUDA graph returns
-    lies in memory that its next run writes to, and a full step's features have to outlive that. The "max-autotune" of
-    `torch.compile` then is "max-autotune-no-cudagraphs"."""
+    Where a mode or an option asks for CUDA graphs, each mode's graph is recorded for each trajectory that keeps caches
+    at once, over caches in memory that stays where it is. They stay off for a forward pass that is split and for
+    symbolic sizes, which is said once."""
     outline: bool = True
     """Compile each distinct block once and call it for all of its kind. Where `inner` is Inductor; else blocks stay."""
     strict: bool = False

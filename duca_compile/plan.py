@@ -48,7 +48,9 @@ class Selection:
 class Plan:
     """`caches`: values FULL stores for CONSERVATIVE. `frontier`: stream values that enter the final layer.
 
-    `uncut`: why no step is AGGRESSIVE although `options` as given asked for it; empty where they are or none was asked.
+    `fixed`: whether the caches lie in memory that stays, to which the graphs write, as CUDA graphs need it; else FULL
+    returns them. `uncut`: why no step is AGGRESSIVE although `options` as given asked for it; empty where they are or
+    none was asked.
     """
 
     facts: Facts
@@ -57,6 +59,7 @@ class Plan:
     selections: tuple[Selection, ...]
     caches: tuple[str, ...]
     frontier: tuple[str, ...]
+    fixed: bool = False
     uncut: str = ""
 
     @property
@@ -93,7 +96,7 @@ class Plan:
         return self.frontier if mode is Mode.AGGRESSIVE else ()
 
     def stored(self, mode: Mode) -> tuple[str, ...]:
-        """The values a mode's graph returns besides the call's own results, in order."""
+        """The values a mode's graph returns besides the call's own results, or writes to fixed memory, in order."""
         if mode is Mode.FULL:
             return self.caches + self.frontier
         return self.frontier if mode is Mode.CONSERVATIVE else ()

@@ -31,6 +31,11 @@ def delivered(results: Sequence[Any], wanted: Layout, kept: frozenset[int]) -> t
     )
 
 
+def owned(results: Sequence[Any]) -> tuple[Any, ...]:
+    """Copies, of what lies in memory that the next run of a CUDA graph writes to."""
+    return tuple(result.clone() if isinstance(result, Tensor) else result for result in results)
+
+
 def _delivered(result: Tensor, strides: tuple[int, ...], kept: frozenset[int]) -> Tensor:
     is_own = result.untyped_storage().data_ptr() not in kept
     if is_own and result.stride() == strides:

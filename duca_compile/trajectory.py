@@ -6,7 +6,6 @@ import weakref
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
-import torch
 from torch import Tensor
 
 from duca_compile.continuity import REMEMBERED, START, Moment, Pace
@@ -14,6 +13,7 @@ from duca_compile.identity import Identity
 from duca_compile.likeness import Likeness
 from duca_compile.results import Layout, memory
 from duca_compile.selection import RandomTokens
+from duca_compile.streams import Used
 
 _uses = itertools.count(1)
 
@@ -46,8 +46,7 @@ class Cache:
     """How the last full step laid out its results."""
     memory: frozenset[int] = frozenset()
     """Where features and frontier lie."""
-    stream: torch.Stream | None = None
-    """Of a device: the one that used it last."""
+    used: Used = field(default_factory=Used)
     full_step: int = 0
     """Of the graphs of a split forward pass: the full step that filled it."""
     _features_memory: frozenset[int] = frozenset()

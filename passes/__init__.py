@@ -20,7 +20,7 @@ from duca_compile.passes.straighten_streams import StraightenStreams
 from duca_compile.plan import Plan
 
 PIPELINES: dict[Mode, tuple[Pass, ...]] = {
-    Mode.FULL: (StoreValues(Mode.FULL), DropDeadCode()),
+    Mode.FULL: (DeclareInputs(Mode.FULL), StoreValues(Mode.FULL), DropDeadCode()),
     Mode.CONSERVATIVE: (
         DeclareInputs(Mode.CONSERVATIVE),
         RecomputeTokens(),

@@ -7,9 +7,11 @@ from typing import Protocol
 from torch import Tensor, fx
 
 from duca_compile import ir
+from duca_compile.modes import Mode
 from duca_compile.plan import Plan
 
 CACHE = "cache_"
+KEPT = "kept_"
 FRESH = "fresh_"
 
 
@@ -28,6 +30,11 @@ SYMBOLIC = PassResult(0, (("graph", "its sizes are symbolic"),))
 class Pass(Protocol):
     def run(self, gm: fx.GraphModule, plan: Plan) -> PassResult:
         """Rewrites `gm` in place."""
+
+
+def kept_inputs(plan: Plan, mode: Mode) -> tuple[str, ...]:
+    """The inputs after all others in whose fixed memory a mode's graph leaves what it stores, in order."""
+    return tuple(f"{KEPT}{at}" for at in range(len(plan.stored(mode)))) if plan.fixed else ()
 
 
 def named(graph: fx.Graph) -> dict[str, fx.Node]:

@@ -8,7 +8,7 @@ from torch import Tensor, fx
 
 from duca_compile import ir, torch_private
 from duca_compile.modes import Mode
-from duca_compile.passes.base import CACHE, PassResult, add_inputs, named
+from duca_compile.passes.base import CACHE, PassResult, add_inputs, kept_inputs, named
 from duca_compile.passes.small_caches import kept
 from duca_compile.plan import Plan, Selection
 
@@ -36,6 +36,10 @@ class DeclareInputs:
                 value = ir.value(nodes[name])
                 dtype = kept(value.dtype, plan) if self.mode is Mode.CONSERVATIVE else value.dtype
                 added[CACHE + name] = _as_stored(value, dtype)
+        for at, (name, stored) in enumerate(zip(kept_inputs(plan, self.mode), plan.stored(self.mode), strict=False)):
+            value = ir.value(nodes[stored])
+            small = self.mode is Mode.FULL and at < len(plan.caches)
+            added[name] = _as_stored(value, kept(value.dtype, plan) if small else value.dtype)
         add_inputs(gm.graph, added)
         return PassResult(len(added))
 

@@ -5,7 +5,7 @@ from torch import fx
 
 from duca_compile import ir
 from duca_compile.modes import Mode
-from duca_compile.passes.base import CACHE
+from duca_compile.passes.base import CACHE, KEPT, kept_inputs
 from duca_compile.plan import Plan
 
 
@@ -30,6 +30,7 @@ def check_signature(gm: fx.GraphModule, plan: Plan, mode: Mode) -> None:
     """The inputs a mode's graph takes are those the dispatcher will pass, and no skipped or reused body is left."""
     selections = {name for selection in plan.selections for name in selection.inputs}
     want = [name if name in selections else CACHE + name for name in plan.extra_inputs(mode)]
+    want += kept_inputs(plan, mode)
     have = [node.name for node in ir.placeholders(gm.graph)]
     if have[len(have) - len(want) :] != want:
         raise SpecError(f"{mode.value}: inputs {have} do not end in {want}")
@@ -41,7 +42,7 @@ def _may_write(node: fx.Node) -> bool:
         target = target.args[0]
     if not isinstance(target, fx.Node) or target.op != "placeholder":
         return False
-    return ir.packet(node) is torch.ops.aten.copy_ or target.name.startswith(CACHE)
+    return ir.packet(node) is torch.ops.aten.copy_ or target.name.startswith((CACHE, KEPT))
 
 
 def _excerpt(node: fx.Node) -> str:

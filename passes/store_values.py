@@ -8,7 +8,7 @@ from torch import fx
 from duca_compile import ir
 from duca_compile.emit import emit
 from duca_compile.modes import Mode
-from duca_compile.passes.base import PassResult, named
+from duca_compile.passes.base import KEPT, PassResult, named
 from duca_compile.passes.small_caches import shrunk
 from duca_compile.plan import Plan
 
@@ -24,6 +24,11 @@ class StoreValues:
 
     before:  return [%linear_9]
     after:   return [%linear_9, %linear_4, %linear_6, %add_7]
+
+    In fixed memory:
+    after:   %copy = copy_(%kept_0, %linear_4)
+             %copy_1 = copy_(%kept_1, %linear_6)
+             return [%linear_9]
     """
 
     mode: Mode
@@ -37,6 +42,10 @@ class StoreValues:
             if self.mode is Mode.FULL and at < len(plan.caches):
                 with gm.graph.inserting_before(node.next):
                     node = shrunk(gm.graph, node, plan)
+            if plan.fixed:
+                with gm.graph.inserting_before(output):
+                    emit(gm.graph, aten.copy_.default, [nodes[f"{KEPT}{at}"], node])
+                continue
             owner = owners.get(node, node)
             with gm.graph.inserting_before(output):
                 if owner in taken or not ir.value(node).is_contiguous():
@@ -46,4 +55,4 @@ class StoreValues:
         results = output.args[0]
         assert isinstance(results, (list, tuple))
         output.args = ((*results, *stored),)
-        return PassResult(len(stored))
+        return PassResult(len(plan.stored(self.mode)))

@@ -133,12 +133,17 @@ def test_inductors_mode_and_options_reach_it(monkeypatch: pytest.MonkeyPatch) ->
         {"options": {"inductor_options": {"triton.cudagraphs": True}}},
     ],
 )
-def test_cuda_graphs_are_off_where_steps_are_cached_on_a_gpu(
+def test_cuda_graphs_are_recorded_of_one_graph_of_fixed_sizes(
     given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch_private, "records_cuda_graphs", lambda changes, inputs: changes.get("triton.cudagraphs"))
-    with pytest.warns(DucaWarning, match="without CUDA graphs.*max-autotune-no-cudagraphs") as caught:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DucaWarning)
         seen = seen_by_inductor(monkeypatch, **given)
+    assert [changes["triton.cudagraphs"] for changes in seen] == [True] * 3
+    torch._dynamo.reset()
+    with pytest.warns(DucaWarning, match="without CUDA graphs.*max-autotune-no-cudagraphs") as caught:
+        seen = seen_by_inductor(monkeypatch, dynamic=True, **given)
     assert len(caught) == 1
     assert [changes["triton.cudagraphs"] for changes in seen] == [False] * 3
 

@@ -206,6 +206,26 @@ def test_a_graph_compiled_after_capture_is_cached_at_its_own_sizes(
     assert TracingContext.try_get() is None
 
 
+def test_inputs_that_stay_are_declared_to_inductor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that it neither looks at their addresses at every call nor copies them for a CUDA graph."""
+    x, weight = torch.randn(4, 6), torch.randn(6, 6)
+    gm, _ = seen_by_backend(lambda x, y, z: (x @ y + z.sum()).sin(), x, weight, weight.clone())
+    names = [node.name for node in ir.placeholders(gm.graph)]
+    torch_private.declare_static(gm.graph, names[1:2])
+    declared: list[Any] = []
+    compile_inner = torch._inductor.compile_fx.compile_fx_inner
+
+    def look(*args: Any, **kwargs: Any) -> Any:
+        declared.append(list(kwargs["static_input_idxs"]))
+        return compile_inner(*args, **kwargs)
+
+    monkeypatch.setattr(torch._inductor.compile_fx, "compile_fx_inner", look)
+    with torch._functorch.config.patch(enable_autograd_cache=False):
+        run = torch_private.inner_compiler("inductor", {})(gm, [x, weight, weight.clone()])
+    assert declared == [[1]]
+    assert torch.allclose(run(x, weight, weight)[0], (x @ weight + weight.sum()).sin(), atol=1e-5)
+
+
 def test_a_compiler_may_make_dynamo_capture_anew() -> None:
     seen: list[Any] = []
 

@@ -16,6 +16,7 @@ from duca_compile.torch_private.calls import root_call as root_call
 from duca_compile.torch_private.calls import uncompiled as uncompiled
 from duca_compile.torch_private.graphs import HigherOrderOperator as HigherOrderOperator
 from duca_compile.torch_private.graphs import OpOverload as OpOverload
+from duca_compile.torch_private.graphs import declare_static as declare_static
 from duca_compile.torch_private.graphs import dynamo_value as dynamo_value
 from duca_compile.torch_private.graphs import enter_autocast as enter_autocast
 from duca_compile.torch_private.graphs import exit_autocast as exit_autocast

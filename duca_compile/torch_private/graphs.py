@@ -11,15 +11,18 @@
 - `make_fx` of `torch.fx.experimental.proxy_tensor`: what a function does, written out as a graph.
 - `torch._ops.OpOverload`: what the target of an ATen call is, with its tags, its `_schema` and `_can_decompose`;
   `HigherOrderOperator`: that of a call that takes functions, such as a flex attention's.
+- `tensor_dict` with `_dynamo_static_input_type` in the metadata of a placeholder, its `_dynamo_source`, and
+  `dynamo_compile_id` and `_param_name_to_source` of a graph: by what AOTAutograd learns from Dynamo which inputs stay
+  where they are.
 - `torch._higher_order_ops.invoke_subgraph`: a call of a subgraph that the compiler compiles once for all its calls.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import fx
-from torch._dynamo.source import GetItemSource, RandomValueSource
+from torch._dynamo.source import GetItemSource, LocalSource, RandomValueSource
 from torch._functorch import predispatch
 from torch._functorch.aot_autograd import aot_export_module
 from torch._higher_order_ops.invoke_subgraph import invoke_subgraph as invoke_subgraph
@@ -115,3 +118,19 @@ def list_of(placeholder: fx.Node) -> str | None:
     if isinstance(source, GetItemSource) and isinstance(source.index, int):
         return str(source.base.name)
     return None
+
+
+def declare_static(graph: fx.Graph, names: Iterable[str]) -> None:
+    """Notes that these inputs lie where they are at every call, as a model's parameters do."""
+    wanted = set(names)
+    for node in graph.find_nodes(op="placeholder"):
+        if node.name in wanted:
+            node.meta["tensor_dict"] = {"_dynamo_static_input_type": "unguarded"}
+
+
+def as_from_dynamo(gm: fx.GraphModule) -> None:
+    """Makes AOTAutograd read what `declare_static` noted of a graph that holds no tensors."""
+    gm.meta.setdefault("dynamo_compile_id", None)
+    vars(gm)["_param_name_to_source"] = {}
+    for node in gm.graph.find_nodes(op="placeholder"):
+        node._dynamo_source = LocalSource(node.name)

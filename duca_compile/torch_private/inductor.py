@@ -18,7 +18,7 @@ from torch._guards import TracingContext, detect_fake_mode, tracing
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from duca_compile.torch_private.graphs import OpOverload
+from duca_compile.torch_private.graphs import OpOverload, as_from_dynamo
 
 CUDA_GRAPHS = "triton.cudagraphs"
 
@@ -55,9 +55,11 @@ def _compile_with_caches(
         return compiled
     mode = detect_fake_mode(inputs) or FakeTensorMode(shape_env=ShapeEnv())
     with tracing(TracingContext(mode)):
-        static = [mode.from_tensor(given, static_shapes=True) for given in inputs if not isinstance(given, FakeTensor)]
+        known = [mode.from_tensor(given, static_shapes=True) for given in inputs if not isinstance(given, FakeTensor)]
+        if not any(True for _ in gm.parameters()) and not any(True for _ in gm.buffers()):
+            as_from_dynamo(gm)
         compiled = inductor(gm, inputs, config_patches=dict(changes))
-        del static  # until here: the mode remembers them, and takes an input that it knows as it is
+        del known  # until here: the mode remembers them, and takes an input that it knows as it is
     return compiled
 
 

@@ -1,0 +1,147 @@
+"""Caches in memory that stays, as CUDA graphs need it: the same steps, bit for bit, and nothing of a replay is kept."""
+
+import gc
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+import duca_compile
+from duca_compile import Mode, fixed, torch_private
+from helpers import compiled, first
+from tiny import Tiny, tiny_call
+from zoo.case import calls
+from zoo.every import ZOO
+
+TIMES = [900.0, 880.0, 860.0, 840.0, 820.0, 800.0, 780.0]
+MODELS = ["example DiT", "FLUX", "grid"]
+
+
+class Replay:
+    """Runs a graph as a CUDA graph would: over the addresses that it was recorded with, into one set of results."""
+
+    def __init__(self, gm: fx.GraphModule, inputs: Sequence[Any]) -> None:
+        self.gm = gm
+        names = [node.name for node in gm.graph.find_nodes(op="placeholder")]
+        nodes = gm.graph.find_nodes(op="placeholder")
+        self.static = [at for at, node in enumerate(nodes) if "tensor_dict" in node.meta]
+        self.names = [names[at] for at in self.static]
+        self.recorded: dict[tuple[int, ...], list[Tensor]] = {}
+
+    def __call__(self, *args: Any) -> list[Any]:
+        where = tuple(args[at].data_ptr() for at in self.static)
+        found = self.gm.forward(*args)
+        kept = self.recorded.setdefault(where, [result.clone() for result in found])
+        for mine, result in zip(kept, found, strict=True):
+            mine.copy_(result)
+        return kept
+
+
+@pytest.fixture
+def replays(monkeypatch: pytest.MonkeyPatch) -> list[Replay]:
+    """Every graph that is compiled where CUDA graphs are asked for."""
+    made: list[Replay] = []
+
+    def inner(name: Any, changes: Any) -> Callable[..., Any]:
+        def run(gm: fx.GraphModule, inputs: Sequence[Any]) -> Any:
+            if changes.get(torch_private.CUDA_GRAPHS):
+                made.append(Replay(gm, inputs))
+                return made[-1]
+            return gm.forward
+
+        return run
+
+    monkeypatch.setattr(torch_private, "inner_compiler", inner)
+    monkeypatch.setattr(
+        torch_private, "records_cuda_graphs", lambda changes, inputs: changes.get(torch_private.CUDA_GRAPHS)
+    )
+    return made
+
+
+def recorded(model: nn.Module, **options: Any) -> Any:
+    given = {"inner": "inductor", "inductor_mode": "reduce-overhead", "outline": False, "cache_ratio": 0.5, **options}
+    return compiled(model, **given)
+
+
+def generation(fast: Any, given: list[dict[str, Any]]) -> list[Tensor]:
+    return [first(fast(**call)) for call in given]
+
+
+@pytest.mark.parametrize("options", [{}, {"cache_dtype": torch.float8_e4m3fn}, {"order": "conservative"}])
+@pytest.mark.parametrize("name", MODELS)
+def test_steps_are_the_same_as_without(name: str, options: dict[str, Any], replays: list[Replay]) -> None:
+    model, given = ZOO[name].model(), calls(ZOO[name].call, TIMES)
+    want = generation(compiled(model, inner="inductor", outline=False, cache_ratio=0.5, **options), given)
+    torch._dynamo.reset()
+    got = generation(recorded(model, **options), given)
+    steps = duca_compile.stats(model).steps
+    assert steps[Mode.FULL] == 2
+    assert sum(steps.values()) == len(TIMES)
+    assert all(map(torch.equal, got, want)), "also those of earlier steps: none lies in a graph's own memory"
+    assert len(replays) == len({mode for mode, count in steps.items() if count})
+    assert {len(each.recorded) for each in replays} == {1}, "every address stays"
+
+
+def test_what_stays_is_declared(replays: list[Replay]) -> None:
+    generation(
+        recorded(Tiny().eval()), [dict(zip("xt", tiny_call(0.9 - 0.02 * step), strict=True)) for step in range(3)]
+    )
+    full, conservative, aggressive = (each.names for each in replays)
+    weights = [name for name in full if not name.startswith("kept_")]
+    assert len(weights) == 4
+    assert [name for name in full if name not in weights] == ["kept_0", "kept_1", "kept_2"]
+    assert {*conservative} == {*weights, "cache_transpose_1", "cache_relu", "kept_0"}
+    assert len(aggressive) == len(weights) + 1
+
+
+def test_the_next_generation_runs_what_is_recorded(replays: list[Replay]) -> None:
+    """In memory of the last one, once that is gone; beside it in memory of its own."""
+    model = Tiny().eval()
+    fast = recorded(model)
+    steps = [tiny_call(0.9 - 0.02 * step) for step in range(3)]
+
+    def sample(seed: int) -> list[Tensor]:
+        noise = torch.randn(1, 10, 2, generator=torch.Generator().manual_seed(seed))
+        return [fast(x + noise, t) for x, t in steps]
+
+    with duca_compile.session():
+        alone = sample(1)
+    gc.collect()
+    with duca_compile.session():
+        assert all(map(torch.equal, sample(1), alone))
+        assert {len(each.recorded) for each in replays} == {1}
+        with duca_compile.session():
+            other = sample(2)
+        assert {len(each.recorded) for each in replays} == {2}
+    duca_compile.reset(model)
+    gc.collect()
+    with duca_compile.session():
+        assert all(map(torch.equal, sample(2), other))
+    (memory,) = (each for each in fixed._all if each._spare)
+    assert len(memory._spare) == 1
+    fixed.free_all()
+    assert not memory._spare
+
+
+def test_a_failed_step_leaves_nothing_that_is_read(replays: list[Replay]) -> None:
+    model = Tiny().eval()
+    fast = recorded(model, strict=False)
+    x, t = tiny_call(0.9)
+    fast(x, t)
+    forward = replays[0].gm.forward
+    fails = [True]
+
+    def failing(*args: Any) -> Any:
+        found = forward(*args)
+        if fails.pop():
+            raise ValueError
+        return found
+
+    replays[0].gm.forward = failing
+    duca_compile.reset(model)
+    fast(x, t)
+    replays[0].gm.forward = forward
+    fast(x, t - 0.02)
+    assert duca_compile.stats(model).steps[Mode.CONSERVATIVE] == 0
