@@ -98,5 +98,5 @@ def waits(pair: Pair) -> dict[str, Any]:
 
 
 def places(caught: Iterable[warnings.WarningMessage]) -> Counter[str]:
-    told = [each for each in caught if "synchroniz" in str(each.message)]
+    told = [each for each in caught if "called a synchronizing" in str(each.message)]
     return Counter(f"{Path(each.filename).name}:{each.lineno}" for each in told)

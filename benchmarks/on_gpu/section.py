@@ -1,6 +1,7 @@
 """Sections of the run: each with its own guard, so that whatever one of them meets, the next one follows."""
 
 import gc
+import math
 import signal
 import threading
 import time
@@ -27,8 +28,7 @@ class OutOfTime(BaseException):
 
 @dataclass(frozen=True)
 class Section:
-    """`seconds` are what it is thought to need on an H100: it is left out where less is left, and stopped after twice as
-    many."""
+    """`seconds` are what it is thought to need on an H100: it is left out where less is left."""
 
     name: str
     title: str
@@ -48,8 +48,8 @@ class Outcome:
     left_out: str | None = None
 
 
-def run(section: Section, left: float, save: Callable[[Outcome], None]) -> Outcome:
-    """Runs it in `left` seconds at most; `save` is told after every part, and at the end."""
+def run(section: Section, left: float, save: Callable[[Outcome], None], patience: float = math.inf) -> Outcome:
+    """Stopped after `left` seconds, or `patience` times its own; `save` is told after every part, and at the end."""
     outcome, began = Outcome(section.name, section.title), time.perf_counter()
     if left < section.seconds:
         outcome.left_out = f"{max(left, 0):.0f} s were left, and it takes about {section.seconds:.0f}"
@@ -57,7 +57,7 @@ def run(section: Section, left: float, save: Callable[[Outcome], None]) -> Outco
         return outcome
     try:
         clean()
-        with limited(min(left, 2 * section.seconds)):
+        with limited(min(left, patience * section.seconds)):
             for name, figures in section.run():
                 outcome.parts[name] = figures
                 save(outcome)
