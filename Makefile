@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 PYTEST := OMP_NUM_THREADS=1 $(RUN) -m pytest -n logical --maxprocesses 8 --dist worksteal
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test test-all lint quality peers train dataset clean
+.PHONY: demo test test-all lint quality peers gpu train dataset clean
 
 demo: $(VENV)/.demo
 	$(RUN) examples/demo.py
@@ -27,6 +27,10 @@ quality: $(VENV)/.demo dataset
 
 peers: $(VENV)/.peers
 	$(RUN) benchmarks/peers.py
+
+# On a CUDA device; `diffusers` and `cache-dit` are used where they are there, and not asked for.
+gpu: $(VENV)/.demo
+	$(RUN) benchmarks/gpu.py
 
 train: $(VENV)/.demo dataset
 	$(RUN) examples/train_dit.py

@@ -1,0 +1,24 @@
+"""A model under both: plain `torch.compile` and ours."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from duca_compile.explain import GraphReport
+from on_gpu.setting import Setting
+from on_gpu.shapes import Subject
+
+
+@dataclass(frozen=True)
+class Pair:
+    setting: Setting
+    subject: Subject
+    plain: Callable[..., Any]
+    cached: Callable[..., Any]
+    graph: GraphReport
+
+    @property
+    def model(self) -> nn.Module:
+        return self.subject.model

@@ -1,0 +1,127 @@
+"""Where and how everything runs, and how a run is timed."""
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+import duca_compile
+from cycle import CYCLE
+from duca_compile import Mode
+from duca_compile.backend import duca
+from on_gpu import shapes
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """`inner` compiles all graphs, plain and ours; `tiny` sizes and few steps are for a test of the benchmark itself."""
+
+    device: str
+    inner: str = "inductor"
+    tiny: bool = False
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device == "cuda"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float32 if self.tiny else torch.bfloat16
+
+    @property
+    def steps(self) -> int:
+        """Of a trajectory."""
+        return 10 if self.tiny else 50
+
+    @property
+    def measured(self) -> dict[str, shapes.Shape]:
+        return shapes.TINY if self.tiny else shapes.PUBLISHED
+
+    @property
+    def checked(self) -> dict[str, shapes.Shape]:
+        return {"dit2": shapes.TINY["dit2"]} if self.tiny else shapes.FOR_A_CHECK
+
+    def plain(self, model: nn.Module, mode: str | None = None) -> Callable[..., Any]:
+        if self.inner != "inductor":
+            return torch.compile(model, dynamic=False, backend=self.inner)
+        return torch.compile(model, dynamic=False, mode=mode)
+
+    def cached(self, model: nn.Module, mode: str | None = None) -> Callable[..., Any]:
+        """Under our backend, without falling back; Inductor's `mode` goes with Inductor only."""
+        options: dict[str, Any] = {"cycle": CYCLE, "strict": True, "inner": self.inner}
+        if self.inner == "inductor":
+            options["inductor_mode"] = mode
+        return torch.compile(model, dynamic=False, backend=duca, options=options)
+
+    def wait(self) -> None:
+        if self.on_gpu:
+            torch.cuda.synchronize()
+
+    def timed(self, run: Callable[[], Result]) -> tuple[Result, "Spent"]:
+        """Between two events of the device's stream; on the CPU the host's time is all there is."""
+        self.wait()
+        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2)) if self.on_gpu else (None, None)
+        began = time.perf_counter()
+        if first is not None:
+            first.record()
+        result = run()
+        if last is not None:
+            last.record()
+        host = time.perf_counter() - began
+        self.wait()
+        return result, Spent(first.elapsed_time(last) / 1e3 if first is not None else host, host)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds that the device took, and until the host came back."""
+
+    device: float
+    host: float
+
+
+class Watched:
+    """`mode` is that of the last step that `model` ran in the block of `watched(model)`."""
+
+    mode: Mode | None = None
+
+
+@contextmanager
+def watched(model: nn.Module) -> Iterator[Watched]:
+    before, seen = duca_compile.stats(model).steps, Watched()
+    yield seen
+    after = duca_compile.stats(model).steps
+    seen.mode = next((mode for mode in Mode if after[mode] > before[mode]), None)
+
+
+def ran(seen: Watched) -> Mode:
+    """Raises where the step ran in no mode of ours."""
+    if seen.mode is None:
+        raise RuntimeError("a step ran in none of our modes")
+    return seen.mode
+
+
+def next_latents(x: Tensor, output: Tensor) -> Tensor:
+    """What a sampler would make of an output of random weights: a small step."""
+    return x - 0.01 * output
+
+
+def in_turn(step: int, *runs: Result) -> tuple[Result, ...]:
+    """The runs in an order that changes with the step, so that none is always first."""
+    return runs[::-1] if step % 2 else runs
+
+
+def relative_error(found: Tensor, wanted: Tensor) -> float:
+    found, wanted = found.double().cpu(), wanted.double().cpu()
+    return float((found - wanted).norm() / wanted.norm())
+
+
+def first_steps(count: int, of: int) -> Iterator[float]:
+    return itertools.islice(shapes.timesteps(of), count)
