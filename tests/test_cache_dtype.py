@@ -73,6 +73,7 @@ def test_a_type_that_is_not_smaller_changes_nothing() -> None:
     assert all(map(torch.equal, generation(half, given, cache_dtype=torch.float16), want))
 
 
+@pytest.mark.slow
 def test_code_of_a_cycle(monkeypatch: pytest.MonkeyPatch) -> None:
     """A conservative step still copies no cache; what a FULL one keeps is apart from what it uses."""
     model = randomise(DiT(size=8, width=32, depth=DEPTH, heads=2))

@@ -26,7 +26,9 @@ def steps(model: Any, call: Call) -> list[Tensor]:
     return [first(model(**given)).clone() for given in calls(call, TIMES)]
 
 
-@pytest.mark.parametrize("name", CORE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in ("PixArt", "FLUX") else pytest.mark.slow) for name in CORE]
+)
 def test_symbolic_sizes_give_the_results_of_static_ones(name: str) -> None:
     model, call = randomise(CORE[name].build()), CORE[name].call
     got = steps(compiled(model, dynamic=True, **OPTIONS), call)
@@ -40,6 +42,7 @@ def sized(side: int, text: int, batch: int) -> Call:
     return partial(flux_call, side=side, text=text, batch=batch)
 
 
+@pytest.mark.slow
 def test_other_resolutions_batches_and_texts_need_no_other_graph() -> None:
     model = randomise(flux())
     fast = compiled(model, dynamic=True, **OPTIONS)

@@ -112,7 +112,10 @@ def around(model: nn.Module, **how: Any) -> Any:
 OPTIONS = {"cycle": 2, "cache_ratio": 0.5, "inner": "eager"}
 
 
-@pytest.mark.parametrize("compiled", [by_function, in_place, around])
+@pytest.mark.parametrize(
+    "compiled",
+    [in_place, pytest.param(by_function, marks=pytest.mark.slow), pytest.param(around, marks=pytest.mark.slow)],
+)
 def test_the_options_of_a_compiled_model_are_those_explained(compiled: Callable[..., Any]) -> None:
     """Also where the compiled model has run before."""
     fast = compiled(example_dit(), backend="duca", options=OPTIONS)

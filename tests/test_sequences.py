@@ -31,12 +31,12 @@ def play(world: World, count: int) -> None:
     assert counts["conservative"] + counts["aggressive"] > counts["full"] / 5, "or nothing was put to the test"
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [25, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_no_sequence_of_calls_is_placed_in_the_trajectory_of_another(count: int) -> None:
     play(World(Direct(Oracle())), count)
 
 
-@pytest.mark.parametrize("count", [30, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [12, pytest.param(10_000, marks=pytest.mark.slow)])
 @torch._dynamo.config.patch(recompile_limit=64)
 def test_no_sequence_of_calls_meets_a_cache_of_another(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     player = EndToEnd(Oracle())
