@@ -58,7 +58,8 @@ class Observer:
         if counted and all(map(self._is_known, conditioning)):
             device = None
         transfer = _Transfer(device)
-        clocks = [transfer.add(_wide(given)) for given in timesteps if transfer.reaches(given)]
+        reached = [given for given in timesteps if transfer.reaches(given)]
+        clocks = [given if on_host(given) else transfer.add(_wide(given.detach())) for given in reached]
         picked = [transfer.add(pick(given)) if transfer.reaches(given) else None for given in latents]
         outputs = [(place, transfer.add(given)) for place, given in self._unread if transfer.reaches(given)]
         self._unread.clear()
@@ -134,8 +135,7 @@ def _state(tensor: Tensor) -> tuple[int | None, int | None]:
 
 def _wide(tensor: Tensor) -> Tensor:
     """As float64 numbers; on the host where the device knows none."""
-    held = tensor.detach()
-    return (held.cpu() if held.device.type in WITHOUT_FLOAT64 else held).double()
+    return (tensor.cpu() if tensor.device.type in WITHOUT_FLOAT64 else tensor).double()
 
 
 def _token(tensor: Tensor) -> Hashable:

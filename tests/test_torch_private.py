@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch._dynamo.exc import TensorifyScalarRestartAnalysis
 from torch._dynamo.utils import counters
 from torch._guards import TracingContext
+from torch._inductor import compile_fx
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
@@ -213,13 +214,13 @@ def test_inputs_that_stay_are_declared_to_inductor(monkeypatch: pytest.MonkeyPat
     names = [node.name for node in ir.placeholders(gm.graph)]
     torch_private.declare_static(gm.graph, names[1:2])
     declared: list[Any] = []
-    compile_inner = torch._inductor.compile_fx.compile_fx_inner
+    known = compile_fx.get_static_input_idxs
 
-    def look(*args: Any, **kwargs: Any) -> Any:
-        declared.append(list(kwargs["static_input_idxs"]))
-        return compile_inner(*args, **kwargs)
+    def look(fixed: int) -> list[int]:
+        declared.append(known(fixed))
+        return known(fixed)
 
-    monkeypatch.setattr(torch._inductor.compile_fx, "compile_fx_inner", look)
+    monkeypatch.setattr(compile_fx, "get_static_input_idxs", look)
     with torch._functorch.config.patch(enable_autograd_cache=False):
         run = torch_private.inner_compiler("inductor", {})(gm, [x, weight, weight.clone()])
     assert declared == [[1]]
