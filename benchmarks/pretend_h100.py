@@ -155,10 +155,11 @@ def _on_cuda(given: Any) -> Any:
 
 def _flash(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: None = None, dropout_p: float = 0.0,
-    is_causal: bool = False, scale: float | None = None,
+    is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
 ) -> Tensor:  # fmt: skip
     """The choice itself cannot be made: the device would be asked. Without a mask and in half precision it is this."""
     assert attn_mask is None
+    assert not enable_gqa
     found: Tensor = torch.ops.aten._scaled_dot_product_flash_attention.default(
         query, key, value, dropout_p, is_causal, scale=scale
     )[0]
