@@ -1,7 +1,7 @@
 """Which Triton code each mode comes to, without a GPU: graphs captured on the CPU, code written for a made-up H100.
 
     python benchmarks/triton_code.py                                  # a DiT of 6 blocks, full width does not matter
-    python benchmarks/triton_code.py --model flux --depth 1 --no-outline --out generated
+    python benchmarks/triton_code.py --model flux --depth 1 --outline --out generated
 
 It needs a CUDA build of torch and no GPU. *Kernels* are the distinct Triton kernels, which are compiled; *launches* are
 those of one step: of Triton kernels, of library products, of attention, of other operations. A block's are those that
@@ -73,7 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=NARROW, default="dit")
     parser.add_argument("--depth", type=int)
-    parser.add_argument("--outline", action=argparse.BooleanOptionalAction, help="without, as users have it")
+    parser.add_argument("--outline", action=argparse.BooleanOptionalAction, default=False, help="no, as on GPUs")
     parser.add_argument("--out", type=Path, help="a folder for the code")
     given = parser.parse_args()
     refusal = pretend_h100.why_not()
@@ -81,8 +81,7 @@ def main() -> None:
         raise SystemExit(refusal)
     subject = NARROW[given.model]
     depth = given.depth or subject.depth
-    options = {} if given.outline is None else {"outline": given.outline}
-    graphs = [captured(subject, each, options) for each in (depth, depth + 1)]
+    graphs = [captured(subject, each, {"outline": given.outline}) for each in (depth, depth + 1)]
     pretend_h100.pretend()
     counted = counts(graphs[0], given.out), counts(graphs[1])
     Console(width=80).print(_table(f"{subject.title}; {depth} blocks, torch {torch.__version__}", *counted))
