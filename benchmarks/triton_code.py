@@ -1,6 +1,6 @@
 """Which Triton code each mode comes to, without a GPU: graphs captured on the CPU, code written for a made-up H100.
 
-    python benchmarks/triton_code.py                                  # a DiT of 6 blocks, full width does not matter
+    python benchmarks/triton_code.py                                  # a narrow DiT of 6 blocks
     python benchmarks/triton_code.py --model flux --depth 1 --outline --out generated
 
 It needs a CUDA build of torch and no GPU. *Kernels* are the distinct Triton kernels, which are compiled; *launches* are
