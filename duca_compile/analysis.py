@@ -7,22 +7,21 @@ import torch
 from torch import fx
 
 from duca_compile import ir
+from duca_compile.attention_ops import is_attention, remembered
 from duca_compile.blocks import find_blocks
 from duca_compile.capture import Capture
 from duca_compile.chains import Chain, chains, without_nested
 from duca_compile.facts import Branch, Facts, Stream
 from duca_compile.inputs import find_inputs
-from duca_compile.order import CONTRACTIONS, CONVOLUTIONS, Order
+from duca_compile.order import CONVOLUTIONS, Order, multiplies
 from duca_compile.refusal import Refused, located
 from duca_compile.residuals import Residual, find_residuals
 from duca_compile.tokens import Layout, Liveness, layout_of, token_path
 from duca_compile.torch_private import is_data_dependent
 
 aten = torch.ops.aten
-ATTENTION = (
-    aten.scaled_dot_product_attention, aten.softmax, aten._softmax, torch.ops.higher_order.flex_attention,
-)  # fmt: skip
-
+WRITTEN_OUT = (aten.softmax, aten._softmax)
+"""Attention by its parts."""
 STEM = "a convolution before or after the blocks, computed at every step"
 
 
@@ -97,7 +96,7 @@ def _without_stems(kept: list[Chain], order: Order) -> tuple[list[Chain], list[t
 def _convolves(chain: Chain, live: Liveness) -> bool:
     """Whether all that its bodies multiply by is kernels of convolutions."""
     bodies = (node for residual in chain.residuals for node in _body(residual.feature, live))
-    return all(ir.packet(node) in CONVOLUTIONS for node in bodies if ir.packet(node) in CONTRACTIONS + ATTENTION)
+    return all(ir.packet(node) in CONVOLUTIONS for node in bodies if _is_telling(node))
 
 
 def _liveness(kept: list[Chain]) -> Liveness:
@@ -161,19 +160,25 @@ def _body(feature: fx.Node, live: Liveness) -> list[fx.Node]:
 
 
 def _kind(body: list[fx.Node], recomputable: bool, live: Liveness) -> str:
-    attends = [node for node in body if ir.packet(node) in ATTENTION]
+    attends = [node for node in body if _attends(node)]
     if not attends:
         return "MLP" if recomputable else "mixing"
     if not recomputable:
         return "attention"
-    crossed = all(
-        ir.packet(node) is aten.scaled_dot_product_attention and not set(node.args[1:3]) & live.moving
-        for node in attends
-    )
+    crossed = all((read := remembered(node)) and live.moving.isdisjoint(read) for node in attends)
     return "cross-attention" if crossed else "attention + MLP"
+
+
+def _attends(node: fx.Node) -> bool:
+    return is_attention(node) or ir.packet(node) in WRITTEN_OUT
+
+
+def _is_telling(node: fx.Node) -> bool:
+    """What makes a body what it is."""
+    return multiplies(node) or ir.packet(node) in WRITTEN_OUT
 
 
 def _signature(body: list[fx.Node], size: tuple[int, ...]) -> int:
     """A hash of the structure: contractions and attentions with their shapes, in order."""
-    parts = [f"{node.target}{ir.shape(node)}" for node in body if ir.packet(node) in CONTRACTIONS + ATTENTION]
+    parts = [f"{node.target}{ir.shape(node)}" for node in body if _is_telling(node)]
     return zlib.crc32(repr((size, parts)).encode())

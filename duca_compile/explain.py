@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import fx, nn
 
-from duca_compile import cost, refusal, torch_private
+from duca_compile import attention_ops, cost, refusal, torch_private
 from duca_compile.liveness import peak_bytes
 from duca_compile.modes import Mode
 from duca_compile.options import Options
@@ -26,7 +26,7 @@ class GraphReport:
     `flops` is per step (2 per multiply-add), `weight_bytes` and `cache_bytes` what a step in that mode reads,
     `held_bytes` what one trajectory keeps between steps, `full_step_bytes` the most that a full step takes at once
     beside weights and inputs, the caches that it fills among them, and `plain_step_bytes` the same of the model alone
-    (`liveness.peak_bytes`).
+    (`liveness.peak_bytes`). `uncounted` are attentions that `flops` leaves out, each with the reason.
     """
 
     refusal: str | None
@@ -37,6 +37,7 @@ class GraphReport:
     held_bytes: int
     full_step_bytes: int
     plain_step_bytes: int
+    uncounted: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ def _report(gm: fx.GraphModule, inputs: list[Any], options: Options) -> GraphRep
         cost.bytes_held(captured, plan),
         peak_bytes(rewrite(captured.gm, plan, Mode.FULL)[0].graph),
         peak_bytes(captured.gm.graph),
+        {node.name: reason for node in captured.gm.graph.nodes if (reason := attention_ops.uncounted(node))},
     )
 
 
@@ -118,6 +120,8 @@ def _print(console: Console, graph: GraphReport) -> None:
     console.print(f"beside weights, a full step takes {full} at its peak, the model alone {plain}", highlight=False)
     if graph.plan.uncut:
         console.print(f"cached steps are all conservative: {graph.plan.uncut}", highlight=False)
+    for name, reason in graph.uncounted.items():
+        console.print(f"its FLOPs are not counted: {name}: {reason}", highlight=False)
     for name, reason in facts.refusals:
         console.print(f"not a branch: {name}: {reason}", highlight=False)
 

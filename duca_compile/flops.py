@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-from duca_compile import ir, torch_private
+from duca_compile import attention_ops, ir, torch_private
 from duca_compile.modes import Mode
 from duca_compile.torch_private import HigherOrderOperator, OpOverload, TorchDispatchMode, fake_tensors, tree_leaves
 
@@ -90,7 +90,8 @@ def _may_multiply(node: fx.Node) -> bool:
     if not ir.computes(node) or not any(isinstance(leaf, Tensor) for leaf in tree_leaves(ir.value(node))):
         return False
     if isinstance(node.target, OpOverload):
-        return ir.packet(node) in _FORMULAS or torch_private.is_composite(node.target)
+        known = ir.packet(node) in _FORMULAS or torch_private.is_composite(node.target)
+        return known or attention_ops.is_attention(node)
     return isinstance(node.target, HigherOrderOperator)
 
 
@@ -147,6 +148,9 @@ def _count(operation: Operation) -> tuple[int, int]:
         args, kwargs = _made(operation.args), {name: _made(value) for name, value in operation.kwargs}
         if isinstance(operation.target, HigherOrderOperator) and operation.target in _FORMULAS:
             return 0, int(_FORMULAS[operation.target](*args, **kwargs))
+        attended = attention_ops.flops(operation.target, args, kwargs)
+        if attended is not None:
+            return 0, int(attended)
         operation.target(*args, **kwargs)
     counted = counter.get_flop_counts().get("Global", {})
     attention = sum(flops for op, flops in counted.items() if "attention" in str(op) or "bmm" in str(op))
@@ -188,6 +192,8 @@ class Executed(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if result is not NotImplemented:
                 return result
         result = op(*args, **kwargs)
-        if formula is not None:
+        if formula is None:
+            self.flops += attention_ops.flops(op, args, kwargs) or 0
+        else:
             self.flops += int(formula(*args, **kwargs, out_val=result))
         return result

@@ -1,6 +1,6 @@
 """Small questions about an FX graph, and the text form our tests and errors show."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -72,6 +72,20 @@ def argument(node: fx.Node, position: int, name: str, default: Any = None) -> An
     if position < len(node.args):
         return node.args[position]
     return node.kwargs.get(name, default)
+
+
+def operation(target: Any, args: Sequence[Any]) -> OpOverload | None:
+    """What a call runs. One that writes to a tensor is handed to another, which has it write to a copy."""
+    if isinstance(target, HigherOrderOperator):
+        target = args[0] if len(args) == 1 else None
+    return target if isinstance(target, OpOverload) else None
+
+
+def given(op: OpOverload, args: Iterable[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call by name, defaults among them."""
+    arguments = schema(op).arguments
+    defaults = {each.name: each.default_value for each in arguments if each.has_default_value()}
+    return defaults | dict(zip((each.name for each in arguments), args, strict=False)) | dict(kwargs)
 
 
 def owner(node: fx.Node) -> fx.Node:

@@ -63,8 +63,9 @@ class Options:
     Where a mode or an option asks for CUDA graphs, each mode's graph is recorded for each trajectory that keeps caches
     at once, over caches in memory that stays where it is. They stay off for a forward pass that is split and for
     symbolic sizes, which is said once."""
-    outline: bool = True
-    """Compile each distinct block once and call it for all of its kind. Where `inner` is Inductor; else blocks stay."""
+    outline: bool | None = None
+    """Compile each distinct block once and call it for all of its kind. Where `inner` is Inductor; else blocks stay.
+    None does so on CPUs: on a GPU a block that is called fuses with neither neighbour, which costs launches."""
     strict: bool = False
     """Raise instead of falling back to the inner compiler when a model cannot be accelerated."""
 
@@ -81,7 +82,8 @@ class Options:
         _require_choice("selection", self.selection, SELECTIONS)
         _require_choice("order", self.order, tuple(ORDERS))
         _require_choice("aggressive_depth", self.aggressive_depth, DEPTHS)
-        _require_bool("outline", self.outline)
+        if self.outline is not None:
+            _require_bool("outline", self.outline)
         _require_bool("strict", self.strict)
         if self.cache_dtype is not None and self.cache_dtype not in CACHE_DTYPES:
             listed = ", ".join(map(str, CACHE_DTYPES))

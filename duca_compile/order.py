@@ -7,6 +7,7 @@ import torch
 from torch import fx
 
 from duca_compile import ir
+from duca_compile.attention_ops import is_attention
 
 aten = torch.ops.aten
 
@@ -16,7 +17,7 @@ CLAMPS = (aten.clamp, aten.clip, aten.nan_to_num, aten.clamp_min, aten.clamp_max
 CONVOLUTIONS = (aten.convolution, aten.conv1d, aten.conv2d, aten.conv3d)
 CONTRACTIONS = (
     aten.linear, aten.matmul, aten.mm, aten.bmm, aten.addmm, aten.baddbmm, aten.einsum, *CONVOLUTIONS,
-    aten.scaled_dot_product_attention, aten._grouped_mm,
+    aten._grouped_mm,
 )  # fmt: skip
 
 
@@ -42,7 +43,7 @@ class Order:
         self._by_product: dict[fx.Node, int] = {}
         for node in graph.nodes:
             above, by_product = union(self.above, node), union(self._by_product, node)
-            self._by_product[node] = by_product | above if ir.packet(node) in CONTRACTIONS else by_product
+            self._by_product[node] = by_product | above if multiplies(node) else by_product
             self.above[node] = above | self._bit[node] if node in self._bit else above
 
     def behind(self, node: fx.Node) -> fx.Node:
@@ -68,6 +69,11 @@ class Order:
         while found:
             yield self.terms[(found & -found).bit_length() - 1]
             found &= found - 1
+
+
+def multiplies(node: fx.Node) -> bool:
+    """Whether it is a matrix product, a convolution or an attention."""
+    return ir.packet(node) in CONTRACTIONS or is_attention(node)
 
 
 def operands(node: fx.Node) -> list[fx.Node]:

@@ -57,7 +57,4 @@ def _is_off(given: Mapping[str, Any]) -> bool:
 
 
 def _given(node: fx.Node) -> dict[str, Any]:
-    """The arguments of an ATen call by name, defaults among them."""
-    arguments = schema(node.target).arguments  # type: ignore[arg-type]
-    defaults = {each.name: each.default_value for each in arguments if each.has_default_value()}
-    return defaults | dict(zip((each.name for each in arguments), node.args, strict=False)) | dict(node.kwargs)
+    return ir.given(node.target, node.args, node.kwargs)  # type: ignore[arg-type]

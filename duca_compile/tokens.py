@@ -170,5 +170,7 @@ def path_at(feature: fx.Node, place: Place, live: Liveness) -> TokenPath | str:
 
 
 def _op(node: fx.Node) -> str:
-    packet = ir.packet(node.args[0] if ir.packet(node) is None and isinstance(node.args[0], fx.Node) else node)
+    made = node.args[0] if ir.packet(node) is None and isinstance(node.args[0], fx.Node) else node
+    op = ir.operation(made.target, made.args)
+    packet = ir.packet(made) if op is None else op.overloadpacket
     return str(packet).removeprefix("aten.") if packet else str(node.target)

@@ -1,6 +1,7 @@
 """Equal blocks become one subgraph, called once for each: what is found, what is not, and that the numbers hold."""
 
 import operator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +11,7 @@ from expecttest import assert_expected_inline
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from duca_compile import ir
 from duca_compile.modes import Mode
@@ -108,6 +110,19 @@ def test_a_conservative_step_is_cut_where_it_writes_to_a_cache() -> None:
     assert calls(gm) == ["region_0"] * 3
     writes = [node.target is torch.ops.aten.index_copy_.default for node in gm.graph.nodes]
     assert sum(writes) == 4, "none of them is inside of a block"
+
+
+@pytest.mark.parametrize(("outline", "count"), [(None, 0), (False, 0), (True, 3)])
+def test_on_a_gpu_blocks_are_outlined_only_if_asked(outline: bool | None, count: int) -> None:
+    found = blocks()
+    gm = rewrite(found.capture.gm, found.plan, Mode.FULL)[0]
+    plan = replace(found.plan, options=replace(found.plan.options, outline=outline))
+    assert len(calls(lower(gm, plan, Mode.FULL)[0])) == (0 if outline is False else 3)
+    with FakeTensorMode():
+        for node in gm.graph.nodes:
+            if isinstance(ir.value(node), Tensor):
+                node.meta["val"] = torch.empty_strided(*ir.form(ir.value(node)), device="cuda")
+    assert len(calls(lower(gm, plan, Mode.FULL)[0])) == count
 
 
 def test_an_aggressive_step_has_nothing_to_outline() -> None:
