@@ -19,8 +19,8 @@ WEIGHTS = ["index_select", "equal"]
 """Words of them, as at the call before. Where they lie the first call finds out."""
 OUTPUT = ["as_strided", "_to_copy"]
 """The next latents may be made of it."""
-TOKENS = ["rand", "topk", "sort", "view", "unbind"]
-"""For many steps at once."""
+TOKENS = ["rand", "topk", "sort", "constant_pad_nd", "slice", "view", "unbind"]
+"""For many steps at once, each row where a kernel may read 16 bytes at a time."""
 
 
 class Ops(TorchDispatchMode):

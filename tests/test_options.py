@@ -160,3 +160,13 @@ def test_where_nothing_is_cached_cuda_graphs_stay(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch_private, "records_cuda_graphs", lambda changes, inputs: True)
     options = {"cycle": 1, "inductor_mode": "reduce-overhead"}
     assert seen_by_inductor(monkeypatch, options=options) == [{"triton.cudagraphs": True}]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_drawn_tokens_begin_where_kernels_read_16_bytes_at_a_time(count: int) -> None:
+    selector = RandomTokens([Selection(10, count, (0, 1, 2)), Selection(9, count, (3,))], 0)
+    for _ in range(10):
+        drawn = selector.draw(torch.device("cpu"))
+        assert [tuple(each.shape) for each in drawn] == [(count,)] * 4
+        assert not any(each.data_ptr() % 16 for each in drawn)
+        assert all(each.is_contiguous() for each in drawn)
