@@ -129,7 +129,7 @@ class Dispatcher:
         if mode is Mode.FULL:
             cache.fill(stored[: len(self.plan.caches)], stored[len(self.plan.caches) :], layout(results))
             self.held_bytes = cache.bytes
-            cache.used.hand_over(stored)
+            cache.used.by_current(stored)
             step.stored()
             return results
         if mode is Mode.CONSERVATIVE and self._memory is None:

@@ -28,6 +28,10 @@ class Used:
                 tensor.record_stream(stream)
         self.last = stream
 
+    def by_current(self, tensors: Sequence[Tensor]) -> None:
+        """Notes that the current stream has made them: there is nothing to wait for."""
+        self.last = _current(tensors)
+
 
 def _current(tensors: Sequence[Tensor]) -> torch.Stream | None:
     """The stream that the caller queues work on, on the device of the first of the tensors."""
