@@ -35,7 +35,7 @@ class Call(NamedTuple):
     def judge(self, known: Trajectory) -> Pace | Doubt:
         """How the call goes on from the trajectory's last step, or why it does not."""
         if self.steps is None:
-            return pace(known.moments, known.pace, self.moment, self.outputs)
+            return pace(known.moments, known.pace, self.moment, self.outputs, known.own)
         return self._counted(known, self.steps)
 
     def repeats(self, known: Trajectory) -> bool:
@@ -57,8 +57,8 @@ class Call(NamedTuple):
             return Doubt("timestep is back where the generation began")
         travels = gap * known.pace.gap > 0 or (known.pace.gap == 0 and gap < 0)
         if not travels and any(map(_are_unrelated, last.latents, self.moment.latents)):
-            return Doubt("latents are new noise")
-        followed = pace(known.moments, known.pace, self.moment, self.outputs)
+            return Doubt("latents are new noise", Pace(gap))  # the model may count up, under a sampler that draws anew
+        followed = pace(known.moments, known.pace, self.moment, self.outputs, known.own)
         how = followed.likeness if isinstance(followed, Pace) else Likeness.UNKNOWN
         return Pace(gap or known.pace.gap, how)
 

@@ -66,9 +66,14 @@ class Doubt(NamedTuple):
 
 
 def pace(
-    past: Sequence[Moment], last: Pace, now: Moment, outputs: Callable[[Moment], Sequence[Tensor]] = lambda moment: ()
+    past: Sequence[Moment],
+    last: Pace,
+    now: Moment,
+    outputs: Callable[[Moment], Sequence[Tensor]] = lambda moment: (),
+    own: int = REMEMBERED,
 ) -> Pace | Doubt:
-    """How `now` goes on from the last of the `past` moments, or why it does not.
+    """How `now` goes on from the last of the `past` moments, or why it does not. The last `own` of them are certain to
+    be of one generation; what came before may be of another one, over the same image or from the same noise.
 
     `outputs` gives those of the calls that stood at a moment, picked like the latents. Before a second step, the
     direction of travel is known only by convention: down. A model that counts up is believed from its second move on,
@@ -88,7 +93,7 @@ def pace(
         reason = None
     if gap is None or reason not in (None, UPWARD):
         return Doubt(CONFLICT if counted else reason or "")
-    found = likeness.of([_stand(moment, outputs) for moment in past], now.latents, now.rounding)
+    found = likeness.of([_stand(moment, outputs) for moment in past], now.latents, now.rounding, own)
     if reason == UPWARD:
         rises = found is Likeness.EXACT
         return Pace(gap, found, True) if rises and last.rising else Doubt(UPWARD, Pace(rising=rises))

@@ -52,10 +52,11 @@ class Stand(NamedTuple):
     outputs: Sequence[Tensor]
 
 
-def of(past: Sequence[Stand], now: Sequence[Tensor | None], rounding: float) -> Likeness:
+def of(past: Sequence[Stand], now: Sequence[Tensor | None], rounding: float, own: int) -> Likeness:
     """How the latents `now` follow from the `past`, the last moment last. Every row of a batch must.
 
-    Outputs are those of the first latents; of the others only their direction is known, which must be alike.
+    Only the last `own` moments are certain to be of one generation. Outputs are those of the first latents; of the
+    others only their direction is known, which must be alike.
     """
     before = past[-1].latents
     if any(a is not None and b is not None and a.shape != b.shape for a, b in zip(before, now, strict=True)):
@@ -66,14 +67,16 @@ def of(past: Sequence[Stand], now: Sequence[Tensor | None], rounding: float) -> 
         return Likeness.APART
     if first is None or before[0] is None:
         return Likeness.UNKNOWN
-    return _of_first(past, first, max(rounding, 1e-6))
+    return _of_first(past, first, max(rounding, 1e-6), own)
 
 
-def _of_first(past: Sequence[Stand], now: Tensor, floor: float) -> Likeness:
+def _of_first(past: Sequence[Stand], now: Tensor, floor: float, own: int) -> Likeness:
     step = distance(now, past[-1:], outputs=False)
     if bool((step <= floor).all()):
         return Likeness.UNKNOWN
     for moments in range(1, len(past) + 1):
+        if moments > own and _goes_round(past[-moments:], now, step, floor):
+            break
         off = distance(now, past[-moments:])
         if bool((off <= (EXACT * step).clamp_min(floor)).all()):
             return Likeness.EXACT
@@ -87,6 +90,14 @@ def _of_first(past: Sequence[Stand], now: Tensor, floor: float) -> Likeness:
         if bool((near | (off <= floor)).all()):
             return found
     return Likeness.APART
+
+
+def _goes_round(past: Sequence[Stand], now: Tensor, step: Tensor, floor: float) -> bool:
+    """Whether a row is made of what lies before the last moment alone, as one of another generation may be."""
+    before = past[-2].latents[0]
+    if before is None or before.shape != now.shape:
+        return True
+    return bool((distance(now, past[:-1]) <= (MADE * step).clamp_min(floor)).any())
 
 
 def distance(now: Tensor, past: Sequence[Stand], outputs: bool = True) -> Tensor:

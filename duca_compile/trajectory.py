@@ -107,6 +107,8 @@ class Trajectory:
     """What the sessions of its key share; it lives as long as the trajectory."""
     noisy: int = 0
     """Steps in a row that added fresh noise."""
+    own: int = 1
+    """Of its moments, the last ones that are certain to be its own; those before may be another generation's."""
     calls: int = 1
     """Its steps so far, counted on where it starts over."""
     _given: tuple["weakref.ref[Tensor]", ...] = ()
@@ -140,7 +142,7 @@ class Trajectory:
         self.moments = (*self.moments, moment)[-REMEMBERED:]
         self.pace, self.step = moved, step
         self.noisy = self.noisy + 1 if moved.likeness is Likeness.DRIFTED else 0
-        self.calls += 1
+        self.own, self.calls = min(self.own + 1, REMEMBERED), self.calls + 1
         if step > 0:
             self.missed = None
 

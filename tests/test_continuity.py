@@ -24,7 +24,7 @@ def reason(found: Pace | Doubt) -> str | None:
 
 def like(now: Tensor | None, *past: tuple[Tensor | None, Sequence[Tensor]]) -> Likeness:
     """How latents follow from those of the moments before, each with the outputs there."""
-    return likeness.of([Stand((latents,), outputs) for latents, outputs in past], [now], 0.0)
+    return likeness.of([Stand((latents,), outputs) for latents, outputs in past], [now], 0.0, len(past))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_what_says_nothing_says_nothing() -> None:
     assert like(X, (X, [])) is Likeness.UNKNOWN
     assert like(torch.full_like(X, torch.nan), (X, [OUTPUT])) is Likeness.APART
     assert like(X[:, :128], (X, [])) is Likeness.APART
-    assert likeness.of([Stand((), [])], [], 0.0) is Likeness.UNKNOWN
+    assert likeness.of([Stand((), [])], [], 0.0, 1) is Likeness.UNKNOWN
 
 
 def test_a_walk_leaves_the_moment_before_the_last_behind() -> None:
@@ -138,7 +138,19 @@ def test_a_walk_is_believed_from_its_second_sign_on() -> None:
 
 def test_of_further_latents_the_direction_must_stay() -> None:
     def judged(other: Tensor) -> Likeness:
-        return likeness.of([Stand((X, OTHER), [OUTPUT])], [X + OUTPUT, other], 0.0)
+        return likeness.of([Stand((X, OTHER), [OUTPUT])], [X + OUTPUT, other], 0.0, 1)
 
     assert judged(OTHER + 0.3 * NOISE) is Likeness.EXACT
     assert judged(NOISE) is Likeness.APART
+
+
+def test_what_came_before_a_doubt_speaks_for_no_other_generation() -> None:
+    """Previews in turns from two noises over one image: the third is made of the first, and not of the second."""
+    first, second, third = at(900.0), at(880.0, OTHER), at(860.0, X + OUTPUT)
+
+    def outputs(moment: Moment) -> Sequence[Tensor]:
+        return [OUTPUT] if moment is first else [NOISE]
+
+    assert reason(pace([first, second], Pace(-20.0), third, outputs, own=1)) == TURNED
+    made = at(860.0, OTHER + NOISE + OUTPUT)
+    assert reason(pace([first, second], Pace(-20.0), made, outputs, own=1)) is None, "by a sampler of second order"

@@ -81,6 +81,18 @@ def test_a_counted_generation_that_was_given_up_is_not_gone_on_from(generation: 
         assert generation.mode(840.0) is A, "as under a sampler that draws all noise anew"
 
 
+def test_a_counted_model_that_counts_up_starts_over_where_it_began(generation: Generation) -> None:
+    """Under a sampler that draws all noise anew at every step, so that latents never look alike."""
+
+    def mode(t: float, seed: int) -> Mode:
+        generation.travel, generation.x = 0.0, noise(2, 1, 8, 8, seed=seed)
+        return generation.mode(t)
+
+    with session("request", steps=50):
+        assert [mode(100.0 + 20 * step, step) for step in range(4)] == [F, F, C, A], "up, which the second step shows"
+        assert mode(90.0, 9) is F, "another generation"
+
+
 def steps_of(generation: Generation, key: Any, **given: Any) -> Iterator[Mode]:
     """A generator that holds a session while it runs."""
     with session(key, **given):

@@ -95,7 +95,7 @@ class Direct:
             cache = trajectory.caches[_KEPT] = Cache(RandomTokens([], 0))
         mode = Mode.FULL if visit.repeated else _OPTIONS.mode_at(trajectory.step)
         tracker.begin(trajectory, mode, 8)
-        self.oracle.meets(call.stream, mode, cache)
+        self.oracle.meets(call.stream, mode, cache, call.time.flatten()[0].item())
         if self.interrupts == "before the output":
             return self._interrupt(tracker, visit, mode, cache)
         _produced(tracker, call, visit, output)

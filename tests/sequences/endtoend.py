@@ -72,7 +72,7 @@ class EndToEnd:
         fast, dtype = self.fast[call.model], self.models[call.model].leave.weight.dtype
         given = call.latents.to(dtype), call.time, *call.conditioning
         self._seen.clear()
-        self._stream = call.stream
+        self._stream, self._time = call.stream, call.time.flatten()[0].item()
         try:
             found: Tensor = fast(*given)
         except Interrupted:
@@ -120,7 +120,7 @@ class EndToEnd:
             assert found is not None
             assert found.cache is not None
             self._seen.append(found)
-            self.oracle.meets(self._stream, found.mode, found.cache)
+            self.oracle.meets(self._stream, found.mode, found.cache, self._time)
             return found
 
         def interruptible(mode: CompiledMode, inputs: Any) -> list[Any]:

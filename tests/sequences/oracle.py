@@ -2,7 +2,8 @@
 
 A *stream* is the calls of one generation under one conditioning, over one state of the weights, in one shape, from one
 owner (session or thread), since the last reset. Each cache is marked with the stream whose full step
-filled it; every cached step must be given one that its own stream filled, less than a cycle of its calls ago.
+filled it; every cached step must be given one that its own stream filled, less than a cycle of its steps ago: of its
+calls, but for those that follow at the same timestep, as every other one of Heun's method does.
 """
 
 import weakref
@@ -29,7 +30,7 @@ class Stream(NamedTuple):
 
 
 class Fill(NamedTuple):
-    """A cache was filled by the call of this number of a stream."""
+    """A cache was filled in the step of this number of a stream."""
 
     stream: Stream
     call: int
@@ -59,15 +60,18 @@ class Oracle:
     wrong: list[Wrong] = field(default_factory=list)
     _fills: "weakref.WeakKeyDictionary[Cache, Fill]" = field(default_factory=weakref.WeakKeyDictionary)
     _calls: Counter[Stream] = field(default_factory=Counter)
+    _times: dict[Stream, float] = field(default_factory=dict)
 
     def restore(self) -> None:
         self._fills.clear()
         self._calls.clear()
+        self._times.clear()
 
-    def meets(self, stream: Stream, mode: Mode, cache: Cache) -> None:
-        """A call of `stream` is about to run in `mode` on `cache`."""
+    def meets(self, stream: Stream, mode: Mode, cache: Cache, time: float) -> None:
+        """A call of `stream` at a timestep is about to run in `mode` on `cache`."""
         self.counts[mode.value] += 1
-        self._calls[stream] += 1
+        self._calls[stream] += self._times.get(stream) != time
+        self._times[stream] = time
         if mode is Mode.FULL:
             self._fills.pop(cache, None)
             return
