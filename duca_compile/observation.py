@@ -55,7 +55,7 @@ class Observer:
         not known by its identity.
         """
         device = next((given.device for given in timesteps if not on_host(given)), None)
-        if counted and all(map(self._is_known, conditioning)):
+        if counted and all(map(self._is_told, conditioning)):
             device = None
         transfer = _Transfer(device)
         reached = [given for given in timesteps if transfer.reaches(given)]
@@ -99,8 +99,8 @@ class Observer:
         if on_host(tensor):
             digest = digests.of_host(tensor)
             return lambda: digest
-        if self._is_known(tensor):
-            found = self._known[id(tensor)][2]
+        found = self._digest(tensor)
+        if found is not None:
             return lambda: found
         if not transfer.reaches(tensor):
             token = _token(tensor)
@@ -108,12 +108,16 @@ class Observer:
         state, read = _state(tensor), transfer.add(digests.of_device(tensor))
         return lambda: self._remember(tensor, state, bytes(read.view(torch.uint8).tolist()))
 
-    def _is_known(self, tensor: Tensor) -> bool:
+    def _is_told(self, tensor: Tensor) -> bool:
         """Whether it is told without reading it of a device."""
-        if on_host(tensor) or not _is_plain(tensor):
-            return True
+        return on_host(tensor) or not _is_plain(tensor) or self._digest(tensor) is not None
+
+    def _digest(self, tensor: Tensor) -> bytes | None:
+        """Of a tensor on a device that was read, and not written to since; None where nobody counts the writes."""
         known, state = self._known.get(id(tensor)), _state(tensor)
-        return known is not None and known[0]() is tensor and known[1] == state and state[0] is not None
+        if known is None or known[0]() is not tensor or known[1] != state or state[0] is None:
+            return None
+        return known[2]
 
     def _remember(self, tensor: Tensor, state: Hashable, digest: bytes) -> bytes:
         key, known = id(tensor), self._known

@@ -22,12 +22,11 @@ MODELS = ["example DiT", "FLUX", "grid"]
 class Replay:
     """Runs a graph as a CUDA graph would: over the addresses that it was recorded with, into one set of results."""
 
-    def __init__(self, gm: fx.GraphModule, inputs: Sequence[Any]) -> None:
+    def __init__(self, gm: fx.GraphModule) -> None:
         self.gm = gm
-        names = [node.name for node in gm.graph.find_nodes(op="placeholder")]
         nodes = gm.graph.find_nodes(op="placeholder")
         self.static = [at for at, node in enumerate(nodes) if "tensor_dict" in node.meta]
-        self.names = [names[at] for at in self.static]
+        self.names = [nodes[at].name for at in self.static]
         self.recorded: dict[tuple[int, ...], list[Tensor]] = {}
 
     def __call__(self, *args: Any) -> list[Any]:
@@ -47,7 +46,7 @@ def replays(monkeypatch: pytest.MonkeyPatch) -> list[Replay]:
     def inner(name: Any, changes: Any) -> Callable[..., Any]:
         def run(gm: fx.GraphModule, inputs: Sequence[Any]) -> Any:
             if changes.get(torch_private.CUDA_GRAPHS):
-                made.append(Replay(gm, inputs))
+                made.append(Replay(gm))
                 return made[-1]
             return gm.forward
 

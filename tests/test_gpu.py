@@ -1,4 +1,4 @@
-"""On a CUDA device; left out where there is none. Nothing here has run yet where the README says so."""
+"""On a CUDA device; left out where there is none. None of it has run on one yet."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def on_gpu() -> tuple[nn.Module, list[dict[str, Any]]]:
 @pytest.mark.parametrize("mode", ["reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"])
 def test_inductors_modes_cache_and_are_right(mode: str) -> None:
     model, given = on_gpu()
-    want = [compiled_call.clone() for compiled_call in run(compiled(model, cache_ratio=0.5), given)]
+    want = run(compiled(model, cache_ratio=0.5), given)
     torch._dynamo.reset()
     got = run(compiled(model, inner="inductor", inductor_mode=mode, cache_ratio=0.5), given)
     steps = duca_compile.stats(model).steps
@@ -40,7 +40,7 @@ def run(fast: Any, given: list[dict[str, Any]]) -> list[Tensor]:
     return [fast(**call) for call in given]
 
 
-def waits_for_the_host(call: dict[str, Any]) -> dict[str, Any]:
+def timed_on_the_host(call: dict[str, Any]) -> dict[str, Any]:
     return {name: held.cpu() if held.dim() == 1 and held.is_floating_point() else held for name, held in call.items()}
 
 
@@ -48,7 +48,7 @@ def waits_for_the_host(call: dict[str, Any]) -> dict[str, Any]:
 def test_the_host_never_waits(counted: bool) -> None:
     """In a session that counts, or where the timestep lies on the host; but in the first call, which compiles."""
     model, given = on_gpu()
-    given = given if counted else [waits_for_the_host(call) for call in given]
+    given = given if counted else [timed_on_the_host(call) for call in given]
     fast = compiled(model, inner="inductor", outline=False)
     with duca_compile.session(steps=len(TIMES)) if counted else duca_compile.session():
         run(fast, given[:6])

@@ -56,7 +56,7 @@ def _compile_with_caches(
     mode = detect_fake_mode(inputs) or FakeTensorMode(shape_env=ShapeEnv())
     with tracing(TracingContext(mode)):
         known = [mode.from_tensor(given, static_shapes=True) for given in inputs if not isinstance(given, FakeTensor)]
-        if not any(True for _ in gm.parameters()) and not any(True for _ in gm.buffers()):
+        if not [*gm.parameters(), *gm.buffers()]:
             as_from_dynamo(gm)
         compiled = inductor(gm, inputs, config_patches=dict(changes))
         del known  # until here: the mode remembers them, and takes an input that it knows as it is
