@@ -21,8 +21,8 @@ _ON = {
     AGAIN: "the model is called several times at one timestep over the same conditioning, as by Heun's method; in "
     "`duca_compile.session(key, steps=...)` its calls are counted, one step each. If they are several generations', "
     f"{_KEYED}",
-    TURNED: "the latents do not follow from the model's last outputs, as under a sampler that draws all noise anew. "
-    f"{COUNT_THEM}",
+    TURNED: "the latents do not follow from the model's last outputs, as under a sampler that draws all noise anew or "
+    f"changes most of what the model predicts. {COUNT_THEM}",
     DOUBLED: f"{DOUBLED}; keep one, or {_KEYED}",
     THREADS: f"{THREADS}; {_KEYED}",
 }

@@ -74,20 +74,20 @@ def _of_first(past: Sequence[Stand], now: Tensor, floor: float, own: int) -> Lik
     step = distance(now, past[-1:], outputs=False)
     if bool((step <= floor).all()):
         return Likeness.UNKNOWN
+    exact = made = step < 0
     for moments in range(1, len(past) + 1):
         if moments > own and _goes_round(past[-moments:], now, step, floor):
             break
         off = distance(now, past[-moments:])
-        if bool((off <= (EXACT * step).clamp_min(floor)).all()):
-            return Likeness.EXACT
-        if bool((off <= (MADE * step).clamp_min(floor)).all()):
-            return Likeness.MADE
+        exact, made = exact | (off <= (EXACT * step).clamp_min(floor)), made | (off <= (MADE * step).clamp_min(floor))
+        if bool(made.all()):
+            return Likeness.EXACT if bool(exact.all()) else Likeness.MADE
     if len(past) < 2 or past[-2].latents[0] is None or past[-2].latents[0].shape != now.shape:
         return Likeness.APART
     off, earlier = distance(now, past[-1:]), distance(now, past[-2:-1])
     for share, found in ((STRAIGHT, Likeness.STRAIGHT), (DRIFT, Likeness.DRIFTED)):
         near = (off <= share * earlier) & (off <= FURTHEST)
-        if bool((near | (off <= floor)).all()):
+        if bool((near | made | (off <= floor)).all()):
             return found
     return Likeness.APART
 

@@ -15,7 +15,9 @@ from duca_compile.identity import address
 from duca_compile.torch_private import version
 
 _PICKED = 256
-"""Elements of each sample's latents that are looked at, and at most 16 times as many in all."""
+"""Elements of each sample's latents that are looked at."""
+_IN_ALL = 64 * _PICKED
+"""The most of them in all: with few of each sample, chance decides whether a sample follows."""
 _PLACES = 128
 """Latents whose outputs are remembered, the last ones."""
 _ELEMENTS = 2**22
@@ -171,7 +173,7 @@ def _rounding(tensor: Tensor) -> float:
 def _places(shape: torch.Size, like: torch.Size) -> tuple[tuple[int, int], tuple[int, int]]:
     """Size and strides of what is picked of a contiguous tensor of this shape."""
     (rows, size), (_, size_like) = _rows(shape), _rows(like)
-    count = min(size_like, max(16, min(_PICKED, 16 * _PICKED // max(1, rows))))
+    count = min(size_like, max(16, min(_PICKED, _IN_ALL // max(1, rows))))
     return (rows, count), (size, max(1, size_like // max(1, count)))
 
 
