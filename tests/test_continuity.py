@@ -110,13 +110,13 @@ def test_every_row_of_a_batch_must_follow() -> None:
 
 def test_each_row_may_follow_in_a_way_of_its_own() -> None:
     """A sampler that clips changes some rows of a batch more than others."""
-    second = 0.9 * X + 0.1 * OUTPUT + 0.1 * NOISE
-    made = 0.9 * second + 0.1 * OUTPUT
-    clipped = made + 0.07 * noise(2, 256, seed=4).double()
+    clip, clip_before = torch.tensor([[0.02], [0.07]]), torch.tensor([[0.0], [0.1]])
+    second = 0.9 * X + 0.1 * OUTPUT + clip_before * NOISE
+    now = 0.9 * second + 0.1 * OUTPUT + clip * noise(2, 256, seed=4).double()
     past = [(X, [OUTPUT]), (second, [OUTPUT])]
-    assert like(made, *past) is Likeness.EXACT
-    assert like(torch.cat([made[:1], clipped[1:]]), *past) is Likeness.STRAIGHT
-    assert like(torch.cat([made[:1], OTHER[1:]]), *past) is Likeness.APART
+    assert like(now, *past) is Likeness.STRAIGHT
+    assert like(torch.cat([now[:1], OTHER[1:]]), *past) is Likeness.APART
+    assert like(torch.cat([OTHER[:1], now[1:]]), *past) is Likeness.APART
 
 
 def test_what_says_nothing_says_nothing() -> None:
