@@ -1,4 +1,4 @@
-"""How latents follow from step to step, by sampler: what the bounds in `duca_compile/likeness.py` were read from.
+"""How latents follow from step to step, by sampler: what the bounds in `duca_compile/generations/likeness.py` were read from.
 
 The trained example DiT, uncached, 4 images without guidance, the worst row of each step. *Turns*: how far the latents stand
 off the last ones, as a share of their length. *Strays*: of that step, the share that neither they nor the outputs of the
@@ -22,10 +22,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from duca_compile import likeness
-from duca_compile.continuity import LEAP, START, Moment, Pace, pace
-from duca_compile.likeness import Stand
-from duca_compile.observation import pick
+from duca_compile.generations import likeness
+from duca_compile.generations.continuity import LEAP, START, Moment, Pace, pace
+from duca_compile.generations.likeness import Stand
+from duca_compile.generations.observe_call import pick
 from sampling import SCHEDULE, initial_noise, trained_dit
 
 SPACED = {"beta_schedule": SCHEDULE["beta_schedule"], "prediction_type": SCHEDULE["prediction_type"]}

@@ -18,7 +18,7 @@ from rich.table import Table
 from torch import Tensor
 from torch.nn import functional as F
 
-from duca_compile import few_rows
+from duca_compile.kernels import few_row_linear
 
 ROWS = (1, 2, 4, 8, 16, 25, 50, 100, 200, 512)
 Layer = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -31,7 +31,9 @@ def main() -> None:
         table.add_column(heading, justify="right")
     for rows in ROWS:
         source = torch.randn(rows, 1152)
-        pairs = [[_seconds(layer, source, weights, bias) for layer in (F.linear, few_rows.linear)] for _ in range(12)]
+        pairs = [
+            [_seconds(layer, source, weights, bias) for layer in (F.linear, few_row_linear.linear)] for _ in range(12)
+        ]
         rates = [
             sum(weight.nbytes for weight in weights) / statistics.median(each) / 1e9
             for each in zip(*pairs[2:], strict=True)

@@ -40,7 +40,8 @@ from torch import Tensor
 
 import duca_compile
 from classifier import trained_classifier
-from duca_compile import Mode, Options, strides
+from duca_compile import Mode, Options
+from duca_compile.generations import long_steps
 from sampling import SCHEDULE, initial_noise, trained_dit
 
 OUTPUT = ROOT / "output" / "few_steps"
@@ -154,7 +155,7 @@ class Rule:
 
 
 ORDERS = {"DuCa": "conservative-first", "conservative": "conservative", "aggressive": "aggressive"}
-RULE = Rule(strides.STRIDE, strides.REACH)
+RULE = Rule(long_steps.STRIDE, long_steps.REACH)
 
 
 class Bench:

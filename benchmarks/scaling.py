@@ -33,9 +33,10 @@ from torch import Tensor, nn
 import duca_compile
 from cycle import COUNTS, CYCLE
 from dit import DiT
-from duca_compile import Mode, Options, cost_model
-from duca_compile.calibration import Calibration
-from duca_compile.cost_model import CostModel
+from duca_compile import Mode, Options
+from duca_compile.cost_model import model
+from duca_compile.cost_model.calibration import Calibration
+from duca_compile.cost_model.model import CostModel
 from scaling_report import Measured, Predicted, Sizes, entry, figure, table
 
 RESULTS = ROOT / "benchmarks/results"
@@ -55,7 +56,7 @@ def main() -> None:
     base = Sizes(SWEEPS["tokens"][0], given.width, given.depth, given.batch)
     sweeps = {name: [replace(base, **{name: value}) for value in values] for name, values in SWEEPS.items()}
     calibrated = [replace(base, **changed) for changed in CALIBRATED]
-    formulas = cost_model.fit(dit, GRID)
+    formulas = model.fit(dit, GRID)
     every = dict.fromkeys([*calibrated, *(sizes for swept in sweeps.values() for sizes in swept)])
     with torch.no_grad():
         yardstick = Yardstick()

@@ -1,19 +1,28 @@
 """`torch.compile(model, backend="duca")` makes a diffusion transformer run most of its denoising steps from a cache."""
 
-from duca_compile import releases as releases
+from duca_compile import releases  # noqa: F401
 
 # isort: split
-from duca_compile.backend import duca as duca
-from duca_compile.explain import Report as Report
-from duca_compile.explain import explain as explain
-from duca_compile.modes import Mode as Mode
-from duca_compile.options import OptionError as OptionError
-from duca_compile.options import Options as Options
-from duca_compile.refusal import DucaWarning as DucaWarning
-from duca_compile.refusal import Refused as Refused
-from duca_compile.sessions import session as session
-from duca_compile.stats import Stats as Stats
-from duca_compile.stats import reset as reset
-from duca_compile.stats import stats as stats
+from duca_compile.backend import duca
+from duca_compile.generations.sessions import session
+from duca_compile.plan.modes import Mode
+from duca_compile.plan.options import OptionError, Options
+from duca_compile.refusal import DucaWarning, Refused
+from duca_compile.report.explain import Report, explain
+from duca_compile.report.stats import Stats, reset, stats
 
 __version__ = "0.1.0"
+__all__ = [
+    "DucaWarning",
+    "Mode",
+    "OptionError",
+    "Options",
+    "Refused",
+    "Report",
+    "Stats",
+    "duca",
+    "explain",
+    "reset",
+    "session",
+    "stats",
+]

@@ -7,22 +7,25 @@ from typing import Any
 
 from torch import fx
 
-from duca_compile import flops, ir, partly, torch_private
-from duca_compile.capture import Capture
-from duca_compile.compiled import CompiledMode, CompiledPlain
-from duca_compile.dispatch import Dispatcher
-from duca_compile.fixed import FixedMemory
-from duca_compile.flops import Operations
-from duca_compile.modes import Mode
-from duca_compile.options import Options
-from duca_compile.partly import warn_partly
-from duca_compile.parts import Part, PlainPart
+from duca_compile import torch_private
+from duca_compile.capture.capture import Capture
+from duca_compile.cost import flops
+from duca_compile.cost.flops import Operations
+from duca_compile.graph import ir
 from duca_compile.passes import lower, rewrite
 from duca_compile.passes.base import CACHE, KEPT, PassResult
-from duca_compile.plan import Plan
+from duca_compile.plan.modes import Mode
+from duca_compile.plan.options import Options
+from duca_compile.plan.plan import Plan
 from duca_compile.refusal import Random, Refused, note_once, reason, shown_not_raised, warn_fallback, warnings_after
-from duca_compile.split import SharedSteps
-from duca_compile.steps import OwnSteps, Steps, budget_of
+from duca_compile.runtime import partly
+from duca_compile.runtime.compiled import CompiledMode, CompiledPlain
+from duca_compile.runtime.dispatch import Dispatcher
+from duca_compile.runtime.fixed_memory import FixedMemory
+from duca_compile.runtime.partly import warn_partly
+from duca_compile.runtime.split.forward import SharedSteps
+from duca_compile.runtime.split.part import Part, PlainPart
+from duca_compile.runtime.steps import OwnSteps, Steps, budget_of
 from duca_compile.study import Study, study
 
 log = logging.getLogger("duca_compile")

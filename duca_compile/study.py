@@ -7,15 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from duca_compile import sessions, torch_private
-from duca_compile.analysis import analyse
-from duca_compile.blocks_alone import refuse_submodule
-from duca_compile.capture import Capture, capture
-from duca_compile.devices import refuse_devices
-from duca_compile.options import Options
-from duca_compile.plan import Plan, make_plan
+from duca_compile import torch_private
+from duca_compile.analysis.analyse import analyse
+from duca_compile.capture.capture import Capture, capture
+from duca_compile.generations import sessions
+from duca_compile.plan.devices import refuse_devices
+from duca_compile.plan.options import Options
+from duca_compile.plan.plan import Plan, make_plan
 from duca_compile.refusal import Refused
-from duca_compile.steps import NO_CLOCK
+from duca_compile.runtime.blocks_alone import refuse_block, refuse_submodule
+from duca_compile.runtime.steps import NO_CLOCK
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,10 @@ def study(gm: fx.GraphModule, inputs: Sequence[Any], options: Options) -> Study:
         whole = torch_private.is_whole(gm)
         _refuse_training(inputs)
         captured = capture(gm, inputs)
-        planned = make_plan(captured.gm.graph, analyse(captured, whole), options, whole)
+        facts = analyse(captured, whole)
+        if whole:
+            refuse_block(captured.gm.graph, facts)
+        planned = make_plan(captured.gm.graph, facts, options, whole)
         refuse_devices(captured.gm.graph, planned)
         if whole and not planned.facts.inputs.timesteps:
             refuse_submodule()

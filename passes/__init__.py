@@ -2,8 +2,7 @@
 
 from torch import Tensor, fx
 
-from duca_compile import ir
-from duca_compile.modes import Mode
+from duca_compile.graph import ir
 from duca_compile.passes.base import Pass, PassResult
 from duca_compile.passes.cut_stream import CutStream
 from duca_compile.passes.declare_inputs import DeclareInputs
@@ -17,7 +16,8 @@ from duca_compile.passes.reuse_features import ReuseFeatures
 from duca_compile.passes.spec import check, check_signature
 from duca_compile.passes.store_values import StoreValues
 from duca_compile.passes.straighten_streams import StraightenStreams
-from duca_compile.plan import Plan
+from duca_compile.plan.modes import Mode
+from duca_compile.plan.plan import Plan
 
 PIPELINES: dict[Mode, tuple[Pass, ...]] = {
     Mode.FULL: (DeclareInputs(Mode.FULL), StoreValues(Mode.FULL), DropDeadCode()),

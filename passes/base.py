@@ -6,9 +6,9 @@ from typing import Protocol
 
 from torch import Tensor, fx
 
-from duca_compile import ir
-from duca_compile.modes import Mode
-from duca_compile.plan import Plan
+from duca_compile.graph import ir
+from duca_compile.plan.modes import Mode
+from duca_compile.plan.plan import Plan
 
 CACHE = "cache_"
 KEPT = "kept_"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import fx
 
 from duca_compile.passes.base import CACHE, PassResult, named
-from duca_compile.plan import Plan
+from duca_compile.plan.plan import Plan
 
 
 @dataclass(frozen=True)

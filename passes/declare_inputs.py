@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from duca_compile import ir, torch_private
-from duca_compile.modes import Mode
+from duca_compile import torch_private
+from duca_compile.graph import ir
 from duca_compile.passes.base import CACHE, PassResult, add_inputs, kept_inputs, named
 from duca_compile.passes.small_caches import kept
-from duca_compile.plan import Plan, Selection
+from duca_compile.plan.modes import Mode
+from duca_compile.plan.plan import Plan, Selection
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 from torch import fx
 
 from duca_compile.passes.base import PassResult
-from duca_compile.plan import Plan
+from duca_compile.plan.plan import Plan
 
 
 @dataclass(frozen=True)

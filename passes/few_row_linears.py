@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from duca_compile import few_rows, ir, torch_private
-from duca_compile.emit import emit
+from duca_compile import torch_private
+from duca_compile.graph import ir
+from duca_compile.graph.emit import emit
+from duca_compile.kernels import few_row_linear
 from duca_compile.passes.base import PassResult
-from duca_compile.plan import Plan
+from duca_compile.plan.plan import Plan
 
 aten = torch.ops.aten
 FEW = 512
@@ -33,7 +35,7 @@ class FewRowLinears:
         linears = [node for node in gm.graph.nodes if ir.packet(node) is aten.linear and _has_few_rows(node)]
         for node in linears:
             with gm.graph.inserting_before(node):
-                node.replace_all_uses_with(emit(gm.graph, few_rows.linear, (*node.args, None)[:3]))
+                node.replace_all_uses_with(emit(gm.graph, few_row_linear.linear, (*node.args, None)[:3]))
             gm.graph.erase_node(node)
         return PassResult(len(linears))
 

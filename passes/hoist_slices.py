@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from duca_compile import ir
+from duca_compile.graph import ir
 from duca_compile.passes.base import CACHE, PassResult
-from duca_compile.plan import Plan
+from duca_compile.plan.plan import Plan
 
 aten = torch.ops.aten
 

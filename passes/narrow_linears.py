@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from duca_compile import ir
-from duca_compile.emit import emit
+from duca_compile.graph import ir
+from duca_compile.graph.emit import emit
+from duca_compile.graph.slices import SPLITS
 from duca_compile.passes.base import PassResult
-from duca_compile.pieces import SPLITS
-from duca_compile.plan import Plan
+from duca_compile.plan.plan import Plan
 
 aten = torch.ops.aten
 

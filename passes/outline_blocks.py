@@ -9,10 +9,11 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from duca_compile import ir, torch_private
+from duca_compile import torch_private
+from duca_compile.graph import ir
+from duca_compile.graph.repeats import Repeat, find_repeats
 from duca_compile.passes.base import SYMBOLIC, PassResult
-from duca_compile.plan import Plan
-from duca_compile.repeats import Repeat, find_repeats
+from duca_compile.plan.plan import Plan
 
 SMALLEST = 4
 """Ops in a region that is worth a call."""

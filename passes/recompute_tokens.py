@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import fx
 
-from duca_compile import ir
-from duca_compile.emit import emit
-from duca_compile.facts import TokenPath
+from duca_compile.analysis.facts import TokenPath
+from duca_compile.analysis.token_rules import Place, needs_size
+from duca_compile.graph import ir
+from duca_compile.graph.emit import emit
 from duca_compile.passes.base import CACHE, FRESH, PassResult, named
 from duca_compile.passes.small_caches import shrunk, widened
-from duca_compile.plan import Plan
+from duca_compile.plan.plan import Plan
 from duca_compile.refusal import located
-from duca_compile.token_rules import Place, needs_size
 
 aten = torch.ops.aten
 

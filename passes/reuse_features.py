@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from duca_compile import ir
+from duca_compile.graph import ir
 from duca_compile.passes.base import CACHE, PassResult, named
 from duca_compile.passes.small_caches import widened
-from duca_compile.plan import Plan
+from duca_compile.plan.plan import Plan
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 import torch
 from torch import fx
 
-from duca_compile import ir
-from duca_compile.emit import emit
-from duca_compile.plan import Plan
+from duca_compile.graph import ir
+from duca_compile.graph.emit import emit
+from duca_compile.plan.plan import Plan
 
 aten = torch.ops.aten
 BYTES = torch.uint8

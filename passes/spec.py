@@ -3,10 +3,10 @@
 import torch
 from torch import fx
 
-from duca_compile import ir
-from duca_compile.modes import Mode
+from duca_compile.graph import ir
 from duca_compile.passes.base import CACHE, KEPT, kept_inputs
-from duca_compile.plan import Plan
+from duca_compile.plan.modes import Mode
+from duca_compile.plan.plan import Plan
 
 
 class SpecError(AssertionError):

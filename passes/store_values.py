@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from duca_compile import ir
-from duca_compile.emit import emit
-from duca_compile.modes import Mode
+from duca_compile.graph import ir
+from duca_compile.graph.emit import emit
 from duca_compile.passes.base import KEPT, PassResult, named
 from duca_compile.passes.small_caches import shrunk
-from duca_compile.plan import Plan
+from duca_compile.plan.modes import Mode
+from duca_compile.plan.plan import Plan
 
 aten = torch.ops.aten
 

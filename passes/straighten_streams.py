@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from duca_compile import ir
-from duca_compile.emit import emit, set_value
-from duca_compile.modes import Mode
+from duca_compile.graph import ir
+from duca_compile.graph.emit import emit, set_value
 from duca_compile.passes.base import SYMBOLIC, PassResult, named
-from duca_compile.plan import Plan
+from duca_compile.plan.modes import Mode
+from duca_compile.plan.plan import Plan
 
 aten = torch.ops.aten
 

@@ -7,8 +7,8 @@ import torch
 from torch import fx
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from duca_compile.canonicalise import canonicalise
-from duca_compile.capture import Capture
+from duca_compile.capture.canonicalise import canonicalise
+from duca_compile.capture.capture import Capture
 
 aten = torch.ops.aten
 SIZE = (2, 8, 4)

@@ -10,10 +10,10 @@ from torch import Tensor, fx, nn
 
 import duca_compile
 from duca_compile import DucaWarning, Mode
-from duca_compile.capture import Capture
-from duca_compile.facts import Facts
-from duca_compile.options import Options
-from duca_compile.plan import Plan
+from duca_compile.analysis.facts import Facts
+from duca_compile.capture.capture import Capture
+from duca_compile.plan.options import Options
+from duca_compile.plan.plan import Plan
 from duca_compile.study import study
 from zoo.case import noise
 

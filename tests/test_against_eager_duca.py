@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dit import DiT, modulate
-from duca_compile.selection import RandomTokens
+from duca_compile.generations.draw_tokens import RandomTokens
 from helpers import STEPS, compiled, relative_error
 from zoo.case import noise
 from zoo.core import example_dit

@@ -12,8 +12,10 @@ from torch.nn import functional as F
 from torch.nn.attention import varlen
 
 import duca_compile
-from duca_compile import Mode, attention_ops, flops
-from duca_compile.flops import Executed
+from duca_compile import Mode
+from duca_compile.cost import flops
+from duca_compile.cost.flops import Executed
+from duca_compile.graph import attention_ops
 from duca_compile.torch_private import fake_tensors
 from helpers import captured, compiled, relative_error
 from zoo.case import noise

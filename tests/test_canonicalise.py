@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from duca_compile import ir
-from duca_compile.canonicalise import canonicalise
+from duca_compile.capture.canonicalise import canonicalise
+from duca_compile.graph import ir
 
 aten = torch.ops.aten
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 import duca_compile
-from duca_compile import Mode, contexts
-from duca_compile.contexts import Context
+from duca_compile import Mode
+from duca_compile.generations import diffusers_context
+from duca_compile.generations.diffusers_context import Context
 from helpers import first, lenient
 from zoo.case import randomise
 from zoo.core import flux, flux_call
@@ -69,8 +70,8 @@ def test_where_count_and_timestep_speak_against_each_other_nothing_is_reused(mod
 
 
 def test_models_of_other_houses_have_no_context() -> None:
-    assert contexts.of(None) is None
-    assert contexts.of(torch.nn.Linear(1, 1)) is None
+    assert diffusers_context.of(None) is None
+    assert diffusers_context.of(torch.nn.Linear(1, 1)) is None
 
 
 def test_the_model_stays_as_it_is(model: torch.nn.Module) -> None:
@@ -82,10 +83,10 @@ def test_the_model_stays_as_it_is(model: torch.nn.Module) -> None:
 
 def test_a_context_is_known_at_the_first_call(model: torch.nn.Module) -> None:
     with model.cache_context("cond", step_index=3, num_inference_steps=8):
-        assert contexts.of(model) == Context("cond", 3, 8)
-    assert contexts.of(model) is None
+        assert diffusers_context.of(model) == Context("cond", 3, 8)
+    assert diffusers_context.of(model) is None
     with model.cache_context("uncond"):
-        assert contexts.of(model) == Context("uncond", None, None)
+        assert diffusers_context.of(model) == Context("uncond", None, None)
 
 
 def in_two_threads(run: Callable[[str, threading.Barrier], None]) -> None:
@@ -113,18 +114,18 @@ def test_a_context_is_known_to_the_thread_that_entered_it_alone(model: torch.nn.
     with model.cache_context("warm"):
         pass
     if joined:
-        contexts.of(model)
+        diffusers_context.of(model)
 
     def run(name: str, barrier: threading.Barrier) -> None:
         with model.cache_context(name):
             barrier.wait()
-            found = contexts.of(model)
+            found = diffusers_context.of(model)
             assert found == Context(name, None, None) if joined else found is None, "who says what is not known yet"
             barrier.wait()
         barrier.wait()
-        assert contexts.of(model) is None
+        assert diffusers_context.of(model) is None
         with model.cache_context("again"):
-            assert contexts.of(model) == Context("again", None, None)
+            assert diffusers_context.of(model) == Context("again", None, None)
 
     in_two_threads(run)
 
@@ -136,7 +137,7 @@ def test_what_all_threads_entered_before_the_first_call_is_known_to_all(model: t
     def run(name: str, barrier: threading.Barrier) -> None:
         with model.cache_context("cond"):
             barrier.wait()
-            assert contexts.of(model) == Context("cond", None, None)
+            assert diffusers_context.of(model) == Context("cond", None, None)
             barrier.wait()
 
     in_two_threads(run)
@@ -148,5 +149,5 @@ def test_a_model_that_has_run_in_a_context_can_be_pickled_and_copied(model: torc
     assert b"duca_compile" not in pickled, "it can be read where there is no duca-compile"
     for twin in (pickle.loads(pickled), copy.deepcopy(model)):
         with model.cache_context("cond"), twin.cache_context("uncond"):
-            assert contexts.of(twin) == Context("uncond", None, None)
-            assert contexts.of(model) == Context("cond", None, None)
+            assert diffusers_context.of(twin) == Context("uncond", None, None)
+            assert diffusers_context.of(model) == Context("cond", None, None)

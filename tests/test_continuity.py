@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from duca_compile import likeness
-from duca_compile.continuity import AGAIN, CONFLICT, START, TURNED, Doubt, Moment, Pace, pace
-from duca_compile.likeness import Likeness, Stand
+from duca_compile.generations import likeness
+from duca_compile.generations.continuity import AGAIN, CONFLICT, START, TURNED, Doubt, Moment, Pace, pace
+from duca_compile.generations.likeness import Likeness, Stand
 from zoo.case import noise
 
 X, OTHER, OUTPUT, NOISE = (noise(2, 256, seed=seed).double() for seed in range(4))

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from dit import DiT
-from duca_compile import Mode, Options, Refused, cost_model, explain
-from duca_compile.calibration import Calibration
-from duca_compile.cost import Cost
-from duca_compile.cost_model import STEPS, CostModel, N, NotPolynomial, R, steps_per_mode
-from duca_compile.sampling import sample
+from duca_compile import Mode, Options, Refused, explain
+from duca_compile.cost.step_cost import Cost
+from duca_compile.cost_model import model
+from duca_compile.cost_model.calibration import Calibration
+from duca_compile.cost_model.count_family import sample
+from duca_compile.cost_model.model import STEPS, CostModel, N, NotPolynomial, R, steps_per_mode
 from zoo.core import flux_call
 
 ORDERS = ("conservative-first", "aggressive-first", "conservative", "aggressive")
@@ -40,17 +41,17 @@ def flux(tokens: int) -> Any:
 
 @pytest.fixture(scope="module")
 def of_dit() -> CostModel:
-    return cost_model.fit(dit, {"tokens": (4, 16, 36, 64), "width": (16, 32, 48, 80), "depth": (1, 2, 3)})
+    return model.fit(dit, {"tokens": (4, 16, 36, 64), "width": (16, 32, 48, 80), "depth": (1, 2, 3)})
 
 
 @pytest.fixture(scope="module")
 def of_batches() -> CostModel:
-    return cost_model.fit(dit, {"batch": (2, 3, 1)})
+    return model.fit(dit, {"batch": (2, 3, 1)})
 
 
 @pytest.fixture(scope="module")
 def of_flux() -> CostModel:
-    return cost_model.fit(flux, {"tokens": (9, 16, 25, 36)})
+    return model.fit(flux, {"tokens": (9, 16, 25, 36)})
 
 
 def counted(model: nn.Module, args: Any, kwargs: Any, **options: Any) -> Any:
@@ -116,12 +117,12 @@ def test_the_weights_of_a_step_are_the_parameters_it_reads(of_dit: CostModel) ->
 
 def test_a_family_that_is_no_polynomial_is_an_error() -> None:
     with pytest.raises(NotPolynomial, match=r"at {'doublings': 3} a full step, .* flops"):
-        cost_model.fit(lambda doublings: dit(tokens=4**doublings), {"doublings": (1, 2, 3)})
+        model.fit(lambda doublings: dit(tokens=4**doublings), {"doublings": (1, 2, 3)})
 
 
 def test_a_model_without_branches_is_refused() -> None:
     with pytest.raises(Refused, match="no residual branch"):
-        cost_model.fit(lambda width: (nn.Linear(width, 3).eval(), (torch.ones(2, width),), {}), {"width": (1, 2, 3)})
+        model.fit(lambda width: (nn.Linear(width, 3).eval(), (torch.ones(2, width),), {}), {"width": (1, 2, 3)})
 
 
 def test_sampling_leaves_nothing_in_dynamo() -> None:

@@ -100,7 +100,9 @@ def test_what_only_the_data_answers_is_a_limitation_and_no_fault(monkeypatch: py
         assert "fault" not in str(caught[0].message)
         monkeypatch.undo()
         torch._dynamo.reset()
-        monkeypatch.setattr("duca_compile.tokens.rule", lambda *given: bool(ShapeEnv().create_unbacked_symint() == 5))
+        monkeypatch.setattr(
+            "duca_compile.analysis.token_paths.rule", lambda *given: bool(ShapeEnv().create_unbacked_symint() == 5)
+        )
         with pytest.raises(Exception, match=r"Refused.*%.* has a size or value that only the data decides"):
             lenient(Reshapes().eval(), strict=True)(*call)
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from duca_compile import ir
-from duca_compile.devices import refuse_devices
+from duca_compile.graph import ir
+from duca_compile.plan.devices import refuse_devices
 from duca_compile.refusal import Refused
 from helpers import Captured, captured
 from tiny import Tiny, tiny_call

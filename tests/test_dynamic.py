@@ -10,7 +10,7 @@ from torch._dynamo.utils import counters
 
 import duca_compile
 from duca_compile import Mode, Options
-from duca_compile.plan import Plan
+from duca_compile.plan.plan import Plan
 from duca_compile.study import study
 from helpers import compiled, first, relative_error
 from zoo.case import Call, calls, noise, randomise

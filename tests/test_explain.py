@@ -164,7 +164,7 @@ def test_a_fault_is_told_as_the_backend_tells_it(monkeypatch: pytest.MonkeyPatch
     def fail(*args: Any) -> Any:
         raise RuntimeError("a planted fault")
 
-    monkeypatch.setattr("duca_compile.analysis.find_blocks", fail)
+    monkeypatch.setattr("duca_compile.analysis.analyse.find_blocks", fail)
     with pytest.warns(DucaWarning, match="a planted fault; this is a fault of duca"):
         lenient(example_dit())(*CALL)
     (graph,) = explain(example_dit(), *CALL).graphs

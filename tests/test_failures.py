@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, fx, nn
 
 import duca_compile
-from duca_compile import DucaWarning, Mode, Options, Refused, failures, refusal, session
-from duca_compile.budget import Budget
-from duca_compile.parts import PlainPart
-from duca_compile.split import Split
+from duca_compile import DucaWarning, Mode, Options, Refused, refusal, session
+from duca_compile.generations.budget import Budget
+from duca_compile.runtime import failures
+from duca_compile.runtime.split.forward import Split
+from duca_compile.runtime.split.part import PlainPart
 from helpers import Planted, Timeless, lenient, ours, takes_caches
 from zoo.case import Call, calls, noise, randomise
 from zoo.core import CORE, example_dit
@@ -292,7 +293,7 @@ def test_a_part_that_runs_as_it_is_has_run_before_a_warning_is_raised() -> None:
 WARNED = [
     "duca_compile.study.capture",
     "duca_compile.torch_private.export_functional",
-    "duca_compile.analysis.find_residuals",
+    "duca_compile.analysis.analyse.find_residuals",
     "duca_compile.study.make_plan",
     "duca_compile.backend.rewrite",
 ]

@@ -18,31 +18,31 @@ from zoo.core import CORE, example_dit
 STAGES = [
     "duca_compile.study.capture",
     "duca_compile.torch_private.export_functional",
-    "duca_compile.capture.canonicalise",
-    "duca_compile.canonicalise._same_value",
-    "duca_compile.analysis.find_inputs",
-    "duca_compile.analysis.find_residuals",
-    "duca_compile.residuals.peel",
-    "duca_compile.analysis.chains",
-    "duca_compile.analysis.token_path",
-    "duca_compile.tokens.rule",
-    "duca_compile.analysis.find_blocks",
+    "duca_compile.capture.capture.canonicalise",
+    "duca_compile.capture.canonicalise._same_value",
+    "duca_compile.analysis.analyse.find_inputs",
+    "duca_compile.analysis.analyse.find_residuals",
+    "duca_compile.analysis.residuals.peel",
+    "duca_compile.analysis.analyse.chains",
+    "duca_compile.analysis.analyse.token_path",
+    "duca_compile.analysis.token_paths.rule",
+    "duca_compile.analysis.analyse.find_blocks",
     "duca_compile.study.make_plan",
     "duca_compile.backend.rewrite",
     "duca_compile.passes.check",
     *sorted({f"{type(step).__module__}.{type(step).__name__}.run" for steps in PIPELINES.values() for step in steps}),
-    "duca_compile.steps.Tracker.visit",
-    "duca_compile.steps.registry.add",
-    "duca_compile.dispatch.Dispatcher._run",
-    "duca_compile.dispatch.layout",
-    "duca_compile.dispatch.delivered",
-    "duca_compile.selection.RandomTokens.draw",
+    "duca_compile.runtime.steps.Tracker.visit",
+    "duca_compile.runtime.steps.registry.add",
+    "duca_compile.runtime.dispatch.Dispatcher._run",
+    "duca_compile.runtime.dispatch.layout",
+    "duca_compile.runtime.dispatch.delivered",
+    "duca_compile.generations.draw_tokens.RandomTokens.draw",
 ]
 NAMES_ITS_NODE = {
-    "duca_compile.canonicalise._same_value",
-    "duca_compile.residuals.peel",
-    "duca_compile.analysis.token_path",
-    "duca_compile.tokens.rule",
+    "duca_compile.capture.canonicalise._same_value",
+    "duca_compile.analysis.residuals.peel",
+    "duca_compile.analysis.analyse.token_path",
+    "duca_compile.analysis.token_paths.rule",
 }
 TIMES = [900.0, 880.0, 860.0, 840.0]
 
@@ -144,7 +144,7 @@ def test_an_interrupt_comes_through_and_leaves_no_cache() -> None:
 
 
 def test_strict_raises_a_fault_with_its_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("duca_compile.tokens.rule", fail)
+    monkeypatch.setattr("duca_compile.analysis.token_paths.rule", fail)
     with pytest.raises(Exception, match=r"Planted: a planted fault \(at %"):
         lenient(example_dit(), strict=True)(**CORE["example DiT"].call(900.0))
 

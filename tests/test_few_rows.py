@@ -5,10 +5,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from duca_compile import few_rows, ir
-from duca_compile.modes import Mode
+from duca_compile.graph import ir
+from duca_compile.kernels import few_row_linear
 from duca_compile.passes import lower, rewrite
 from duca_compile.passes.few_row_linears import FEW, FewRowLinears
+from duca_compile.plan.modes import Mode
 from helpers import Captured, captured
 from zoo.case import noise
 
@@ -38,16 +39,18 @@ def wide(tokens: int, dtype: torch.dtype = torch.float32) -> Captured:
 def test_the_op_is_a_linear_layer(
     rows: tuple[int, ...], has_bias: bool, intel: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(few_rows, "on_intel", lambda: intel)
+    monkeypatch.setattr(few_row_linear, "on_intel", lambda: intel)
     source, weight = noise(*rows, 24), noise(16, 24, seed=1)
     bias = noise(16, seed=2) if has_bias else None
     sliced = noise(40, 24, seed=3)[8:24]
     for given in (weight, sliced):
-        found = few_rows.linear(source, given, bias)
+        found = few_row_linear.linear(source, given, bias)
         assert torch.allclose(found, F.linear(source, given, bias), rtol=1e-4, atol=1e-5)
         assert found.is_contiguous()
     transposed = noise(24, *rows).movedim(0, -1)
-    assert torch.allclose(few_rows.linear(transposed, weight, bias), F.linear(transposed, weight, bias), 1e-4, 1e-5)
+    assert torch.allclose(
+        few_row_linear.linear(transposed, weight, bias), F.linear(transposed, weight, bias), 1e-4, 1e-5
+    )
 
 
 @needs_onednn
@@ -56,15 +59,15 @@ def test_the_op_is_a_linear_layer(
 def test_sizes_of_0_are_a_linear_layers(
     rows: tuple[int, ...], width: int, intel: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(few_rows, "on_intel", lambda: intel)
+    monkeypatch.setattr(few_row_linear, "on_intel", lambda: intel)
     source, weight, bias = noise(*rows, width), noise(16, width, seed=1), noise(16, seed=2)
     for given in (bias, None):
-        assert torch.equal(few_rows.linear(source, weight, given), F.linear(source, weight, given))
+        assert torch.equal(few_row_linear.linear(source, weight, given), F.linear(source, weight, given))
 
 
 @needs_onednn
 def test_the_op_is_what_a_compiler_needs() -> None:
-    torch.library.opcheck(few_rows.linear, (noise(2, 3, 8), noise(4, 8, seed=1), noise(4, seed=2)))
+    torch.library.opcheck(few_row_linear.linear, (noise(2, 3, 8), noise(4, 8, seed=1), noise(4, seed=2)))
 
 
 @needs_onednn
@@ -72,7 +75,7 @@ def test_the_op_is_what_a_compiler_needs() -> None:
 def test_cached_steps_use_it_and_full_ones_do_not(mode: Mode) -> None:
     found = wide(tokens=8)
     gm, _ = lower(rewrite(found.capture.gm, found.plan, mode)[0], found.plan, mode)
-    uses = len(gm.graph.find_nodes(op="call_function", target=few_rows.linear))
+    uses = len(gm.graph.find_nodes(op="call_function", target=few_row_linear.linear))
     assert uses == (2 if mode is Mode.CONSERVATIVE else 0)
 
 

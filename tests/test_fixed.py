@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, fx, nn
 
 import duca_compile
-from duca_compile import Mode, fixed, torch_private
+from duca_compile import Mode, torch_private
+from duca_compile.runtime import fixed_memory
 from helpers import compiled, first
 from tiny import Tiny, tiny_call
 from zoo.case import calls
@@ -118,9 +119,9 @@ def test_the_next_generation_runs_what_is_recorded(replays: list[Replay]) -> Non
     gc.collect()
     with duca_compile.session():
         assert all(map(torch.equal, sample(2), other))
-    (memory,) = (each for each in fixed._all if each._spare)
+    (memory,) = (each for each in fixed_memory._all if each._spare)
     assert len(memory._spare) == 1
-    fixed.free_all()
+    fixed_memory.free_all()
     assert not memory._spare
 
 

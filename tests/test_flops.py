@@ -8,9 +8,11 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 from torch.utils.flop_counter import FlopCounterMode
 
-from duca_compile import explain, flops, ir
-from duca_compile.capture import capture
-from duca_compile.flops import Executed
+from duca_compile import explain
+from duca_compile.capture.capture import capture
+from duca_compile.cost import flops
+from duca_compile.cost.flops import Executed
+from duca_compile.graph import ir
 from helpers import Wrapped
 from zoo.case import noise
 from zoo.core import CORE, example_dit

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from duca_compile import ir
-from duca_compile.modes import Mode
+from duca_compile.graph import ir
 from duca_compile.passes import rewrite
+from duca_compile.plan.modes import Mode
 from helpers import captured, relative_error
 from zoo.case import noise, randomise
 from zoo.survey import survey

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
-from duca_compile.identity import WORDS, Identity, Probes, state
+from duca_compile.generations.identity import WORDS, Identity, Probes, state
 
 
 def tensors(inference: bool = False) -> list[Tensor]:

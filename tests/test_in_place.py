@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, fx
 
 import duca_compile
-from duca_compile import DucaWarning, Mode, ir
+from duca_compile import DucaWarning, Mode
+from duca_compile.graph import ir
 from duca_compile.passes import rewrite
 from helpers import captured, compiled, lenient
 from tiny import Tiny, tiny_call

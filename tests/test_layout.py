@@ -65,7 +65,7 @@ def defined(source: str) -> set[str]:
 
 
 OTHERS = {"_get_child_registries", "_getframe"}
-"""What `contexts.py` asks of `diffusers`, and Python itself is asked."""
+"""What `diffusers_context.py` asks of `diffusers`, and Python itself is asked."""
 
 
 def test_private_torch_has_one_door() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import duca_compile
-from duca_compile.liveness import peak_bytes
+from duca_compile.cost.peak_memory import peak_bytes
 from zoo.case import noise
 from zoo.core import example_dit
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from duca_compile import DucaWarning, Mode
-from duca_compile.budget import Budget
-from duca_compile.options import Options
-from duca_compile.selection import RandomTokens
-from duca_compile.tracker import Tracker
-from duca_compile.trajectory import Cache
+from duca_compile.generations.budget import Budget
+from duca_compile.generations.draw_tokens import RandomTokens
+from duca_compile.generations.tracker import Tracker
+from duca_compile.generations.trajectory import Cache
+from duca_compile.plan.options import Options
 from zoo.case import noise
 
 PROMPT, NEGATIVE = noise(2, 3, 8, seed=50), noise(2, 3, 8, seed=51)

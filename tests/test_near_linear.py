@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import fx
 
-from duca_compile.analysis import analyse
-from duca_compile.capture import Capture
-from duca_compile.liveness import peak_bytes
-from duca_compile.modes import Mode
-from duca_compile.options import Options
+from duca_compile.analysis.analyse import analyse
+from duca_compile.capture.capture import Capture
+from duca_compile.cost.peak_memory import peak_bytes
 from duca_compile.passes import lower, rewrite
-from duca_compile.plan import make_plan
+from duca_compile.plan.modes import Mode
+from duca_compile.plan.options import Options
+from duca_compile.plan.plan import make_plan
 from graphs import SIZE, Drawing, block, framed
 
 aten = torch.ops.aten

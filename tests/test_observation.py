@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from duca_compile import digests, observation
-from duca_compile.observation import Observer
+from duca_compile.generations import digests, observe_call
+from duca_compile.generations.observe_call import Observer
 from zoo.case import noise
 
 LATENTS, PROMPT = noise(2, 4, 8, 8), noise(2, 3, 8, seed=1)
@@ -16,14 +16,14 @@ LATENTS, PROMPT = noise(2, 4, 8, 8), noise(2, 3, 8, seed=1)
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Pretends that no tensor made from now on lies on the host, but those named `host`; counts the waits."""
     found: list[int] = []
-    monkeypatch.setattr(observation, "on_host", lambda tensor: hasattr(tensor, "host"))
-    run = observation._Transfer.run
+    monkeypatch.setattr(observe_call, "on_host", lambda tensor: hasattr(tensor, "host"))
+    run = observe_call._Transfer.run
 
-    def counted(self: observation._Transfer) -> None:
+    def counted(self: observe_call._Transfer) -> None:
         found.append(len(self._parts))
         run(self)
 
-    monkeypatch.setattr(observation._Transfer, "run", counted)
+    monkeypatch.setattr(observe_call._Transfer, "run", counted)
     return found
 
 
@@ -79,7 +79,7 @@ def test_outputs_are_known_by_the_latents_that_they_were_made_of() -> None:
     observer.read([], [], [])
     one, other, again = (observer.outputs(moment) for moment in moments)
     assert [len(found) for found in (one, other, again)] == [2, 1, 2]
-    assert torch.equal(other[0], observation.pick(outputs[1]))
+    assert torch.equal(other[0], observe_call.pick(outputs[1]))
 
 
 def test_writes_that_no_counter_sees() -> None:
@@ -132,7 +132,7 @@ def test_a_device_is_not_waited_for_where_steps_are_counted(waits: list[int]) ->
 
 
 def test_devices_without_float64_are_read_all_the_same(waits: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observation, "WITHOUT_FLOAT64", ("cpu",))
+    monkeypatch.setattr(observe_call, "WITHOUT_FLOAT64", ("cpu",))
     asked: list[str] = []
     cpu = Tensor.cpu
     monkeypatch.setattr(Tensor, "cpu", lambda self: (asked.append(str(self.dtype)), cpu(self))[1])

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from duca_compile import DucaWarning, Mode, OptionError, Options, torch_private
-from duca_compile.plan import Selection
-from duca_compile.selection import RandomTokens
+from duca_compile.generations.draw_tokens import RandomTokens
+from duca_compile.plan.plan import Selection
 from zoo.case import calls
 from zoo.core import CORE, example_dit
 

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from duca_compile import ir
-from duca_compile.modes import Mode
+from duca_compile.graph import ir
+from duca_compile.graph.repeats import find_repeats
 from duca_compile.passes import lower, rewrite
 from duca_compile.passes.hoist_slices import HoistSlices
 from duca_compile.passes.outline_blocks import OutlineBlocks
 from duca_compile.passes.straighten_streams import StraightenStreams
-from duca_compile.repeats import find_repeats
+from duca_compile.plan.modes import Mode
 from duca_compile.torch_private import invoke_subgraph
 from helpers import Captured, captured
 from zoo.case import noise, randomise

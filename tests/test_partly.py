@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from duca_compile import Mode, explain, stats
-from duca_compile.options import Options
-from duca_compile.partly import warn_partly
+from duca_compile.plan.options import Options
+from duca_compile.runtime.partly import warn_partly
 from helpers import lenient, ours
 from tiny import Tiny, tiny_call
 
@@ -74,7 +74,7 @@ def test_a_fault_in_counting_harms_nothing(stage: str, monkeypatch: pytest.Monke
     def fail(*args: Any) -> Any:
         raise RuntimeError("a planted fault")
 
-    monkeypatch.setattr(f"duca_compile.flops.{stage}", fail)
+    monkeypatch.setattr(f"duca_compile.cost.flops.{stage}", fail)
     model, (x, t) = Headed().eval(), tiny_call()
     assert told(model, (x, t), (x, t - 0.01)) == []
     assert stats(model).steps[Mode.CONSERVATIVE] == 1

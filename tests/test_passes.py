@@ -7,8 +7,7 @@ import torch
 from expecttest import assert_expected_inline
 from torch import fx
 
-from duca_compile import ir
-from duca_compile.modes import Mode
+from duca_compile.graph import ir
 from duca_compile.passes import rewrite
 from duca_compile.passes.base import Pass, PassResult
 from duca_compile.passes.cut_stream import CutStream
@@ -19,6 +18,7 @@ from duca_compile.passes.recompute_tokens import RecomputeTokens
 from duca_compile.passes.reuse_features import ReuseFeatures
 from duca_compile.passes.spec import SpecError, check
 from duca_compile.passes.store_values import StoreValues
+from duca_compile.plan.modes import Mode
 from helpers import Captured, captured
 from tiny import Tiny, tiny_call
 

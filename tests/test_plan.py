@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, fx, nn
 
 from duca_compile import DucaWarning, Mode, Options, Refused, explain, stats
-from duca_compile.analysis import analyse
-from duca_compile.blocks import find_blocks
+from duca_compile.analysis.analyse import analyse
+from duca_compile.analysis.blocks import find_blocks
+from duca_compile.analysis.token_paths import Liveness, path_at
+from duca_compile.analysis.token_rules import Place
 from duca_compile.passes import rewrite
-from duca_compile.plan import fresh_tokens, make_plan
-from duca_compile.token_rules import Place
-from duca_compile.tokens import Liveness, path_at
+from duca_compile.plan.plan import fresh_tokens, make_plan
 from helpers import captured, compiled, lenient, relative_error
 from tiny import Tiny, tiny_call
 from zoo.case import noise, randomise

@@ -14,7 +14,7 @@ from hypothesis import seed as seeded
 from hypothesis import strategies as st
 from torch import Tensor
 
-from duca_compile.modes import Mode
+from duca_compile.plan.modes import Mode
 from random_dit.bodies import BODIES
 from random_dit.interpreter import stored_by
 from random_dit.layouts import Layout

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import duca_compile
-from duca_compile import Mode, registry
+from duca_compile import Mode
+from duca_compile.runtime import registry
 from helpers import compiled, lenient
 from zoo.case import noise
 from zoo.core import example_dit

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from duca_compile import ir
-from duca_compile.facts import Facts
-from duca_compile.modes import Mode
-from duca_compile.order import CONVOLUTIONS
+from duca_compile.analysis.facts import Facts
+from duca_compile.analysis.order import CONVOLUTIONS
+from duca_compile.graph import ir
 from duca_compile.passes import rewrite
+from duca_compile.plan.modes import Mode
 from helpers import captured
 from tiny import Tiny, tiny_call
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from duca_compile.results import delivered, layout, memory
+from duca_compile.generations.own_results import delivered, layout, memory
 from helpers import compiled
 from tiny import Tiny, tiny_call
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import duca_compile
-from duca_compile import DucaWarning, Mode, session, sessions
+from duca_compile import DucaWarning, Mode, session
+from duca_compile.generations import sessions
 from helpers import Generation, Timeless, compiled, lenient
 from zoo.case import calls, noise, randomise
 from zoo.core import example_dit

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import duca_compile
 from duca_compile import Mode
-from duca_compile.flops import Executed
+from duca_compile.cost.flops import Executed
 from helpers import lenient, ours
 from zoo.case import noise, randomise
 from zoo.survey import executed
@@ -285,16 +285,16 @@ def test_one_warning_where_an_argument_hides_tensors() -> None:
 
 STAGES = [
     "duca_compile.backend.torch_private.is_whole",
-    "duca_compile.split.registry.add",
-    "duca_compile.split.new_cache",
+    "duca_compile.runtime.split.forward.registry.add",
+    "duca_compile.runtime.compiled_graph.CompiledGraph.new_cache",
 ]
 OF_EVERY_CALL = [
-    "duca_compile.split.torch_private.root_call",
-    "duca_compile.split.leaves",
-    "duca_compile.split.likeliest_latents",
-    "duca_compile.split.Tracker.visit",
-    "duca_compile.split.Forward.meet",
-    "duca_compile.split.Forward.next",
+    "duca_compile.runtime.split.forward.torch_private.root_call",
+    "duca_compile.runtime.split.forward.leaves",
+    "duca_compile.runtime.split.forward.likeliest_latents",
+    "duca_compile.runtime.split.forward.Tracker.visit",
+    "duca_compile.runtime.split.forward.Forward.meet",
+    "duca_compile.runtime.split.forward.Forward.next",
 ]
 
 

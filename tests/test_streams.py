@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from duca_compile import streams
+from duca_compile.generations import device_streams
 from helpers import compiled
 from tiny import Tiny, tiny_call
 
@@ -24,7 +24,7 @@ def test_a_cache_is_handed_from_stream_to_stream(monkeypatch: pytest.MonkeyPatch
     one, two = Stream("one", done), Stream("two", done)
     now: list[Any] = [one]
     recorded: list[str] = []
-    monkeypatch.setattr(streams, "WITH_STREAMS", ("cpu",))
+    monkeypatch.setattr(device_streams, "WITH_STREAMS", ("cpu",))
     monkeypatch.setattr(torch.accelerator, "current_stream", lambda device: now[0])
     monkeypatch.setattr(Tensor, "record_stream", lambda tensor, stream: recorded.append(stream.name))
     fast = compiled(Tiny().eval(), cache_ratio=0.5)

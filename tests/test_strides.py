@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from duca_compile import DucaWarning, session
-from duca_compile.continuity import Moment, Pace
-from duca_compile.identity import Identity, state
-from duca_compile.likeness import Likeness
-from duca_compile.modes import Mode
-from duca_compile.options import Options
-from duca_compile.strides import mode_at
-from duca_compile.trajectory import Trajectory
+from duca_compile.generations.continuity import Moment, Pace
+from duca_compile.generations.identity import Identity, state
+from duca_compile.generations.likeness import Likeness
+from duca_compile.generations.long_steps import mode_at
+from duca_compile.generations.trajectory import Trajectory
+from duca_compile.plan.modes import Mode
+from duca_compile.plan.options import Options
 from helpers import Generation, compiled
 from zoo.core import example_dit
 

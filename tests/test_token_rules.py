@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from duca_compile import ir
-from duca_compile.emit import emit
-from duca_compile.facts import TokenPath
+from duca_compile.analysis.facts import TokenPath
+from duca_compile.analysis.token_paths import Liveness, path_at
+from duca_compile.analysis.token_rules import RULES, Place, handed_on, rule
+from duca_compile.graph import ir
+from duca_compile.graph.emit import emit
 from duca_compile.passes.base import CACHE
 from duca_compile.passes.recompute_tokens import TokenwiseBody
-from duca_compile.token_rules import RULES, Place, handed_on, rule
-from duca_compile.tokens import Liveness, path_at
 from op_calls import CALLS, Call, Drawn, Make, aliasings, factorings, pointwise, pointwise_ops, runs
 
 Op = Callable[[Tensor], Tensor]

@@ -16,7 +16,8 @@ from torch._inductor import compile_fx
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from duca_compile import ir, torch_private
+from duca_compile import torch_private
+from duca_compile.graph import ir
 from helpers import Wrapped
 
 

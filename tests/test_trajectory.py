@@ -271,7 +271,7 @@ def test_the_number_of_trajectories_is_bounded(model: nn.Module) -> None:
 def test_an_exception_inside_a_step_forgets_the_trajectory(
     generation: Generation, model: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from duca_compile import registry
+    from duca_compile.runtime import registry
 
     generation.modes([900.0, 890.0, 888.0])
     (graph,) = registry.graphs(model)

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, fx
 from torch.nn.attention.flex_attention import flex_attention
 
-from duca_compile import flops, torch_private
-from duca_compile.capture import capture
+from duca_compile import torch_private
+from duca_compile.capture.capture import capture
+from duca_compile.capture.vmap import without_vmap
+from duca_compile.cost import flops
 from duca_compile.refusal import Refused
-from duca_compile.vmaps import without_vmap
 from helpers import compiled
 from test_torch_private import seen_by_backend
 from zoo.case import calls

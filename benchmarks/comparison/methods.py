@@ -16,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import duca_compile
 from comparison.subjects import Around, Subject
 from duca_compile import Mode
-from duca_compile.flops import MISSING_IN_TORCH
-from duca_compile.options import Options
+from duca_compile.cost.flops import MISSING_IN_TORCH
+from duca_compile.plan.options import Options
 
 
 class Unsupported(Exception):

@@ -17,7 +17,7 @@ from torch._inductor.utils import fresh_cache
 import duca_compile
 from cycle import CYCLE
 from duca_compile import DucaWarning, Mode
-from duca_compile.explain import GraphReport
+from duca_compile.report.explain import GraphReport
 from on_gpu import launches, memory
 from on_gpu.pair import Pair
 from on_gpu.section import Parts

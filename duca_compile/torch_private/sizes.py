@@ -20,8 +20,8 @@ from torch.utils._sympy.functions import FloorDiv
 from torch.utils._sympy.interp import sympy_interp
 from torch.utils._sympy.reference import PythonReferenceAnalysis
 
-from duca_compile.causes import causes
 from duca_compile.releases import RELEASE
+from duca_compile.torch_private.causes import causes
 
 _SHAPES: Any = symbolic_shapes
 

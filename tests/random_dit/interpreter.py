@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from duca_compile.facts import TokenPath
-from duca_compile.modes import Mode
-from duca_compile.plan import Plan
-from duca_compile.token_rules import Place
+from duca_compile.analysis.facts import TokenPath
+from duca_compile.analysis.token_rules import Place
+from duca_compile.plan.modes import Mode
+from duca_compile.plan.plan import Plan
 
 Values = dict[str, Any]
 

@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from duca_compile.analysis import analyse
-from duca_compile.capture import Capture, capture
-from duca_compile.facts import Facts
-from duca_compile.modes import Mode
-from duca_compile.options import SELECTIONS, Options
+from duca_compile.analysis.analyse import analyse
+from duca_compile.analysis.facts import Facts
+from duca_compile.capture.capture import Capture, capture
+from duca_compile.generations.own_results import delivered, layout, memory
 from duca_compile.passes import rewrite
-from duca_compile.plan import Plan, make_plan
+from duca_compile.plan.modes import Mode
+from duca_compile.plan.options import SELECTIONS, Options
+from duca_compile.plan.plan import Plan, make_plan
 from duca_compile.refusal import Refused
-from duca_compile.results import delivered, layout, memory
 from random_dit.interpreter import PlanInterpreter
 from random_dit.models import RandomModel, Spec, random_call, random_model
 

@@ -6,13 +6,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from duca_compile.budget import Budget
-from duca_compile.contexts import Context
-from duca_compile.modes import Mode
-from duca_compile.options import Options
-from duca_compile.selection import RandomTokens
-from duca_compile.tracker import Tracker, Visit
-from duca_compile.trajectory import Cache
+from duca_compile.generations.budget import Budget
+from duca_compile.generations.diffusers_context import Context
+from duca_compile.generations.draw_tokens import RandomTokens
+from duca_compile.generations.tracker import Tracker, Visit
+from duca_compile.generations.trajectory import Cache
+from duca_compile.plan.modes import Mode
+from duca_compile.plan.options import Options
 from sequences import denoisers
 from sequences.oracle import Interrupted, Oracle, Stream
 from sequences.samplers import KINDS, Evaluation, predicts

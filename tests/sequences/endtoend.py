@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 import duca_compile
-from duca_compile.compiled import CompiledMode
-from duca_compile.modes import Mode
-from duca_compile.selection import RandomTokens
-from duca_compile.steps import OwnSteps, Step
-from duca_compile.trajectory import Cache
+from duca_compile.generations.draw_tokens import RandomTokens
+from duca_compile.generations.trajectory import Cache
+from duca_compile.plan.modes import Mode
+from duca_compile.runtime.compiled import CompiledMode
+from duca_compile.runtime.steps import OwnSteps, Step
 from helpers import compiled
 from sequences.direct import Call, Kind
 from sequences.models import CHANGES, Small, state

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from duca_compile import sessions
+from duca_compile.generations import sessions
 from sequences import denoisers
 from sequences.generations import CONDITIONING, GUIDANCE, Plan
 from sequences.program import Program, World

@@ -12,8 +12,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from duca_compile.modes import Mode
-from duca_compile.trajectory import Cache
+from duca_compile.generations.trajectory import Cache
+from duca_compile.plan.modes import Mode
 
 CYCLE = 5
 

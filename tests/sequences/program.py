@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import duca_compile
-from duca_compile.contexts import Context
+from duca_compile.generations.diffusers_context import Context
 from sequences import denoisers
 from sequences.direct import Call, Kind
 from sequences.generations import ANEW, DRIVERS, GUIDANCE, HELD, OWN, SESSIONS, Generation, Plan, loop

@@ -9,11 +9,11 @@ import torch
 from torch import fx, nn
 
 import duca_compile
-from duca_compile.capture import Capture
-from duca_compile.flops import Executed
-from duca_compile.modes import Mode
-from duca_compile.options import Options
-from duca_compile.plan import Plan
+from duca_compile.capture.capture import Capture
+from duca_compile.cost.flops import Executed
+from duca_compile.plan.modes import Mode
+from duca_compile.plan.options import Options
+from duca_compile.plan.plan import Plan
 from duca_compile.refusal import Refused
 from duca_compile.study import study
 from helpers import lenient

@@ -1,0 +1,1 @@
+"""What is in a captured graph: pure facts, which never touch it."""

@@ -1,0 +1,99 @@
+"""Brings the graph Dynamo hands us to one normal form: functional, pre-dispatch ATen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from duca_compile import torch_private
+from duca_compile.capture import autocast, randomness
+from duca_compile.capture.canonicalise import canonicalise
+from duca_compile.capture.inline_calls import without_calls
+from duca_compile.capture.vmap import without_vmap
+from duca_compile.graph import ir
+from duca_compile.refusal import Random, Refused, data_decides
+
+
+@dataclass(frozen=True)
+class Capture:
+    """A captured forward pass.
+
+    `constants` are tensors that the Dynamo graph held as attributes; they are the graph's leading inputs, before the
+    call's own. `autocast` names the devices on which it must be off when the graph runs: its casts are written out.
+    `state` names the inputs that are parameters, buffers or constants; `arguments` names the rest.
+    """
+
+    gm: fx.GraphModule
+    constants: tuple[Tensor, ...]
+    state: frozenset[str]
+    arguments: tuple[str, ...]
+    autocast: tuple[str, ...] = ()
+
+    @property
+    def symbols(self) -> dict[Any, int]:
+        """The position of every symbolic size among the call's inputs."""
+        own = ir.placeholders(self.gm.graph)[len(self.constants) :]
+        return {symbol: own.index(node) for symbol, node in ir.symbols(self.gm.graph).items()}
+
+
+def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
+    """Raises `Refused` for what the rewrites could not keep right, such as a forward that changes its buffers."""
+    if torch_private.inside_transform():
+        raise Refused("the graph runs inside a functorch transform (vmap)")
+    for node, value in zip(ir.placeholders(gm.graph), inputs, strict=True):
+        _refuse_input(node, value)
+    around = tuple(autocast.ambient())
+    gm = autocast.with_casts(without_vmap(without_calls(gm)))
+    is_state = [torch_private.is_module_state(node) for node in ir.placeholders(gm.graph)]
+    exported, lifted, mutates = _export(gm, inputs, around)
+    constants = tuple(_attribute(gm, name) for name in lifted)
+    placeholders = ir.placeholders(exported.graph)
+    names = [node.name for node in placeholders]
+    own = names[len(constants) :]
+    for node, original in zip(placeholders[len(constants) :], ir.placeholders(gm.graph), strict=True):
+        node.meta["argument"] = original.name.removeprefix("l_").removeprefix("kwargs_").removesuffix("_")
+        node.meta["list"] = torch_private.list_of(original)
+    state = names[: len(constants)] + [name for name, held in zip(own, is_state, strict=True) if held]
+    written = exported.graph.find_nodes(op="call_function", target=torch.ops.aten.copy_.default)
+    if mutates or any(node.args[0].name in state for node in written):
+        told = "; if it is in training mode, call model.eval()" if randomness.trains(exported) else ""
+        raise Refused(f"the forward pass changes one of its buffers in place{told}")
+    for node in exported.graph.find_nodes(op="call_function", target=torch.ops.aten.as_strided.default):
+        raise Refused(f"%{node.name} reads memory by its strides (as_strided), which a cached value need not share")
+    canonicalise(exported)
+    randomness.refuse_random(exported)
+    return Capture(exported, constants, frozenset(state), tuple(name for name in own if name not in state), around)
+
+
+def _refuse_input(node: fx.Node, value: Any) -> None:
+    if torch_private.is_wrapper(value):
+        kind = type(value).__name__
+        raise Refused(f"%{node.name} is a {kind}; torchao.utils.unwrap_tensor_subclass(model) makes it plain tensors")
+    foreign = next(filter(torch_private.overrides_functions, (type(value), node.type)), None)
+    if foreign is not None:
+        raise Refused(
+            f"%{node.name} is a {foreign.__name__}, which runs Python in place of torch's functions; give the model "
+            "plain tensors (model.dequantize() of diffusers makes them of GGUF weights)"
+        )
+    if torch_private.is_random(node):
+        raise Random("the forward pass takes numbers from Python's random, and cached steps would repeat old ones")
+
+
+def _export(
+    gm: fx.GraphModule, inputs: Sequence[Any], around: tuple[str, ...]
+) -> tuple[fx.GraphModule, list[str], bool]:
+    try:
+        with autocast.off(around):
+            return torch_private.export_functional(gm, inputs)
+    except Exception as error:
+        if torch_private.is_data_dependent_error(error):
+            raise Refused(data_decides("the forward pass")) from error
+        raise
+
+
+def _attribute(gm: fx.GraphModule, name: str) -> Tensor:
+    module, _, leaf = name.rpartition(".")
+    tensor: Tensor = getattr(gm.get_submodule(module), leaf)
+    return tensor

@@ -1,0 +1,1 @@
+"""Which call belongs to which generation, and what is kept for each."""

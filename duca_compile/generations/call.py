@@ -1,0 +1,73 @@
+"""A call of a model, as far as it tells which generation it belongs to."""
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from duca_compile.generations.continuity import Doubt, Moment, Pace, common_gap, pace
+from duca_compile.generations.identity import State
+from duca_compile.generations.likeness import Likeness, cosine
+from duca_compile.generations.trajectory import Trajectory
+
+UNRELATED = 0.3
+"""The cosine below which latents are new noise, even to a session that counts."""
+
+
+class Call(NamedTuple):
+    """`content` stands for what each argument holds: the `conditioning` tensors, then the numbers; `names` are theirs.
+    `outputs` gives those of the calls that stood at a moment. `steps`: how many a session counts, which then decides.
+    """
+
+    moment: Moment
+    weights: State
+    conditioning: Sequence[Tensor]
+    content: tuple[Hashable, ...]
+    outputs: Callable[[Moment], Sequence[Tensor]]
+    steps: int | None
+    names: tuple[str, ...]
+
+    @property
+    def signature(self) -> Hashable:
+        """The same for calls whose arguments are the same ones."""
+        return self.names, len(self.content)
+
+    def judge(self, known: Trajectory) -> Pace | Doubt:
+        """How the call goes on from the trajectory's last step, or why it does not."""
+        if self.steps is None:
+            return pace(known.moments, known.pace, self.moment, self.outputs, known.own)
+        return self._counted(known, self.steps)
+
+    def repeats(self, known: Trajectory) -> bool:
+        """Whether nothing tells the call from the trajectory's last step."""
+        last, now = known.moments[-1], self.moment
+        return (last.timesteps, last.index, last.place) == (now.timesteps, now.index, now.place)
+
+    def is_over(self, known: Trajectory) -> bool:
+        """Whether the call goes on from the trajectory's weights."""
+        return known.weights.is_of(self.weights)
+
+    def _counted(self, known: Trajectory, steps: int) -> Pace | Doubt:
+        """The next step, unless it must be a new generation's: the one before may have been given up."""
+        if known.calls >= steps:
+            return Doubt("the session's steps are done")
+        last = known.moments[-1]
+        gap = common_gap(last.timesteps, self.moment.timesteps) or 0.0
+        if gap * known.pace.gap < 0 and _is_back(known.begun, self.moment.timesteps, gap):
+            return Doubt("timestep is back where the generation began")
+        travels = gap * known.pace.gap > 0 or (known.pace.gap == 0 and gap < 0)
+        if not travels and any(map(_are_unrelated, last.latents, self.moment.latents)):
+            return Doubt("latents are new noise", Pace(gap))  # the model may count up, under a sampler that draws anew
+        followed = pace(known.moments, known.pace, self.moment, self.outputs, known.own)
+        how = followed.likeness if isinstance(followed, Pace) else Likeness.UNKNOWN
+        return Pace(gap or known.pace.gap, how)
+
+
+def _is_back(begun: tuple[float, ...], now: tuple[float, ...], gap: float) -> bool:
+    return any((b - a) * gap >= 0 for a, b in zip(begun, now, strict=True))
+
+
+def _are_unrelated(before: Tensor | None, now: Tensor | None) -> bool:
+    if before is None or now is None or before.shape != now.shape:
+        return False
+    return bool(((cosine(before, now) < UNRELATED) & (before != now).any(1)).any())

@@ -1,0 +1,48 @@
+"""Which tokens a CONSERVATIVE step recomputes."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from duca_compile.plan.plan import Selection
+
+AHEAD = 8
+"""Steps drawn at once: the host asks torch for little at each step, and copies to a device once in as many."""
+ALIGNED = 2
+"""Indices in 16 bytes. Kernels are compiled for inputs that begin at such a place; others would be copied first."""
+
+
+class RandomTokens:
+    """Uniformly random tokens (paper IV-C), drawn afresh per step and input, the same for all samples of a batch.
+
+    One draw covers all inputs: scores `U(0, 1)` of shape `[steps, inputs, tokens]`, of which each input gets the
+    `count` largest, sorted by position. The generator lives on the CPU, so a seed means the same on every device.
+    """
+
+    def __init__(self, selections: Sequence[Selection], seed: int) -> None:
+        self.selections = selections
+        self.generator = torch.Generator("cpu").manual_seed(seed % 2**64)
+        self._ahead: list[list[Tensor]] = []
+
+    def draw(self, device: torch.device) -> list[Tensor]:
+        """Indices `[count]`, int64, for every input of each selection. `device` is the same at every call."""
+        if not self._ahead:
+            drawn = [self._drawn(selection, device) for selection in self.selections]
+            self._ahead = [[index for steps in drawn for index in steps[at]] for at in range(AHEAD)]
+        return self._ahead.pop()
+
+    def _drawn(self, selection: Selection, device: torch.device) -> list[tuple[Tensor, ...]]:
+        """The indices of every input, for each of the steps."""
+        inputs = len(selection.inputs)
+        scores = torch.rand(AHEAD, inputs, selection.tokens, generator=self.generator, device="cpu")
+        chosen = scores.topk(selection.count, sorted=False).indices.sort().values
+        padded = _sent(F.pad(chosen, (0, -selection.count % ALIGNED)), device)
+        found = padded[..., : selection.count].flatten(0, 1).unbind()
+        return [found[at * inputs : (at + 1) * inputs] for at in range(AHEAD)]
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """The same on a device, without the host waiting for it."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

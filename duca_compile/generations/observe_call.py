@@ -1,0 +1,212 @@
+"""Reads of a call's tensors what tells its place, and waits for a device once at most."""
+
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from duca_compile import torch_private
+from duca_compile.generations import digests
+from duca_compile.generations.continuity import Moment
+from duca_compile.generations.identity import address
+from duca_compile.torch_private import version
+
+_PICKED = 256
+"""Elements of each sample's latents that are looked at."""
+_IN_ALL = 64 * _PICKED
+"""The most of them in all: with few of each sample, chance decides whether a sample follows."""
+_PLACES = 128
+"""Latents whose outputs are remembered, the last ones."""
+_ELEMENTS = 2**22
+"""The most elements of outputs that are remembered."""
+WITHOUT_FLOAT64 = ("mps",)
+"""Types of devices."""
+_CALLS = 3
+"""Outputs remembered of calls over the same latents: those of guidance in three calls."""
+
+
+class Observation(NamedTuple):
+    """`content` stands for what each conditioning tensor holds; `moment` is where the call stands."""
+
+    moment: Moment
+    content: tuple[Hashable, ...]
+
+
+class Observer:
+    """Knows the digests of tensors that lie on a device and were not written to since."""
+
+    def __init__(self) -> None:
+        self._outputs: OrderedDict[bytes, list[Tensor]] = OrderedDict()
+        self._unread: list[tuple[bytes, Tensor]] = []
+        self._known: dict[int, tuple[weakref.ref[Tensor], Hashable, bytes]] = {}
+
+    def read(
+        self,
+        timesteps: Sequence[Tensor],
+        latents: Sequence[Tensor],
+        conditioning: Sequence[Tensor],
+        index: int | None = None,
+        counted: bool = False,
+    ) -> Observation:
+        """What lies on a device is read together with a timestep that does; else it is known by its identity alone.
+
+        Where steps are `counted`, nothing is read of a device, so that the host never waits, but where conditioning is
+        not known by its identity.
+        """
+        device = next((given.device for given in timesteps if not on_host(given)), None)
+        if counted and all(map(self._is_told, conditioning)):
+            device = None
+        transfer = _Transfer(device)
+        reached = [given for given in timesteps if transfer.reaches(given)]
+        clocks = [given if on_host(given) else transfer.add(_wide(given.detach())) for given in reached]
+        picked = [transfer.add(pick(given)) if transfer.reaches(given) else None for given in latents]
+        outputs = [(place, transfer.add(given)) for place, given in self._unread if transfer.reaches(given)]
+        self._unread.clear()
+        content = [self._content(given, transfer) for given in conditioning]
+        transfer.run()
+        for place, output in outputs:
+            self._remember_output(place, output)
+        times = tuple([float(value) for clock in clocks for value in clock.flatten().tolist()])
+        moment = Moment(times, tuple(picked), index, _rounding(latents[0]) if latents else 0.0)
+        return Observation(moment, tuple([read() for read in content]))
+
+    def produced(self, output: Tensor, latents: Tensor, moment: Moment) -> None:
+        """Takes note of the output of a call over `latents` that stood at `moment`, where it lies as these do."""
+        alike = output.shape[:1] == latents.shape[:1] and output.numel() >= latents.numel() and latents.dim() > 1
+        if alike and moment.place is not None:
+            self._unread.append((moment.place, pick(output, latents)))
+            del self._unread[:-_PLACES]
+
+    def outputs(self, moment: Moment) -> Sequence[Tensor]:
+        """Of the calls over the latents of `moment`, picked like these: samplers make the next latents of both."""
+        return () if moment.place is None else self._outputs.get(moment.place, ())
+
+    def _remember_output(self, place: bytes, output: Tensor) -> None:
+        known = self._outputs.setdefault(place, [])
+        self._outputs.move_to_end(place)
+        if not any(torch.equal(output, other) for other in known):
+            known.append(output)
+            del known[:-_CALLS]
+        most = min(_PLACES, max(1, _ELEMENTS // max(1, _CALLS * output.numel())))
+        while len(self._outputs) > most:
+            self._outputs.popitem(last=False)
+
+    def _content(self, tensor: Tensor, transfer: "_Transfer") -> Callable[[], Hashable]:
+        if not _is_plain(tensor):
+            token = _token(tensor)
+            return lambda: token
+        if on_host(tensor):
+            digest = digests.of_host(tensor)
+            return lambda: digest
+        found = self._digest(tensor)
+        if found is not None:
+            return lambda: found
+        if not transfer.reaches(tensor):
+            token = _token(tensor)
+            return lambda: token
+        state, read = _state(tensor), transfer.add(digests.of_device(tensor))
+        return lambda: self._remember(tensor, state, bytes(read.view(torch.uint8).tolist()))
+
+    def _is_told(self, tensor: Tensor) -> bool:
+        """Whether it is told without reading it of a device."""
+        return on_host(tensor) or not _is_plain(tensor) or self._digest(tensor) is not None
+
+    def _digest(self, tensor: Tensor) -> bytes | None:
+        """Of a tensor on a device that was read, and not written to since; None where nobody counts the writes."""
+        known, state = self._known.get(id(tensor)), _state(tensor)
+        if known is None or known[0]() is not tensor or known[1] != state or state[0] is None:
+            return None
+        return known[2]
+
+    def _remember(self, tensor: Tensor, state: Hashable, digest: bytes) -> bytes:
+        key, known = id(tensor), self._known
+        known[key] = (weakref.ref(tensor, lambda _: known.pop(key, None)), state, digest)
+        return digest
+
+
+def on_host(tensor: Tensor) -> bool:
+    return tensor.is_cpu
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.layout is torch.strided and not torch_private.is_wrapper(tensor)
+
+
+def _state(tensor: Tensor) -> tuple[int | None, int | None]:
+    return version(tensor), address(tensor)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """As float64 numbers; on the host where the device knows none."""
+    return (tensor.cpu() if tensor.device.type in WITHOUT_FLOAT64 else tensor).double()
+
+
+def _token(tensor: Tensor) -> Hashable:
+    """Another one for another tensor, or for the same one written to; for each call where nobody counts the writes."""
+    counted = version(tensor)
+    return object() if counted is None else (id(tensor), counted, address(tensor))
+
+
+def pick(tensor: Tensor, like: Tensor | None = None) -> Tensor:
+    """Evenly spaced elements of each sample, float64 `[rows, picked]`: at the places picked of `like`, if given.
+
+    Copied, even where they are float64: samplers write to latents in place.
+    """
+    tensor, like = _real(tensor), None if like is None else _real(like)
+    picked = tensor.contiguous().as_strided(*_places(tensor.shape, tensor.shape if like is None else like.shape))
+    return picked.clone() if picked.dtype is torch.float64 else _wide(picked)
+
+
+def _real(tensor: Tensor) -> Tensor:
+    """Complex numbers as twice as many real ones."""
+    return torch.view_as_real(tensor.resolve_conj()).flatten(-2) if tensor.is_complex() else tensor
+
+
+def _rounding(tensor: Tensor) -> float:
+    return torch.finfo(tensor.dtype).eps / 2 if tensor.is_floating_point() or tensor.is_complex() else 0.0
+
+
+@lru_cache
+def _places(shape: torch.Size, like: torch.Size) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Size and strides of what is picked of a contiguous tensor of this shape."""
+    (rows, size), (_, size_like) = _rows(shape), _rows(like)
+    count = min(size_like, max(16, min(_PICKED, _IN_ALL // max(1, rows))))
+    return (rows, count), (size, max(1, size_like // max(1, count)))
+
+
+def _rows(shape: torch.Size) -> tuple[int, int]:
+    """How many samples, and the elements of each."""
+    rows = shape[0] if len(shape) > 1 else 1
+    return rows, shape.numel() // max(1, rows)
+
+
+class _Transfer:
+    """Brings tensors of 8-byte elements from one device to the host, all at once."""
+
+    def __init__(self, device: torch.device | None) -> None:
+        self._device = device
+        self._parts: list[Tensor] = []
+        self._copies: list[Tensor] = []
+
+    def reaches(self, tensor: Tensor) -> bool:
+        return on_host(tensor) or tensor.device == self._device
+
+    def add(self, tensor: Tensor) -> Tensor:
+        """The tensor on the host. It holds what it should after `run`."""
+        if on_host(tensor):
+            return tensor
+        copy = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+        self._parts.append(tensor.contiguous().view(torch.int64).flatten().to(self._device))
+        self._copies.append(copy)
+        return copy
+
+    def run(self) -> None:
+        if self._parts:
+            together = torch.cat(self._parts).cpu()
+            found = together.split_with_sizes([len(part) for part in self._parts])
+            for copy, values in zip(self._copies, found, strict=True):
+                copy.view(torch.int64).view(-1).copy_(values)

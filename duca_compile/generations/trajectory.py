@@ -1,0 +1,180 @@
+"""One generation under one conditioning, and what is kept for it between its steps."""
+
+import itertools
+import sys
+import weakref
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor
+
+from duca_compile.generations.continuity import REMEMBERED, START, Moment, Pace
+from duca_compile.generations.device_streams import Used
+from duca_compile.generations.draw_tokens import RandomTokens
+from duca_compile.generations.identity import Identity
+from duca_compile.generations.likeness import Likeness
+from duca_compile.generations.own_results import Layout, memory
+
+_uses = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Miss:
+    """Why a call began a trajectory where another one might have gone on, and how many in a row did so.
+
+    `arguments` that held something else than at the call before.
+    """
+
+    reason: str
+    arguments: frozenset[int] = frozenset()
+    times: int = 1
+
+    def after(self, earlier: "Miss | None") -> "Miss":
+        again = earlier is not None and earlier.reason == self.reason
+        return replace(self, times=earlier.times + 1) if again and earlier else self
+
+
+@dataclass(eq=False)
+class Cache:
+    """What one graph keeps between the steps of a trajectory."""
+
+    selector: RandomTokens
+    features: Sequence[Tensor] = ()
+    frontier: Sequence[Tensor] = ()
+    bytes: int = 0
+    layout: Layout = ()
+    """How the last full step laid out its results."""
+    memory: frozenset[int] = frozenset()
+    """Where features and frontier lie."""
+    used: Used = field(default_factory=Used)
+    full_step: int = 0
+    """Of the graphs of a split forward pass: the full step that filled it."""
+    _features_memory: frozenset[int] = frozenset()
+    _features_bytes: int = 0
+
+    def fill(self, features: Sequence[Tensor], frontier: Sequence[Tensor], layout: Layout) -> None:
+        """With what a FULL step stored."""
+        self.features, self.layout = features, layout
+        self._features_memory, self._features_bytes = memory(features), _bytes(features)
+        self.advance(frontier)
+
+    def advance(self, frontier: Sequence[Tensor]) -> None:
+        """To the stream that a CONSERVATIVE step stored; the features stay."""
+        self.frontier = frontier
+        self.memory = self._features_memory | memory(frontier)
+        self.bytes = self._features_bytes + _bytes(frontier)
+
+    def empty(self) -> None:
+        self.fill((), (), ())
+
+
+def _bytes(tensors: Sequence[Tensor]) -> int:
+    return sum([tensor.nbytes for tensor in tensors])
+
+
+@dataclass(eq=False)
+class Trajectory:
+    """`moments` are its last ones, `pace` is of its last step; `weights` those that it ran over. `content` stands for
+    what each of its arguments holds: conditioning tensors, then numbers."""
+
+    moments: tuple[Moment, ...]
+    weights: Identity
+    content: tuple[Hashable, ...] = ()
+    pace: Pace = START
+    remade: frozenset[int] = frozenset()
+    """Which conditioning tensors were other objects, of the same content, than at the call before."""
+    varying: frozenset[int] | None = None
+    """Which arguments held something else at its second step than at its first; None before."""
+    moved: frozenset[int] = frozenset()
+    """Which ones did so when it began, while the latents were seen to go on."""
+    missed: Miss | None = None
+    """Why its last step was computed where it might have been cached."""
+    paused: bool = False
+    """Whether it lost its caches to another generation over the same conditioning."""
+    evicted: bool = False
+    """Whether it lost them because too many generations held caches, or too large ones."""
+    step: int = 0
+    """-1 where the next step has to start over, on the caches of none of its calls."""
+    used: int = 0
+    """Larger than that of all that were used before."""
+    caches: dict[Hashable, Cache] = field(default_factory=dict)
+    """By graph, and by what else tells its runs within one forward pass apart."""
+    parts: dict[Hashable, Identity] = field(default_factory=dict)
+    """Of a split forward pass: the weights of the graphs met so far."""
+    full_steps: int = 0
+    """Of a split forward pass: how often it was computed."""
+    session: object = None
+    """What the sessions of its key share; it lives as long as the trajectory."""
+    noisy: int = 0
+    """Steps in a row that added fresh noise."""
+    own: int = 1
+    """Of its moments, the last ones that are certain to be its own; those before may be another generation's."""
+    calls: int = 1
+    """Its steps so far, counted on where it starts over."""
+    _given: tuple["weakref.ref[Tensor]", ...] = ()
+
+    def __post_init__(self) -> None:
+        self.begun = self.full = self.moments[-1].timesteps
+
+    @property
+    def bytes(self) -> int:
+        return sum(cache.bytes for cache in list(self.caches.values()))
+
+    def computed(self) -> None:
+        """Its last step is FULL."""
+        self.full = self.moments[-1].timesteps
+
+    def touch(self) -> None:
+        self.used = next(_uses)
+
+    def forget(self) -> None:
+        """Drops the caches: whatever comes next is computed."""
+        self.caches.clear()
+        self.step = -1
+
+    def end(self) -> None:
+        """Its generation is over: no count goes on either."""
+        self.forget()
+        self.calls = sys.maxsize
+
+    def move(self, moment: Moment, moved: Pace, step: int) -> None:
+        """Takes the next step."""
+        self.moments = (*self.moments, moment)[-REMEMBERED:]
+        self.pace, self.step = moved, step
+        self.noisy = self.noisy + 1 if moved.likeness is Likeness.DRIFTED else 0
+        self.own, self.calls = min(self.own + 1, REMEMBERED), self.calls + 1
+        if step > 0:
+            self.missed = None
+
+    def take(self, conditioning: Sequence[Tensor], passing: frozenset[int]) -> None:
+        """Knows these tensors as its own from now on, and forgets its caches when the first of them dies.
+
+        The `passing` ones, which are made anew for every call, die at every step: they do not count.
+        """
+        me = weakref.ref(self)
+
+        def died(_: object) -> None:
+            trajectory = me()
+            if trajectory is not None:
+                trajectory.forget()
+
+        self._given = tuple(
+            weakref.ref(tensor) if at in passing else weakref.ref(tensor, died)
+            for at, tensor in enumerate(conditioning)
+        )
+
+    def changed(self, content: tuple[Hashable, ...]) -> frozenset[int]:
+        """Which arguments held something else at its last step."""
+        if content == self.content:
+            return frozenset()
+        pairs = enumerate(zip(self.content, content, strict=True))
+        return frozenset([at for at, (mine, given) in pairs if mine != given])
+
+    def replaced(self, conditioning: Sequence[Tensor]) -> frozenset[int]:
+        """Which of the tensors are other objects than those of its last step."""
+        pairs = enumerate(zip(self._given, conditioning, strict=True))
+        return frozenset([at for at, (mine, given) in pairs if mine() is not given])
+
+    def outlived(self, positions: frozenset[int]) -> bool:
+        """Whether its conditioning tensors at all these positions are dead."""
+        return all(self._given[at]() is None for at in positions)

@@ -1,0 +1,40 @@
+"""What the device that a model's blocks lie on can keep."""
+
+import torch
+from torch import fx
+
+from duca_compile.graph import ir
+from duca_compile.plan.plan import Plan
+from duca_compile.refusal import Refused
+
+FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
+CAPABLE = (8, 9)
+"""The compute capability from which on Triton knows `float8_e4m3fn`."""
+
+
+def refuse_devices(graph: fx.Graph, plan: Plan) -> None:
+    """Raises `Refused` where caches would lie on several devices, or in a type that their device does not know."""
+    names = {*plan.caches, *plan.frontier, *(branch.sum for branch in plan.facts.branches)}
+    found = sorted({ir.value(node).device for node in graph.nodes if node.name in names}, key=str)
+    if len(found) > 1:
+        raise Refused(
+            f"its blocks lie on several devices ({', '.join(map(str, found))}), and what is kept of a generation on "
+            "one; move the model to one device"
+        )
+    for device in found:
+        _refuse_dtype(device, plan)
+
+
+def _refuse_dtype(device: torch.device, plan: Plan) -> None:
+    small = plan.options.cache_dtype
+    if device.type == "mps" and small in FLOAT8:
+        raise Refused(f"cache_dtype={small}: Metal has no such numbers; torch.bfloat16 works there")
+    if device.type != "cuda" or torch.version.hip or small is not torch.float8_e4m3fn:
+        return
+    capability = torch.cuda.get_device_capability(device)
+    if plan.options.inner == "inductor" and capability < CAPABLE:
+        needed, has = (".".join(map(str, each)) for each in (CAPABLE, capability))
+        raise Refused(
+            f"cache_dtype={small} needs a device of compute capability {needed}, and {device} has {has}; "
+            "torch.float8_e5m2 and torch.bfloat16 work there"
+        )

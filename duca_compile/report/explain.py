@@ -1,0 +1,162 @@
+"""What the backend finds in a model and what it will do with it, before anything is compiled."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import fx, nn
+
+from duca_compile import refusal, torch_private
+from duca_compile.cost import step_cost
+from duca_compile.cost.peak_memory import peak_bytes
+from duca_compile.graph import attention_ops
+from duca_compile.passes import rewrite
+from duca_compile.plan.modes import Mode
+from duca_compile.plan.options import Options
+from duca_compile.plan.plan import Plan
+from duca_compile.study import study
+
+
+@dataclass(frozen=True)
+class GraphReport:
+    """One Dynamo graph of the model. `refusal` is set, and all else empty, where the graph is not accelerated.
+
+    `flops` is per step (2 per multiply-add), `weight_bytes` and `cache_bytes` what a step in that mode reads,
+    `held_bytes` what one trajectory keeps between steps, `full_step_bytes` the most that a full step takes at once
+    beside weights and inputs, the caches that it fills among them, and `plain_step_bytes` the same of the model alone
+    (`liveness.peak_bytes`). `uncounted` are attentions that `flops` leaves out, each with the reason.
+    """
+
+    refusal: str | None
+    plan: Plan | None
+    flops: Mapping[Mode, int]
+    weight_bytes: Mapping[Mode, int]
+    cache_bytes: Mapping[Mode, int]
+    held_bytes: int
+    full_step_bytes: int
+    plain_step_bytes: int
+    uncounted: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Report:
+    """`str(report)` is the text table."""
+
+    graphs: tuple[GraphReport, ...]
+
+    def __str__(self) -> str:
+        sink = io.StringIO()
+        console = Console(file=sink, width=132, color_system=None, legacy_windows=False)
+        for number, graph in enumerate(self.graphs):
+            if len(self.graphs) > 1:
+                console.rule(f"graph {number + 1} of {len(self.graphs)}")
+            _print(console, graph)
+        return sink.getvalue()
+
+
+def explain(model: nn.Module, *args: Any, duca_options: Mapping[str, Any] | None = None, **kwargs: Any) -> Report:
+    """Runs `model(*args, **kwargs)` once, uncompiled and without gradients, and reports what `backend="duca"` would do.
+
+    It would do so for this call: within `session(key, steps=...)` steps are counted. `duca_options` are the `options`
+    of `torch.compile`; without, they are those that `model` was compiled with, by `torch.compile(model, ...)` or
+    `model.compile(...)`. Raises `OptionError` for options that make no sense.
+    """
+    options = Options.parse(torch_private.options_of(model, "duca") if duca_options is None else duca_options)
+    reports: list[GraphReport] = []
+
+    def collect(gm: fx.GraphModule, inputs: list[Any]) -> Any:
+        reports.append(_report(gm, inputs, options))
+        return gm.forward
+
+    with torch.no_grad(), torch_private.any_number_of_graphs():
+        compiled: Any = torch.compile(torch_private.uncompiled(model), backend=collect, dynamic=False)
+        compiled(*args, **kwargs)
+    return Report(tuple(reports))
+
+
+def _report(gm: fx.GraphModule, inputs: list[Any], options: Options) -> GraphReport:
+    try:
+        captured, plan = study(gm, inputs, options).planned()
+        costs = {mode: step_cost.cost_of(captured, plan, mode) for mode in Mode if mode in plan.options.modes}
+    except torch_private.RestartAnalysis:
+        raise
+    except Exception as error:
+        return GraphReport(refusal.reason(error), None, {}, {}, {}, 0, 0, 0)
+    return GraphReport(
+        None,
+        plan,
+        {mode: each.flops for mode, each in costs.items()},
+        {mode: each.weights for mode, each in costs.items()},
+        {mode: each.caches for mode, each in costs.items()},
+        step_cost.bytes_held(captured, plan),
+        peak_bytes(rewrite(captured.gm, plan, Mode.FULL)[0].graph),
+        peak_bytes(captured.gm.graph),
+        {node.name: reason for node in captured.gm.graph.nodes if (reason := attention_ops.uncounted(node))},
+    )
+
+
+def _print(console: Console, graph: GraphReport) -> None:
+    if graph.plan is None:
+        console.print(f"not accelerated: {graph.refusal}", highlight=False)
+        return
+    facts = graph.plan.facts
+    given = facts.inputs
+    latents, timestep, conditioning = (
+        ", ".join(given.spelled[name] for name in names) or otherwise
+        for names, otherwise in (
+            (given.latents, "not recognised"),
+            (given.timesteps, "not recognised"),
+            (given.conditioning, "none"),
+        )
+    )
+    console.print(f"latents: {latents}; timestep: {timestep}; conditioning: {conditioning}", highlight=False)
+    for stream in facts.streams:
+        console.print(f"stream {stream.index}: {list(stream.shape)} from {stream.root}, {len(stream.sums)} branches")
+    console.print(_branch_table(graph.plan))
+    console.print(_cost_table(graph))
+    full, plain = (f"{size / 2**20:.2f} MiB" for size in (graph.full_step_bytes, graph.plain_step_bytes))
+    console.print(f"beside weights, a full step takes {full} at its peak, the model alone {plain}", highlight=False)
+    if graph.plan.uncut:
+        console.print(f"cached steps are all conservative: {graph.plan.uncut}", highlight=False)
+    for name, reason in graph.uncounted.items():
+        console.print(f"its FLOPs are not counted: {name}: {reason}", highlight=False)
+    for name, reason in facts.refusals:
+        console.print(f"not a branch: {name}: {reason}", highlight=False)
+
+
+def _branch_table(plan: Plan) -> Table:
+    modes = [mode for mode in Mode if mode in plan.options.modes]
+    table = Table(title=f"{len(plan.facts.blocks)} blocks, {len(plan.branches)} branches")
+    for heading in (
+        "block",
+        "branch",
+        "stream",
+        "kind",
+        "source",
+        *[mode.value for mode in modes],
+        "why not token-wise",
+    ):
+        table.add_column(heading)
+    for number, block in enumerate(plan.facts.blocks):
+        for index in block:
+            branch = plan.branches[index]
+            actions = [plan.action(index, mode) for mode in modes]
+            row = (number, branch.sum, branch.stream, branch.kind, branch.source, *actions, branch.refusal or "")
+            table.add_row(*map(str, row))
+    return table
+
+
+def _cost_table(graph: GraphReport) -> Table:
+    table = Table(title=f"cost per step; one trajectory holds {graph.held_bytes / 2**20:.2f} MiB of cache")
+    for heading in ("mode", "GFLOPs", "share of full", "weights read (MiB)", "cache read (MiB)"):
+        table.add_column(heading, justify="left" if heading == "mode" else "right")
+    full = graph.flops[Mode.FULL]
+    for mode, flops in graph.flops.items():
+        share = f"{flops / full:.1%}" if full else "-"
+        reads = (graph.weight_bytes[mode], graph.cache_bytes[mode])
+        table.add_row(mode.value, f"{flops / 1e9:.4g}", share, *(f"{read / 2**20:.2f}" for read in reads))
+    return table

@@ -1,0 +1,57 @@
+"""What a compiled model has done so far, and how to make it forget."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from torch import nn
+
+from duca_compile.plan.modes import Mode
+from duca_compile.runtime import registry
+
+
+@dataclass(frozen=True)
+class Stats:
+    """`graphs` that are accelerated; `steps` per mode, each one forward pass; `resets` by reason: why generations began
+    or started over; `trajectories` that keep caches; `bytes` held in caches now, and the most ever held at once;
+    `compile_seconds` per mode over all graphs."""
+
+    graphs: int
+    steps: dict[Mode, int]
+    resets: dict[str, int]
+    trajectories: int
+    bytes: int
+    peak_bytes: int
+    compile_seconds: dict[Mode, float]
+
+
+def stats(model: nn.Module) -> Stats:
+    """Counts over every graph that backend "duca" has run in calls of `model`, or over its weights.
+
+    `model` is the compiled or the original one. Models of one class can share a graph: its counts are those of all.
+    """
+    graphs, trackers = registry.graphs(model), registry.trackers(model)
+    steps: Counter[Mode] = Counter()
+    resets: Counter[str] = Counter()
+    seconds = dict.fromkeys(Mode, 0.0)
+    for tracker in trackers:
+        steps.update(tracker.steps)
+        resets.update(tracker.resets)
+    for graph in graphs:
+        for mode, compiled in graph.modes.items():
+            seconds[mode] += compiled.compile_seconds
+    live = [trajectory for tracker in trackers for trajectory in tracker.live]
+    return Stats(
+        graphs=len(graphs),
+        steps={mode: steps[mode] for mode in Mode},
+        resets=dict(+resets),
+        trajectories=sum(trajectory.bytes > 0 for trajectory in live),
+        bytes=sum(trajectory.bytes for trajectory in live),
+        peak_bytes=sum(budget.peak for budget in {tracker.budget for tracker in trackers}),
+        compile_seconds=seconds,
+    )
+
+
+def reset(model: nn.Module) -> None:
+    """Drops all caches of `model`: the next call of each trajectory is FULL."""
+    for tracker in registry.trackers(model):
+        tracker.clear()

@@ -1,0 +1,1 @@
+"""What runs when the compiled model is called."""

@@ -1,0 +1,27 @@
+"""One graph of a model as it stands compiled: below all that run it, tell its steps and count them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from duca_compile.generations.draw_tokens import RandomTokens
+from duca_compile.generations.trajectory import Cache
+from duca_compile.plan.modes import Mode
+from duca_compile.plan.plan import Plan
+from duca_compile.runtime.arguments import Arguments
+from duca_compile.runtime.compiled import CompiledMode
+
+
+@dataclass(eq=False)
+class CompiledGraph:
+    """`held_bytes`: what the cache of one trajectory takes; 0 before the first full step."""
+
+    plan: Plan
+    arguments: Arguments
+    modes: dict[Mode, CompiledMode]
+    held_bytes: int = 0
+
+    def new_cache(self, args: Sequence[Any], seed: int) -> Cache:
+        """For a trajectory with calls of these sizes. `seed` is of the tokens that its steps recompute."""
+        sizes = self.arguments.sizes(args)
+        return Cache(RandomTokens([chosen.at(sizes) for chosen in self.plan.selections], seed))

@@ -1,0 +1,62 @@
+"""Memory that stays where it is, for caches that CUDA graphs read and write.
+
+A CUDA graph knows addresses: it is recorded once for each set of them. So a trajectory is lent a set of tensors, and
+gives it back when its cache is gone; the next trajectory then runs the graphs that are recorded already.
+"""
+
+import weakref
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, fx
+
+from duca_compile.generations import device_streams
+from duca_compile.generations.trajectory import Cache
+from duca_compile.graph import ir
+from duca_compile.passes.base import kept_inputs
+from duca_compile.plan.modes import Mode
+from duca_compile.plan.plan import Plan
+
+SPARE = 1
+"""Sets that wait for the next trajectory at most; the memory of all others is freed."""
+
+
+class FixedMemory:
+    """Of one graph: a tensor for each value that a FULL step stores."""
+
+    def __init__(self, full: fx.GraphModule, plan: Plan) -> None:
+        """`full`: the FULL graph, while its values are known."""
+        held = {node.name: ir.value(node) for node in ir.placeholders(full.graph)}
+        self._forms = [(held[name].shape, held[name].dtype, held[name].device) for name in kept_inputs(plan, Mode.FULL)]
+        self._lent: weakref.WeakKeyDictionary[Cache, list[Tensor]] = weakref.WeakKeyDictionary()
+        self._spare: list[tuple[list[Tensor], device_streams.Used]] = []
+        _all.add(self)
+
+    def of(self, cache: Cache) -> Sequence[Tensor]:
+        """The set that is lent to this cache, from now on if it has none."""
+        found = self._lent.get(cache)
+        if found is None:
+            found, cache.used = self._spare.pop() if self._spare else (self._made(), cache.used)
+            self._lent[cache] = found
+            weakref.finalize(cache, self._give_back, found, cache.used).atexit = False
+        return found
+
+    def free(self) -> None:
+        """Drops what waits for the next trajectory."""
+        self._spare.clear()
+
+    def _made(self) -> list[Tensor]:
+        return [torch.empty(shape, dtype=dtype, device=device) for shape, dtype, device in self._forms]
+
+    def _give_back(self, tensors: list[Tensor], used: device_streams.Used) -> None:
+        if len(self._spare) < SPARE:
+            self._spare.append((tensors, used))
+
+
+_all: "weakref.WeakSet[FixedMemory]" = weakref.WeakSet()
+
+
+def free_all() -> None:
+    """Drops what waits in every compiled model of this process: memory has run out."""
+    for memory in list(_all):
+        memory.free()

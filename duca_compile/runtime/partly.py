@@ -1,0 +1,32 @@
+"""Says, once, where no schedule makes a model twice as fast: more than half of a full step runs in every mode."""
+
+import weakref
+from collections.abc import Mapping
+
+from duca_compile.plan.modes import Mode
+from duca_compile.plan.options import Options
+from duca_compile.refusal import warn
+
+LOOK = "duca_compile.explain(model, ...) lists what was found in it, and what was not and why"
+_told: "weakref.WeakSet[object]" = weakref.WeakSet()
+
+
+def in_every_mode(flops: Mapping[Mode, int]) -> float:
+    """The share of a full step's FLOPs that runs even in the cheapest mode."""
+    return min(flops.values()) / max(1, flops[Mode.FULL])
+
+
+def warn_partly(who: object, flops: Mapping[Mode, int], options: Options, advice: str) -> None:
+    """For `flops` of a step in each mode that the options use. `who` hears of it once.
+
+    Not where the options themselves ask for it: no mode but one that computes half of the tokens.
+    """
+    share = in_every_mode(flops)
+    asked_for = Mode.AGGRESSIVE not in options.modes and options.cache_ratio < 0.5
+    if share <= 0.5 or asked_for or who in _told:
+        return
+    _told.add(who)
+    warn(
+        f"duca accelerates this model only partly: {share:.0%} of the FLOPs of a full step run in every mode, so that "
+        f"no schedule makes it more than {1 / share:.1f}x as fast. {advice}"
+    )

@@ -1,0 +1,1 @@
+"""Forward passes that Dynamo split at graph breaks."""

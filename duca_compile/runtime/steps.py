@@ -1,0 +1,110 @@
+"""In which mode a graph runs, and on which caches, where it is the whole forward pass."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from duca_compile import torch_private
+from duca_compile.generations import budget, diffusers_context, long_steps
+from duca_compile.generations.budget import Budget
+from duca_compile.generations.tracker import Tracker
+from duca_compile.generations.trajectory import Cache, Trajectory
+from duca_compile.plan.modes import Mode
+from duca_compile.plan.options import Options
+from duca_compile.refusal import COUNT_THEM, Refused, warn_once
+from duca_compile.runtime import registry
+from duca_compile.runtime.compiled_graph import CompiledGraph
+
+_ONLY = "the only graph"
+NO_CLOCK = (
+    "no input that feeds a sinusoidal timestep embedding was found; steps cannot be told apart, and all are computed. "
+    + COUNT_THEM
+)
+
+
+@dataclass
+class Step:
+    """Run in `mode`. Without a `cache`, the mode is FULL and nothing is kept. This one tells nobody what came of it."""
+
+    mode: Mode
+    cache: Cache | None
+
+    def produced(self, results: Sequence[Any]) -> None:
+        """To be called with the results."""
+
+    def stored(self) -> None:
+        """To be called after a FULL step has filled the cache."""
+
+    def abandon(self) -> None:
+        """To be called when the step fails: its trajectory's caches can no longer be trusted."""
+
+
+@dataclass
+class OwnStep(Step):
+    """A step of `trajectory`, over `latents`."""
+
+    tracker: Tracker
+    trajectory: Trajectory
+    latents: Sequence[Tensor]
+
+    def produced(self, results: Sequence[Any]) -> None:
+        self.tracker.produced(results, self.latents)
+
+    def stored(self) -> None:
+        self.tracker.settle(self.trajectory)
+
+    def abandon(self) -> None:
+        self.tracker.abandon(self.trajectory, self.mode)
+
+
+class Steps(Protocol):
+    def next(self, graph: CompiledGraph, args: Sequence[Any]) -> Step | None:
+        """None where the graph is to run as it is."""
+
+    def clear(self) -> None: ...
+
+
+class OwnSteps:
+    """The graph is the whole forward pass: the step is told by the graph's own inputs."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.tracker = Tracker(budget)
+
+    def next(self, graph: CompiledGraph, args: Sequence[Any]) -> Step | None:
+        given, options = graph.arguments, graph.plan.options
+        weights, latents = given.weights(args), given.latents(args)
+        visit = self.tracker.visit(
+            given.timesteps(args),
+            latents,
+            given.conditioning(args),
+            weights,
+            given.shape(args),
+            diffusers_context.entered(),
+            given.numbers(args),
+            given.names,
+        )
+        if visit is None:
+            if options.strict:
+                raise Refused(NO_CLOCK)
+            warn_once(self, Refused(NO_CLOCK))
+            return None
+        trajectory = visit.trajectory
+        cache = trajectory.caches.get(_ONLY)
+        if cache is None:
+            registry.add(graph, self.tracker, weights)
+            trajectory.step = min(trajectory.step, 0)
+            cache = trajectory.caches[_ONLY] = graph.new_cache(args, options.seed)
+        mode = Mode.FULL if visit.repeated else long_steps.mode_at(trajectory, options, self)
+        self.tracker.begin(trajectory, mode, graph.held_bytes)
+        return OwnStep(mode, cache, self.tracker, trajectory, latents)
+
+    def clear(self) -> None:
+        self.tracker.clear()
+
+
+def budget_of(options: Options) -> Budget:
+    """The one budget of the `torch.compile` whose call is running."""
+    call = torch_private.root_call()
+    return budget.of(call and call.owner, options.cache_budget)
