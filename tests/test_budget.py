@@ -10,6 +10,7 @@ from torch import nn
 
 import duca_compile
 from duca_compile import DucaWarning, Mode
+from duca_compile.runtime import registry
 from helpers import Generation, compiled
 from zoo.core import example_dit
 
@@ -60,7 +61,7 @@ def test_a_full_step_lets_go_of_the_caches_before_it_runs(monkeypatch: pytest.Mo
     model = example_dit()
     (one,) = generations(model, 1, cycle=2)
     one.modes([900.0, 880.0])
-    (graph,) = duca_compile.registry.graphs(model)
+    (graph,) = registry.graphs(model)
     inside: list[int] = []
     run = graph.modes[F]._run
     assert run is not None
@@ -78,7 +79,7 @@ def test_caches_die_with_the_model() -> None:
     model = example_dit()
     (one,) = generations(model, 1)
     one.modes([900.0, 880.0])
-    (tracker,) = duca_compile.registry.trackers(model)
+    (tracker,) = registry.trackers(model)
     caches = [weakref.ref(cache) for trajectory in tracker.live for cache in trajectory.caches.values()]
     assert caches
     del model, one

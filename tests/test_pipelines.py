@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import duca_compile
 from duca_compile import Mode
+from duca_compile.runtime import registry
 from pipelines import PIPELINES, generate
 
 F, C, A = Mode.FULL, Mode.CONSERVATIVE, Mode.AGGRESSIVE
@@ -167,8 +168,8 @@ def test_a_pipeline_leaves_no_caches_when_it_goes() -> None:
     studio = Studio("FLUX", assigned)
     model: nn.Module = studio.plain
     gone = weakref.ref(model)
-    graphs = duca_compile.registry.graphs(model)
-    trackers = duca_compile.registry.trackers(model)
+    graphs = registry.graphs(model)
+    trackers = registry.trackers(model)
     studio.generate("a blue cat")
     assert graphs
     assert not duca_compile.stats(model).bytes, "the prompt's tensors are gone, and the caches with them"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import duca_compile
 from duca_compile import Mode
 from duca_compile.cost.flops import Executed
+from duca_compile.runtime import registry
 from helpers import lenient, ours
 from zoo.case import noise, randomise
 from zoo.survey import executed
@@ -224,7 +225,7 @@ def test_an_exception_between_the_graphs_leaves_no_cache_half_filled(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        for graph in duca_compile.registry.graphs(model)[-1:]:
+        for graph in registry.graphs(model)[-1:]:
             patch.setattr(graph.modes[F], "_run", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(fast, context, [800.0])
