@@ -42,6 +42,7 @@ import duca_compile
 from classifier import trained_classifier
 from duca_compile import Mode, Options
 from duca_compile.generations import long_steps
+from duca_compile.methods.duca import DuCa
 from sampling import SCHEDULE, initial_noise, trained_dit
 
 OUTPUT = ROOT / "output" / "few_steps"
@@ -143,13 +144,13 @@ class Rule:
     stride: float
     reach: float
 
-    def modes(self, grid: Sequence[float]) -> list[Mode]:
+    def modes(self, grid: Sequence[float]) -> list[str]:
         options, position, full, before = Options(), 0, grid[0], grid[0]
         modes = []
         for t in grid:
             far = before - t > self.stride * grid[0] or full - t > self.reach * grid[0]
-            position = 0 if far or options.mode_at(position) is Mode.FULL else position
-            modes.append(options.mode_at(position))
+            position = 0 if far or options.recipe_at(position) == Mode.FULL else position
+            modes.append(options.recipe_at(position))
             full, before, position = t if position == 0 else full, t, position + 1
         return modes
 
@@ -171,7 +172,7 @@ class Bench:
         self._cost = {mode: graph.flops[mode] / graph.flops[Mode.FULL] for mode in Mode}
         OUTPUT.mkdir(parents=True, exist_ok=True)
 
-    def cost(self, modes: Sequence[Mode]) -> float:
+    def cost(self, modes: Sequence[str]) -> float:
         """FLOPs in full steps."""
         return sum(self._cost[mode] for mode in modes)
 
@@ -184,13 +185,13 @@ class Bench:
     def computed(self, name: str, sampler: Sampler, steps: int) -> Tensor:
         return self.images(name, sampler, [Mode.FULL] * steps)
 
-    def images(self, name: str, sampler: Sampler, modes: Sequence[Mode]) -> Tensor:
+    def images(self, name: str, sampler: Sampler, modes: Sequence[str]) -> Tensor:
         """`[n, 1, 28, 28]` in [-1, 1], in so many steps, of these modes."""
         return torch.cat([self._chunk(name, sampler, modes, chunk) for chunk in range(self.chunks)])
 
     @torch.no_grad()
-    def _chunk(self, name: str, sampler: Sampler, modes: Sequence[Mode], chunk: int) -> Tensor:
-        path = OUTPUT / f"{name} {''.join(mode.value[0] for mode in modes)} {chunk}.pt"
+    def _chunk(self, name: str, sampler: Sampler, modes: Sequence[str], chunk: int) -> Tensor:
+        path = OUTPUT / f"{name} {''.join(mode[0] for mode in modes)} {chunk}.pt"
         if not path.exists():
             source, seed = None, chunk
             if sampler.start < 1:
@@ -205,7 +206,7 @@ class Bench:
             print(path.stem, flush=True)
         return torch.load(path)
 
-    def measure(self, name: str, modes: Sequence[Mode]) -> dict[str, Tensor]:
+    def measure(self, name: str, modes: Sequence[str]) -> dict[str, Tensor]:
         """Of every noise: what the heading of this file explains. `computed` is of as many steps, `fewer` rounded up."""
         sampler, flops = SAMPLERS[name], self.cost(modes)
         made, own, exact = (
@@ -233,9 +234,9 @@ class Bench:
         return self.judge(images)[0].softmax(1).gather(1, wanted[:, None])[:, 0]
 
 
-def forced(modes: Sequence[Mode]) -> Any:
+def forced(modes: Sequence[str]) -> Any:
     """The steps of a session that counts run in these modes."""
-    return mock.patch.object(Options, "mode_at", lambda self, step: modes[step])
+    return mock.patch.object(DuCa, "next", lambda self, step: modes[step])
 
 
 def psnr(images: Tensor, want: Tensor) -> Tensor:
@@ -250,7 +251,7 @@ def grain(images: Tensor) -> Tensor:
 def row(bench: Bench, name: str, steps: int, orders: Sequence[str]) -> str:
     grid = SAMPLERS[name].grid(steps)
     moves = [(before - t) / grid[0] for before, t in itertools.pairwise(grid)]
-    modes = {order: list(map(Options(order=ORDERS[order]).mode_at, range(steps))) for order in ORDERS}
+    modes = {order: list(map(Options(order=ORDERS[order]).recipe_at, range(steps))) for order in ORDERS}
     found = bench.measure(name, modes["DuCa"])
     own = [mean(bench.measure(name, modes[order])["own"]) if order in {"DuCa", *orders} else "" for order in ORDERS]
     cells = [

@@ -106,7 +106,7 @@ def generate(row: Row, samples: int, dtype: torch.dtype, folder: Path, progress:
 def steps_per_mode(row: Row, compiled: Any) -> dict[str, int]:
     if row.options is None:
         return {"full": row.steps}
-    return {mode.value: count for mode, count in duca_compile.stats(compiled).steps.items()}
+    return dict(duca_compile.stats(compiled).steps)
 
 
 def flops(row: Row, model: Any, options: dict[str, Any], modes: dict[str, int], dtype: torch.dtype) -> int:

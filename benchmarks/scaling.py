@@ -33,8 +33,7 @@ from torch import Tensor, nn
 import duca_compile
 from cycle import COUNTS, CYCLE
 from dit import DiT
-from duca_compile import Mode, Options
-from duca_compile.cost_model import model
+from duca_compile import Mode, Options, cost_model
 from duca_compile.cost_model.calibration import Calibration
 from duca_compile.cost_model.model import CostModel
 from scaling_report import Measured, Predicted, Sizes, entry, figure, table
@@ -56,7 +55,7 @@ def main() -> None:
     base = Sizes(SWEEPS["tokens"][0], given.width, given.depth, given.batch)
     sweeps = {name: [replace(base, **{name: value}) for value in values] for name, values in SWEEPS.items()}
     calibrated = [replace(base, **changed) for changed in CALIBRATED]
-    formulas = model.fit(dit, GRID)
+    formulas = cost_model.fit(dit, GRID)
     every = dict.fromkeys([*calibrated, *(sizes for swept in sweeps.values() for sizes in swept)])
     with torch.no_grad():
         yardstick = Yardstick()
@@ -72,7 +71,7 @@ def main() -> None:
     machine = f"{platform.machine()}, {torch.get_num_threads()} cores, torch {torch.__version__}, fp32"
     report = {
         "machine": machine,
-        "flops": {mode.value: str(cost.flops) for mode, cost in formulas.costs.items()},
+        "flops": {mode: str(cost.flops) for mode, cost in formulas.costs.items()},
         "rates": asdict(rates),
         **{
             name: [entry(sizes, measured[sizes], predict(sizes)) for sizes in chosen]
@@ -147,7 +146,7 @@ def measure(sizes: Sizes, budget: float, yardstick: Yardstick) -> Measured:
             both[run] = time.perf_counter() - since
             beside.append(yardstick.time())
         if step >= CYCLE:
-            mode = Options(cycle=CYCLE).mode_at(step)
+            mode = Options(cycle=CYCLE).recipe_at(step)
             unit = statistics.median(beside)
             seconds.append(both[plain] / unit)
             own[mode].append(both[cached] / unit)

@@ -5,8 +5,9 @@ from duca_compile import releases  # noqa: F401
 # isort: split
 from duca_compile.backend import duca
 from duca_compile.generations.sessions import session
-from duca_compile.plan.modes import Mode
-from duca_compile.plan.options import OptionError, Options
+from duca_compile.methods.check import OptionError
+from duca_compile.methods.duca import Mode
+from duca_compile.plan.options import Options
 from duca_compile.refusal import DucaWarning, Refused
 from duca_compile.report.explain import Report, explain
 from duca_compile.report.stats import Stats, reset, stats

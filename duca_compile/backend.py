@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from torch import fx
@@ -12,14 +11,15 @@ from duca_compile.capture.capture import Capture
 from duca_compile.cost import flops
 from duca_compile.cost.flops import Operations
 from duca_compile.graph import ir
+from duca_compile.methods.base import FULL
 from duca_compile.passes import lower, rewrite
-from duca_compile.passes.base import CACHE, KEPT, PassResult
-from duca_compile.plan.modes import Mode
+from duca_compile.passes.base import PassResult
 from duca_compile.plan.options import Options
 from duca_compile.plan.plan import Plan
+from duca_compile.plan.step_plan import CACHE, KEPT, StepPlan
 from duca_compile.refusal import Random, Refused, note_once, reason, shown_not_raised, warn_fallback, warnings_after
 from duca_compile.runtime import partly
-from duca_compile.runtime.compiled import CompiledMode, CompiledPlain
+from duca_compile.runtime.compiled import CompiledPlain, CompiledRecipe
 from duca_compile.runtime.dispatch import Dispatcher
 from duca_compile.runtime.fixed_memory import FixedMemory
 from duca_compile.runtime.partly import warn_partly
@@ -30,7 +30,7 @@ from duca_compile.study import Study, study
 
 log = logging.getLogger("duca_compile")
 Compiled = Callable[..., Any]
-Rewritten = Mapping[Mode, tuple[fx.GraphModule, dict[str, PassResult]]]
+Rewritten = Mapping[str, tuple[fx.GraphModule, dict[str, PassResult]]]
 
 
 def duca(
@@ -48,7 +48,7 @@ def duca(
     with one `DucaWarning` that says why (`strict=True` raises it instead).
     """
     chosen = Options.parse(options).in_mode(mode)
-    if chosen.modes == {Mode.FULL}:
+    if not chosen.caches:
         inner = torch_private.inner_compiler(chosen.inner, chosen.inductor_config)
         return inner(gm, list(example_inputs))  # type: ignore[no-any-return]
     with warnings_after():
@@ -83,14 +83,17 @@ def accelerated(gm: fx.GraphModule, example_inputs: Sequence[Any], chosen: Optio
 
 NO_CUDA_GRAPHS = (
     "duca runs this model without CUDA graphs: they are recorded where the forward pass is one graph "
-    "(TORCH_LOGS=graph_breaks shows what splits it) and its sizes are fixed (dynamic=False). "
+    "(TORCH_LOGS=graph_breaks shows what splits it), its sizes are fixed (dynamic=False), and the method forecasts "
+    "nothing. "
     "mode='max-autotune-no-cudagraphs', or the option inductor_mode of that value, asks for the rest of max-autotune"
 )
 
 
 def can_be_recorded(found: Study) -> bool:
     """Whether the modes of this graph may run as CUDA graphs."""
-    return found.whole and found.captured is not None and not found.captured.symbols
+    if not found.whole or found.captured is None or found.plan is None:
+        return False
+    return not found.captured.symbols and all(step.history == 1 for step in found.plan.steps.values())
 
 
 def without_cuda_graphs(chosen: Options, inner: Compiled, inputs: Sequence[Any]) -> Compiled:
@@ -120,72 +123,72 @@ def build(
     captured, plan = found.captured, found.plan
     if captured is None or plan is None or captured.symbols:
         captured, plan = found.planned()
-    plan = replace(plan, fixed=recorded)
+    plan = plan.in_fixed_memory() if recorded else plan
     if plan.uncut:
-        log.warning("cached steps are all conservative: %s", plan.uncut)
-    rewritten = {mode: rewrite(captured.gm, plan, mode) for mode in Mode if mode in plan.options.modes}
-    operations = _operations({mode: graph for mode, (graph, _) in rewritten.items()})
+        log.warning("no step cuts the stream: %s", plan.uncut)
+    rewritten = {name: rewrite(captured.gm, step) for name, step in plan.steps.items()}
+    operations = _operations({name: graph for name, (graph, _) in rewritten.items()})
     steps: Steps
     if found.whole:
         steps = OwnSteps(budget_of(plan.options))
     else:
         steps = SharedSteps(Part(gm, captured, plan, operations=operations), plan.options)
-    memory = FixedMemory(rewritten[Mode.FULL][0], plan) if recorded else None
-    modes = compiled(captured, plan, rewritten, inputs, inner)
+    memory = FixedMemory(rewritten[FULL][0], plan.steps[FULL]) if recorded else None
+    recipes = compiled(captured, plan, rewritten, inputs, inner)
     if found.whole:
         _warn_partly(captured, operations, plan.options)
-    return Dispatcher(captured, plan, modes, plain, steps, memory)
+    return Dispatcher(captured, plan, recipes, plain, steps, memory)
 
 
 def plain_part(gm: fx.GraphModule, found: Study, error: Exception, run: Compiled, chosen: Options) -> PlainPart:
     """The part of a split forward pass, as the inner compiler alone makes it."""
-    operations = _operations(dict.fromkeys(Mode, found.captured.gm)) if found.captured else {}
+    operations = _operations(dict.fromkeys(chosen.recipes, found.captured.gm)) if found.captured else {}
     part = Part(gm, found.captured, None, reason(error), operations, is_random=isinstance(error, Random))
     return PlainPart(run, SharedSteps(part, chosen))
 
 
 def compiled(
     captured: Capture, plan: Plan, graphs: Rewritten, inputs: Sequence[Any], inner: Compiled
-) -> dict[Mode, CompiledMode]:
+) -> dict[str, CompiledRecipe]:
     """Each of the `graphs`, compiled at its first use; where sizes are symbolic at once, while Dynamo still takes
     guards on them."""
-    modes = {}
-    for mode, (rewritten, results) in graphs.items():
+    recipes = {}
+    for name, (rewritten, results) in graphs.items():
         forms = [rewritten]
         if plan.options.inner == "inductor":
-            lowered, more = lower(rewritten, plan, mode)
+            lowered, more = lower(rewritten, plan.steps[name])
             forms.insert(0, lowered)
             results |= more
         for form in forms:
-            torch_private.declare_static(form.graph, static(captured, plan, form))
-        log.debug("%s: %s", mode.value, {name: result.count for name, result in results.items()})
-        modes[mode] = CompiledMode(mode.value, forms, inner, captured.autocast)
+            torch_private.declare_static(form.graph, static(captured, plan.steps[name], form))
+        log.debug("%s: %s", name, {each: result.count for each, result in results.items()})
+        recipes[name] = CompiledRecipe(name, forms, inner, captured.autocast)
         if captured.symbols:
-            modes[mode].compile(_fake_inputs(captured, rewritten, inputs))
-    return modes
+            recipes[name].compile(_fake_inputs(captured, rewritten, inputs))
+    return recipes
 
 
-def static(captured: Capture, plan: Plan, form: fx.GraphModule) -> list[str]:
+def static(captured: Capture, step: StepPlan, form: fx.GraphModule) -> list[str]:
     """The inputs that lie at one place at every call: the model's own state, and caches in fixed memory."""
     names = [node.name for node in ir.placeholders(form.graph)]
-    return [*captured.state, *(name for name in names if plan.fixed and name.startswith((CACHE, KEPT)))]
+    return [*captured.state, *(name for name in names if step.fixed and name.startswith((CACHE, KEPT)))]
 
 
-def _operations(graphs: Mapping[Mode, fx.GraphModule]) -> dict[Mode, Operations]:
+def _operations(graphs: Mapping[str, fx.GraphModule]) -> dict[str, Operations]:
     """Empty where they cannot be told: nothing but what we say of a model's cost depends on them."""
     try:
         found = {gm: flops.operations(gm) for gm in graphs.values()}
-        return {mode: found[gm] for mode, gm in graphs.items()}
+        return {name: found[gm] for name, gm in graphs.items()}
     except Exception:
         log.debug("the cost of a graph could not be counted", exc_info=True)
         return {}
 
 
-def _warn_partly(captured: Capture, operations: Mapping[Mode, Operations], options: Options) -> None:
+def _warn_partly(captured: Capture, operations: Mapping[str, Operations], options: Options) -> None:
     """Where sizes are symbolic, by those of the call at hand."""
     symbols = ir.symbols(captured.gm.graph).items()
     sizes = {symbol: torch_private.size_now(ir.value(node)) for symbol, node in symbols}
-    costs = flops.per_mode(operations, sizes)
+    costs = flops.per_recipe(operations, sizes)
     if costs is not None:
         call = torch_private.root_call()
         warn_partly(captured if call is None else call.owner, costs, options, partly.LOOK)

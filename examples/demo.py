@@ -53,7 +53,7 @@ def main() -> None:
     for heading in ("", "torch.compile", 'backend="duca"', "ratio"):
         table.add_column(heading, justify="right" if heading else "left")
     for mode, count in steps.items():
-        table.add_row(f"{mode.value} steps", str(args.steps if mode is Mode.FULL else 0), str(count), "")
+        table.add_row(f"{mode.value} steps", str(args.steps if mode == Mode.FULL else 0), str(count), "")
     table.add_row("TFLOPs", *compared(plain_flops / 1e12, cached_flops / 1e12, ".2f"))
     table.add_row("seconds", *compared(plain_seconds, cached_seconds, ".1f"))
     table.add_row("seconds to compile and run a cycle", *compared(plain_first, cached_first, ".1f"))
@@ -91,7 +91,7 @@ def parse_arguments() -> argparse.Namespace:
 def warm_steps(args: argparse.Namespace) -> dict[Mode, int]:
     """The steps that `timed_run` spends on compiling, of which the first `cycle` of a trajectory use every mode."""
     modes = duca_compile.Options(cycle=args.cycle)
-    warm = [modes.mode_at(step) for step in range(min(args.cycle, args.steps))]
+    warm = [modes.recipe_at(step) for step in range(min(args.cycle, args.steps))]
     return {mode: warm.count(mode) for mode in Mode}
 
 

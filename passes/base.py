@@ -7,11 +7,8 @@ from typing import Protocol
 from torch import Tensor, fx
 
 from duca_compile.graph import ir
-from duca_compile.plan.modes import Mode
-from duca_compile.plan.plan import Plan
+from duca_compile.plan.step_plan import StepPlan
 
-CACHE = "cache_"
-KEPT = "kept_"
 FRESH = "fresh_"
 
 
@@ -28,13 +25,8 @@ SYMBOLIC = PassResult(0, (("graph", "its sizes are symbolic"),))
 
 
 class Pass(Protocol):
-    def run(self, gm: fx.GraphModule, plan: Plan) -> PassResult:
+    def run(self, gm: fx.GraphModule, step: StepPlan) -> PassResult:
         """Rewrites `gm` in place."""
-
-
-def kept_inputs(plan: Plan, mode: Mode) -> tuple[str, ...]:
-    """The inputs after all others in whose fixed memory a mode's graph leaves what it stores, in order."""
-    return tuple(f"{KEPT}{at}" for at in range(len(plan.stored(mode)))) if plan.fixed else ()
 
 
 def named(graph: fx.Graph) -> dict[str, fx.Node]:

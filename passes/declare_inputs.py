@@ -1,4 +1,4 @@
-"""Gives a mode's graph the inputs that carry caches and selected tokens from the dispatcher."""
+"""Gives a step's graph the inputs that carry caches and selected tokens from the dispatcher."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,10 +8,9 @@ from torch import Tensor, fx
 
 from duca_compile import torch_private
 from duca_compile.graph import ir
-from duca_compile.passes.base import CACHE, PassResult, add_inputs, kept_inputs, named
+from duca_compile.passes.base import PassResult, add_inputs, named
 from duca_compile.passes.small_caches import kept
-from duca_compile.plan.modes import Mode
-from duca_compile.plan.plan import Plan, Selection
+from duca_compile.plan.step_plan import WEIGHTS, Selection, Slot, StepPlan
 
 
 @dataclass(frozen=True)
@@ -24,31 +23,32 @@ class DeclareInputs:
              %selected_for_branch_1: i64[1] = input
     """
 
-    mode: Mode
-
-    def run(self, gm: fx.GraphModule, plan: Plan) -> PassResult:
-        nodes = named(gm.graph)
-        selections = {name: selection for selection in plan.selections for name in selection.inputs}
-        added = {}
-        for name in plan.extra_inputs(self.mode):
-            if name in selections:
-                added[name] = _indices(selections[name], like=ir.value(nodes[plan.branches[0].sum]))
-            else:
-                value = ir.value(nodes[name])
-                dtype = kept(value.dtype, plan) if self.mode is Mode.CONSERVATIVE else value.dtype
-                added[CACHE + name] = _as_stored(value, dtype)
-        for at, (name, stored) in enumerate(zip(kept_inputs(plan, self.mode), plan.stored(self.mode), strict=False)):
-            value = ir.value(nodes[stored])
-            small = self.mode is Mode.FULL and at < len(plan.caches)
-            added[name] = _as_stored(value, kept(value.dtype, plan) if small else value.dtype)
+    def run(self, gm: fx.GraphModule, step: StepPlan) -> PassResult:
+        nodes, like = named(gm.graph), ir.value(named(gm.graph)[step.branches[0].sum])
+        added: dict[str, Tensor] = {}
+        for slot in step.reads:
+            added |= dict.fromkeys(slot.inputs, _stored(nodes, slot, step))
+        for selection in step.draws:
+            added |= {name: _indices(selection, like) for name in selection.inputs}
+        if step.history > 1:
+            added[WEIGHTS] = _weights(step.history, like)
+        for name, slot in zip(step.kept_inputs, step.writes, strict=False):
+            added[name] = _stored(nodes, slot, step)
         add_inputs(gm.graph, added)
         return PassResult(len(added))
 
 
-def _as_stored(value: Any, dtype: torch.dtype) -> Tensor:
+def _stored(nodes: dict[str, fx.Node], slot: Slot, step: StepPlan) -> Tensor:
     """Caches are contiguous, whatever the value they hold was."""
+    value = ir.value(nodes[slot.value])
+    dtype = kept(value.dtype, step) if slot.small else value.dtype
     with value.fake_mode:
         return torch.empty_like(value, dtype=dtype, memory_format=torch.contiguous_format)
+
+
+def _weights(history: int, like: Any) -> Tensor:
+    with like.fake_mode:
+        return torch.empty(history, dtype=torch.float32, device=like.device)
 
 
 def _indices(chosen: Selection, like: Any) -> Tensor:

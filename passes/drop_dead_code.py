@@ -6,7 +6,7 @@ import torch
 from torch import fx
 
 from duca_compile.passes.base import PassResult
-from duca_compile.plan.plan import Plan
+from duca_compile.plan.step_plan import StepPlan
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class DropDeadCode:
     after:   %mul = mul(%gate, %cache_linear_4)
     """
 
-    def run(self, gm: fx.GraphModule, plan: Plan) -> PassResult:
+    def run(self, gm: fx.GraphModule, step: StepPlan) -> PassResult:
         before = len(gm.graph.nodes)
         for node in reversed(gm.graph.nodes):
             if node.op not in ("placeholder", "output") and not node.users and not _writes(node):

@@ -6,8 +6,8 @@ import torch
 from torch import fx
 
 from duca_compile.graph import ir
-from duca_compile.passes.base import CACHE, PassResult
-from duca_compile.plan.plan import Plan
+from duca_compile.passes.base import PassResult
+from duca_compile.plan.step_plan import CACHE, StepPlan
 
 aten = torch.ops.aten
 
@@ -26,7 +26,7 @@ class HoistSlices:
              %select_1 = select(%linear, 1, 1)
     """
 
-    def run(self, gm: fx.GraphModule, plan: Plan) -> PassResult:
+    def run(self, gm: fx.GraphModule, step: StepPlan) -> PassResult:
         count, last_input = 0, ir.placeholders(gm.graph)[-1]
         for node in list(gm.graph.nodes):
             cuts = [user for user in node.users if _is_cut(user, node)]

@@ -9,7 +9,7 @@ from duca_compile.graph import ir
 from duca_compile.graph.emit import emit
 from duca_compile.graph.slices import SPLITS
 from duca_compile.passes.base import PassResult
-from duca_compile.plan.plan import Plan
+from duca_compile.plan.step_plan import StepPlan
 
 aten = torch.ops.aten
 
@@ -29,9 +29,11 @@ class NarrowLinears:
              %narrow: f32[2, 2] = linear(%c, %rows, %part)
     """
 
-    def run(self, gm: fx.GraphModule, plan: Plan) -> PassResult:
+    def run(self, gm: fx.GraphModule, step: StepPlan) -> PassResult:
         count = 0
-        refusals = []
+        refusals: list[tuple[str, str]] = []
+        if step.is_complete:
+            return PassResult(0, (("graph", "it computes all, with the model's own layers"),))
         for node in list(gm.graph.nodes):
             if ir.packet(node) is not aten.linear or node.kwargs:
                 continue

@@ -13,7 +13,7 @@ from duca_compile import torch_private
 from duca_compile.graph import ir
 from duca_compile.graph.repeats import Repeat, find_repeats
 from duca_compile.passes.base import SYMBOLIC, PassResult
-from duca_compile.plan.plan import Plan
+from duca_compile.plan.step_plan import StepPlan
 
 SMALLEST = 4
 """Ops in a region that is worth a call."""
@@ -33,11 +33,11 @@ class OutlineBlocks:
              %add_1 = getitem(%call_1, 0)
     """
 
-    def run(self, gm: fx.GraphModule, plan: Plan) -> PassResult:
+    def run(self, gm: fx.GraphModule, step: StepPlan) -> PassResult:
         if ir.symbols(gm.graph):
             return SYMBOLIC
         groups: dict[Hashable, list[_Region]] = defaultdict(list)
-        sums = {branch.sum for branch in plan.branches}
+        sums = {branch.sum for branch in step.branches}
         for region in _regions([node for node in gm.graph.nodes if node.op == "call_function"], sums):
             groups[region.form].append(region)
         refusals = []

@@ -1,4 +1,4 @@
-"""CONSERVATIVE: a branch with a token-wise path computes its selected tokens and takes the rest from the cache."""
+"""A branch with a token-wise path computes its selected tokens and takes the rest from the cache."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,9 +11,10 @@ from duca_compile.analysis.facts import TokenPath
 from duca_compile.analysis.token_rules import Place, needs_size
 from duca_compile.graph import ir
 from duca_compile.graph.emit import emit
-from duca_compile.passes.base import CACHE, FRESH, PassResult, named
+from duca_compile.methods.base import Action
+from duca_compile.passes.base import FRESH, PassResult, named
 from duca_compile.passes.small_caches import shrunk, widened
-from duca_compile.plan.plan import Plan
+from duca_compile.plan.step_plan import CACHE, StepPlan
 from duca_compile.refusal import located
 
 aten = torch.ops.aten
@@ -33,25 +34,26 @@ class RecomputeTokens:
              %mul = mul(%gate, %fresh_linear)
     """
 
-    def run(self, gm: fx.GraphModule, plan: Plan) -> PassResult:
-        refusals = []
-        for index, branch in enumerate(plan.branches):
-            if index not in plan.recomputed:
-                refusals.append((branch.sum, branch.refusal or "no token is recomputed at this cache ratio"))
+    def run(self, gm: fx.GraphModule, step: StepPlan) -> PassResult:
+        refreshed, refusals = step.where(Action.REFRESH), []
+        for index, branch in enumerate(step.branches):
+            if index not in refreshed:
+                if step.recipe.decide(index, branch, step.facts) is Action.REFRESH:
+                    refusals.append((branch.sum, branch.refusal or "no token is recomputed at this cache ratio"))
                 continue
             assert branch.path is not None
-            chosen = plan.selection_of(index)
+            chosen = step.selection_of(index)
             nodes = named(gm.graph)
             feature = nodes[branch.feature]
             with located(feature), gm.graph.inserting_before(feature.next):
                 tokens = nodes[chosen.input_of(index)]
-                rows = TokenwiseBody(gm.graph, nodes, plan, branch.path, tokens, chosen.count).compute(branch.feature)
-                kept, cache = shrunk(gm.graph, rows, plan), nodes[CACHE + branch.feature]
+                rows = TokenwiseBody(gm.graph, nodes, step, branch.path, tokens, chosen.count).compute(branch.feature)
+                kept, cache = shrunk(gm.graph, rows, step), nodes[CACHE + branch.feature]
                 name, dtype = FRESH + branch.feature, ir.value(feature).dtype
                 fresh = _write_back(gm.graph, cache, branch.path.place, tokens, kept, "" if kept is not rows else name)
-                fresh = widened(gm.graph, fresh, dtype, plan, name)
+                fresh = widened(gm.graph, fresh, dtype, step, name)
             feature.replace_all_uses_with(fresh)
-        return PassResult(len(plan.recomputed), tuple(refusals))
+        return PassResult(len(refreshed), tuple(refusals))
 
 
 def _write_back(
@@ -74,7 +76,7 @@ class TokenwiseBody:
 
     graph: fx.Graph
     nodes: dict[str, fx.Node]
-    plan: Plan
+    step: StepPlan
     path: TokenPath
     tokens: fx.Node
     count: int
@@ -82,7 +84,7 @@ class TokenwiseBody:
     @cached_property
     def replaced(self) -> dict[str, str]:
         """The names of features as captured, by those of what stands for them where another branch was rewritten."""
-        return {FRESH + branch.feature: branch.feature for branch in self.plan.branches}
+        return {FRESH + branch.feature: branch.feature for branch in self.step.branches}
 
     def compute(self, feature: str) -> fx.Node:
         made: dict[str, fx.Node] = {}
@@ -105,7 +107,7 @@ class TokenwiseBody:
         return self._cached(name) if CACHE + name in self.nodes else self.nodes[name]
 
     def _cached(self, name: str) -> fx.Node:
-        return widened(self.graph, self.nodes[CACHE + name], ir.value(self.nodes[name]).dtype, self.plan)
+        return widened(self.graph, self.nodes[CACHE + name], ir.value(self.nodes[name]).dtype, self.step)
 
     def _gather(self, node: fx.Node, place: Place) -> fx.Node:
         if place.span:

@@ -1,13 +1,14 @@
-"""CONSERVATIVE: a branch whose body mixes tokens on every path takes its whole feature from the cache."""
+"""A branch takes its whole feature from the cache, as where its body mixes tokens on every path."""
 
 from dataclasses import dataclass
 
 from torch import fx
 
 from duca_compile.graph import ir
-from duca_compile.passes.base import CACHE, PassResult, named
+from duca_compile.methods.base import Action
+from duca_compile.passes.base import PassResult, named
 from duca_compile.passes.small_caches import widened
-from duca_compile.plan.plan import Plan
+from duca_compile.plan.step_plan import CACHE, StepPlan
 
 
 @dataclass(frozen=True)
@@ -19,17 +20,11 @@ class ReuseFeatures:
     after:   %mul = mul(%gate, %cache_linear_4)
     """
 
-    def run(self, gm: fx.GraphModule, plan: Plan) -> PassResult:
-        nodes = named(gm.graph)
-        refusals = []
-        count = 0
-        for index, branch in enumerate(plan.branches):
-            if index in plan.recomputed:
-                refusals.append((branch.sum, "its tokens are recomputed"))
-                continue
-            feature = nodes[branch.feature]
+    def run(self, gm: fx.GraphModule, step: StepPlan) -> PassResult:
+        nodes, chosen = named(gm.graph), step.where(Action.REUSE)
+        for at in chosen:
+            feature = nodes[step.branches[at].feature]
             with gm.graph.inserting_before(feature.next):
-                kept = widened(gm.graph, nodes[CACHE + branch.feature], ir.value(feature).dtype, plan)
+                kept = widened(gm.graph, nodes[CACHE + feature.name], ir.value(feature).dtype, step)
             feature.replace_all_uses_with(kept)
-            count += 1
-        return PassResult(count, tuple(refusals))
+        return PassResult(len(chosen))

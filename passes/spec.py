@@ -4,9 +4,8 @@ import torch
 from torch import fx
 
 from duca_compile.graph import ir
-from duca_compile.passes.base import CACHE, KEPT, kept_inputs
-from duca_compile.plan.modes import Mode
-from duca_compile.plan.plan import Plan
+from duca_compile.methods.base import Action
+from duca_compile.plan.step_plan import CACHE, KEPT, StepPlan
 
 
 class SpecError(AssertionError):
@@ -26,14 +25,17 @@ def check(gm: fx.GraphModule, after: str) -> None:
             raise SpecError(f"after {after}: only caches and inputs may be written to\n{_excerpt(node)}")
 
 
-def check_signature(gm: fx.GraphModule, plan: Plan, mode: Mode) -> None:
-    """The inputs a mode's graph takes are those the dispatcher will pass, and no skipped or reused body is left."""
-    selections = {name for selection in plan.selections for name in selection.inputs}
-    want = [name if name in selections else CACHE + name for name in plan.extra_inputs(mode)]
-    want += kept_inputs(plan, mode)
-    have = [node.name for node in ir.placeholders(gm.graph)]
+def check_signature(gm: fx.GraphModule, step: StepPlan) -> None:
+    """The inputs that a step's graph takes are those that it will be passed, and no body is left that it leaves out."""
+    want, have = list(step.extra_inputs), [node.name for node in ir.placeholders(gm.graph)]
     if have[len(have) - len(want) :] != want:
-        raise SpecError(f"{mode.value}: inputs {have} do not end in {want}")
+        raise SpecError(f"{step.name}: inputs {have} do not end in {want}")
+    left = {node.name for node in gm.graph.nodes if node.op == "call_function"}
+    for at, branch in enumerate(step.branches):
+        gone = {Action.SKIP: branch.sum, Action.REUSE: branch.feature, Action.FORECAST: branch.feature}
+        name = gone.get(step.actions[at])
+        if name in left - {slot.value for slot in step.writes}:
+            raise SpecError(f"{step.name}: branch {branch.sum} is to {step.told(at)}, and {name} is still computed")
 
 
 def _may_write(node: fx.Node) -> bool:

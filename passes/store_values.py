@@ -7,10 +7,9 @@ from torch import fx
 
 from duca_compile.graph import ir
 from duca_compile.graph.emit import emit
-from duca_compile.passes.base import KEPT, PassResult, named
+from duca_compile.passes.base import PassResult, named
 from duca_compile.passes.small_caches import shrunk
-from duca_compile.plan.modes import Mode
-from duca_compile.plan.plan import Plan
+from duca_compile.plan.step_plan import KEPT, StepPlan
 
 aten = torch.ops.aten
 
@@ -31,18 +30,16 @@ class StoreValues:
              return [%linear_9]
     """
 
-    mode: Mode
-
-    def run(self, gm: fx.GraphModule, plan: Plan) -> PassResult:
+    def run(self, gm: fx.GraphModule, step: StepPlan) -> PassResult:
         nodes, output, owners = named(gm.graph), ir.output_node(gm.graph), ir.owners(gm.graph)
         taken = {owners[node] for node in output.all_input_nodes} | set(ir.placeholders(gm.graph))
         stored = []
-        for at, name in enumerate(plan.stored(self.mode)):
-            node = nodes[name]
-            if self.mode is Mode.FULL and at < len(plan.caches):
+        for at, slot in enumerate(step.writes):
+            node = nodes[slot.value]
+            if slot.small:
                 with gm.graph.inserting_before(node.next):
-                    node = shrunk(gm.graph, node, plan)
-            if plan.fixed:
+                    node = shrunk(gm.graph, node, step)
+            if step.fixed:
                 with gm.graph.inserting_before(output):
                     emit(gm.graph, aten.copy_.default, [nodes[f"{KEPT}{at}"], node])
                 continue
@@ -55,4 +52,4 @@ class StoreValues:
         results = output.args[0]
         assert isinstance(results, (list, tuple))
         output.args = ((*results, *stored),)
-        return PassResult(len(plan.stored(self.mode)))
+        return PassResult(len(step.writes))

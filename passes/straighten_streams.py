@@ -9,8 +9,7 @@ from torch import Tensor, fx
 from duca_compile.graph import ir
 from duca_compile.graph.emit import emit, set_value
 from duca_compile.passes.base import SYMBOLIC, PassResult, named
-from duca_compile.plan.modes import Mode
-from duca_compile.plan.plan import Plan
+from duca_compile.plan.step_plan import StepPlan
 
 aten = torch.ops.aten
 
@@ -29,18 +28,16 @@ class StraightenStreams:
              %add = add(%clone, %mul)
     """
 
-    mode: Mode
-
-    def run(self, gm: fx.GraphModule, plan: Plan) -> PassResult:
+    def run(self, gm: fx.GraphModule, step: StepPlan) -> PassResult:
         if ir.symbols(gm.graph):
             return SYMBOLIC
         nodes = named(gm.graph)
-        roots = dict.fromkeys(nodes[stream.root] for stream in plan.facts.streams if stream.root in nodes)
+        roots = dict.fromkeys(nodes[stream.root] for stream in step.facts.streams if stream.root in nodes)
         bent = [root for root in roots if root.op == "call_function" and not ir.value(root).is_contiguous()]
         if bent:
             output = ir.output_node(gm.graph)
             results = list(output.args[0])  # type: ignore[arg-type]
-            own = results[: len(results) - len(plan.stored(self.mode))]
+            own = results[: len(results) - len(step.returned)]
             layouts = [ir.value(result) if isinstance(result, fx.Node) else None for result in own]
             for root in bent:
                 _straighten(gm.graph, root)

@@ -12,6 +12,7 @@ import duca_compile
 from duca_compile import DucaWarning, Mode
 from duca_compile.analysis.facts import Facts
 from duca_compile.capture.capture import Capture
+from duca_compile.methods.base import Action
 from duca_compile.plan.options import Options
 from duca_compile.plan.plan import Plan
 from duca_compile.study import study
@@ -65,6 +66,26 @@ def captured(model: nn.Module, *args: Any, options: dict[str, Any] | None = None
     return only
 
 
+def caches(plan: Plan) -> tuple[str, ...]:
+    """The values that are kept of branches."""
+    return tuple(slot.value for slot in plan.slots if slot.small)
+
+
+def frontier(plan: Plan) -> tuple[str, ...]:
+    """The stream values that steps take which are cut."""
+    return tuple(slot.value for slot in plan.slots if not slot.small)
+
+
+def stored(plan: Plan, recipe: str) -> tuple[str, ...]:
+    return tuple(slot.value for slot in plan.steps[recipe].writes)
+
+
+def refreshed(plan: Plan) -> tuple[int, ...]:
+    """The branches that recompute tokens in a step of some recipe."""
+    found = [step.where(Action.REFRESH) for step in plan.steps.values()]
+    return next((each for each in found if each), ())
+
+
 class Generation:
     """Samples with one compiled model, from noise at every turn of the timestep, and tells which modes its calls ran in."""
 
@@ -82,7 +103,7 @@ class Generation:
         got = self.fast(self.x, clock, self.labels)
         after = duca_compile.stats(self.model).steps
         (mode,) = [mode for mode in Mode if after[mode] > before[mode]]
-        if mode is Mode.FULL:
+        if mode == Mode.FULL:
             assert torch.equal(got, self.model(self.x, clock, self.labels))
         self.last, self.output = clock, got[:, :1]
         return mode

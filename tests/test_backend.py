@@ -209,7 +209,7 @@ def test_autocast_inside_the_forward(around: bool) -> None:
             got, want = fast(x, torch.full((1,), t)), model(x, torch.full((1,), t))
             assert got.dtype == want.dtype
             assert relative_error(got.float(), want.float()) < 0.1
-            assert torch.equal(got, want) or mode is not Mode.FULL
+            assert torch.equal(got, want) or mode != Mode.FULL
     assert duca_compile.stats(model).steps[Mode.FULL] == 2
     found = captured(model, x, torch.full((1,), 0.5))
     features = {found.facts.branches[at].feature for at in range(4)}

@@ -63,14 +63,14 @@ def test_a_full_step_lets_go_of_the_caches_before_it_runs(monkeypatch: pytest.Mo
     one.modes([900.0, 880.0])
     (graph,) = registry.graphs(model)
     inside: list[int] = []
-    run = graph.modes[F]._run
+    run = graph.recipes[F]._run
     assert run is not None
 
     def watched(*inputs: Any) -> Any:
         inside.append(duca_compile.stats(model).bytes)
         return run(*inputs)
 
-    monkeypatch.setattr(graph.modes[F], "_run", watched)
+    monkeypatch.setattr(graph.recipes[F], "_run", watched)
     assert one.mode(860.0) is F
     assert inside == [0]
 

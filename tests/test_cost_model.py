@@ -9,9 +9,8 @@ import torch
 from torch import nn
 
 from dit import DiT
-from duca_compile import Mode, Options, Refused, explain
+from duca_compile import Mode, Options, Refused, cost_model, explain
 from duca_compile.cost.step_cost import Cost
-from duca_compile.cost_model import model
 from duca_compile.cost_model.calibration import Calibration
 from duca_compile.cost_model.count_family import sample
 from duca_compile.cost_model.model import STEPS, CostModel, N, NotPolynomial, R, steps_per_mode
@@ -41,17 +40,17 @@ def flux(tokens: int) -> Any:
 
 @pytest.fixture(scope="module")
 def of_dit() -> CostModel:
-    return model.fit(dit, {"tokens": (4, 16, 36, 64), "width": (16, 32, 48, 80), "depth": (1, 2, 3)})
+    return cost_model.fit(dit, {"tokens": (4, 16, 36, 64), "width": (16, 32, 48, 80), "depth": (1, 2, 3)})
 
 
 @pytest.fixture(scope="module")
 def of_batches() -> CostModel:
-    return model.fit(dit, {"batch": (2, 3, 1)})
+    return cost_model.fit(dit, {"batch": (2, 3, 1)})
 
 
 @pytest.fixture(scope="module")
 def of_flux() -> CostModel:
-    return model.fit(flux, {"tokens": (9, 16, 25, 36)})
+    return cost_model.fit(flux, {"tokens": (9, 16, 25, 36)})
 
 
 def counted(model: nn.Module, args: Any, kwargs: Any, **options: Any) -> Any:
@@ -117,12 +116,12 @@ def test_the_weights_of_a_step_are_the_parameters_it_reads(of_dit: CostModel) ->
 
 def test_a_family_that_is_no_polynomial_is_an_error() -> None:
     with pytest.raises(NotPolynomial, match=r"at {'doublings': 3} a full step, .* flops"):
-        model.fit(lambda doublings: dit(tokens=4**doublings), {"doublings": (1, 2, 3)})
+        cost_model.fit(lambda doublings: dit(tokens=4**doublings), {"doublings": (1, 2, 3)})
 
 
 def test_a_model_without_branches_is_refused() -> None:
     with pytest.raises(Refused, match="no residual branch"):
-        model.fit(lambda width: (nn.Linear(width, 3).eval(), (torch.ones(2, width),), {}), {"width": (1, 2, 3)})
+        cost_model.fit(lambda width: (nn.Linear(width, 3).eval(), (torch.ones(2, width),), {}), {"width": (1, 2, 3)})
 
 
 def test_sampling_leaves_nothing_in_dynamo() -> None:
@@ -151,7 +150,7 @@ def test_steps_of_each_mode(order: str, warmup: int) -> None:
     for cycle, steps in ((1, 9), (2, 9), (3, 2), (4, 1), (5, 50), (5, 13), (6, 50)):
         options = Options(cycle=cycle, order=order, warmup_steps=warmup)
         said = {mode: count.subs({N: cycle, STEPS: steps}) for mode, count in steps_per_mode(options).items()}
-        assert {mode: count for mode, count in said.items() if count} == Counter(map(options.mode_at, range(steps)))
+        assert {mode: count for mode, count in said.items() if count} == Counter(map(options.recipe_at, range(steps)))
 
 
 def test_flops_and_speedup_of_a_generation(of_batches: CostModel) -> None:

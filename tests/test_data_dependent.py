@@ -10,7 +10,7 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 import duca_compile
 from duca_compile import DucaWarning, Mode, torch_private
-from helpers import Captured, captured, compiled, first, lenient
+from helpers import Captured, captured, compiled, first, lenient, stored
 from test_models import check_fresh_caches
 from tiny import Tiny, tiny_call
 from zoo import own, videos_b
@@ -59,7 +59,7 @@ def test_no_cache_holds_what_the_data_sizes() -> None:
     torch.manual_seed(0)
     found = captured(Sparse().eval(), *tiny_call())
     graph = found.capture.gm.graph
-    sizes = [node.meta["val"].shape for node in graph.nodes if node.name in found.plan.stored(Mode.FULL)]
+    sizes = [node.meta["val"].shape for node in graph.nodes if node.name in stored(found.plan, Mode.FULL)]
     assert sizes
     assert all(isinstance(size, int) for shape in sizes for size in shape)
 

@@ -165,7 +165,7 @@ def plans(model: nn.Module, sizes: list[Call], **options: Any) -> list[Plan]:
 
 def test_token_counts_stay_symbolic() -> None:
     (plan,) = plans(randomise(flux()), [sized(4, 6, 2)], cache_ratio=0.75)
-    image = next(chosen for chosen in plan.selections if len(plan.branches[chosen.branches[0]].shape) == 3)
+    image = next(chosen for chosen in plan.draws if len(plan.branches[chosen.branches[0]].shape) == 3)
     symbols = dict.fromkeys(image.tokens.free_symbols, 64)  # type: ignore[attr-defined]
     concrete = image.at(symbols)
     assert concrete.count == concrete.tokens // 4

@@ -92,15 +92,15 @@ def test_an_inner_compiler_that_fails_on_a_rewritten_graph(mode: Mode, when: str
 
     def inner(gm: fx.GraphModule, inputs: list[Any]) -> Any:
         compilations.append(gm)
-        broken = takes_caches(gm) if mode is not Mode.FULL else len(compilations) == 1
+        broken = takes_caches(gm) if mode != Mode.FULL else len(compilations) == 1
         if broken and when == "compiling":
             fail()
         return fail if broken else gm.forward
 
-    order = "aggressive" if mode is Mode.AGGRESSIVE else "conservative"
+    order = "aggressive" if mode == Mode.AGGRESSIVE else "conservative"
     warning = check_falls_back(example_dit(), CORE["example DiT"].call, order=order, inner=inner)
     assert "a planted fault" in warning
-    assert len(compilations) == (2 if mode is Mode.FULL else 3)
+    assert len(compilations) == (2 if mode == Mode.FULL else 3)
 
 
 def test_a_fault_in_the_call_itself_is_the_callers() -> None:

@@ -7,9 +7,9 @@ from torch.nn import functional as F
 
 from duca_compile.graph import ir
 from duca_compile.kernels import few_row_linear
+from duca_compile.methods.duca import Mode
 from duca_compile.passes import lower, rewrite
 from duca_compile.passes.few_row_linears import FEW, FewRowLinears
-from duca_compile.plan.modes import Mode
 from helpers import Captured, captured
 from zoo.case import noise
 
@@ -74,27 +74,36 @@ def test_the_op_is_what_a_compiler_needs() -> None:
 @pytest.mark.parametrize("mode", [Mode.CONSERVATIVE, Mode.FULL])
 def test_cached_steps_use_it_and_full_ones_do_not(mode: Mode) -> None:
     found = wide(tokens=8)
-    gm, _ = lower(rewrite(found.capture.gm, found.plan, mode)[0], found.plan, mode)
+    gm, _ = lower(rewrite(found.capture.gm, found.plan.steps[mode])[0], found.plan.steps[mode])
     uses = len(gm.graph.find_nodes(op="call_function", target=few_row_linear.linear))
-    assert uses == (2 if mode is Mode.CONSERVATIVE else 0)
+    assert uses == (2 if mode == Mode.CONSERVATIVE else 0)
 
 
 @needs_onednn
 def test_many_rows_stay() -> None:
     found = wide(tokens=4 * FEW)
-    gm = rewrite(found.capture.gm, found.plan, Mode.CONSERVATIVE)[0]
-    assert FewRowLinears().run(gm, found.plan).count == 1, "the gate of the one sample, not the MLP"
+    gm = rewrite(found.capture.gm, found.plan.steps[Mode.CONSERVATIVE])[0]
+    assert FewRowLinears().run(gm, found.plan.steps[Mode.CONSERVATIVE]).count == 1, (
+        "the gate of the one sample, not the MLP"
+    )
     assert "linear.default(%index_select_default" in ir.render(gm.graph)
 
 
 @needs_onednn
 def test_other_types_stay() -> None:
     found = wide(tokens=8, dtype=torch.bfloat16)
-    assert FewRowLinears().run(rewrite(found.capture.gm, found.plan, Mode.CONSERVATIVE)[0], found.plan).count == 0
+    assert (
+        FewRowLinears()
+        .run(rewrite(found.capture.gm, found.plan.steps[Mode.CONSERVATIVE])[0], found.plan.steps[Mode.CONSERVATIVE])
+        .count
+        == 0
+    )
 
 
 def test_without_onednn_all_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("duca_compile.torch_private.has_onednn", lambda: False)
     found = wide(tokens=8)
-    result = FewRowLinears().run(rewrite(found.capture.gm, found.plan, Mode.CONSERVATIVE)[0], found.plan)
+    result = FewRowLinears().run(
+        rewrite(found.capture.gm, found.plan.steps[Mode.CONSERVATIVE])[0], found.plan.steps[Mode.CONSERVATIVE]
+    )
     assert (result.count, result.refusals) == (0, (("graph", "this build of torch is without oneDNN"),))

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from duca_compile.graph import ir
+from duca_compile.methods.duca import Mode
 from duca_compile.passes import rewrite
-from duca_compile.plan.modes import Mode
-from helpers import captured, relative_error
+from helpers import caches, captured, relative_error
 from zoo.case import noise, randomise
 from zoo.survey import survey
 
@@ -109,7 +109,7 @@ def test_cached_steps_apply_the_gates_of_the_step_at_hand(way: str) -> None:
     ((capture, plan, given),) = found.accelerated
     assert [branch.shape for branch in plan.branches] == [(BATCH, TOKENS, WIDTH)] * 4
     assert len(plan.facts.streams) == 1
-    full, cached = (rewrite(capture.gm, plan, mode)[0] for mode in (Mode.FULL, Mode.CONSERVATIVE))
+    full, cached = (rewrite(capture.gm, plan.steps[mode])[0] for mode in (Mode.FULL, Mode.CONSERVATIVE))
 
     def at(step: Sequence[Tensor]) -> list[Any]:
         """The graph's inputs at a step."""
@@ -122,7 +122,7 @@ def test_cached_steps_apply_the_gates_of_the_step_at_hand(way: str) -> None:
         assert relative_error(result, model(*steps[0])) < 1e-6
         model.reads = True
         for step in steps[1:]:
-            got = cached(*at(step), *kept[: len(plan.caches)])[0]
+            got = cached(*at(step), *kept[: len(caches(plan))])[0]
             assert relative_error(got, model(*step)) < 1e-5
 
 

@@ -35,7 +35,7 @@ def test_every_mode_writes(mode: Mode) -> None:
     x, t = tiny_call(0.5)
     found = captured(Notes().eval(), x, t, torch.zeros(1, 2), torch.zeros(()))
     seen, count = torch.zeros(1, 2), torch.zeros(())
-    gm, _ = rewrite(found.capture.gm, found.plan, mode)
+    gm, _ = rewrite(found.capture.gm, found.plan.steps[mode])
     given = {"x": x, "t": t, "seen": seen, "count": count}
 
     def argument(node: fx.Node) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import duca_compile
 from duca_compile import Mode
 from duca_compile.passes import lower, rewrite
-from helpers import Captured, captured, compiled, first, relative_error
+from helpers import Captured, caches, captured, compiled, first, refreshed, relative_error, stored
 from tiny import Tiny
 from zoo.case import calls, noise, randomise
 from zoo.core import CORE
@@ -73,7 +73,7 @@ class Tangled(Tiny):
 @pytest.mark.parametrize("cache_ratio", [0.0, 0.6])
 def test_bodies_that_read_each_other(cache_ratio: float) -> None:
     found = captured(Tangled().eval(), noise(3, 10, 2), torch.full((3,), 0.5), options={"cache_ratio": cache_ratio})
-    assert len(found.plan.recomputed) == 4
+    assert len(refreshed(found.plan)) == 4
     pooled = found.facts.branches[2].path
     assert pooled is not None
     assert len(pooled.whole) == 1
@@ -101,8 +101,8 @@ class Joined(Tiny):
 def test_streams_joined_and_parted_in_one_body(cache_ratio: float) -> None:
     arguments = noise(3, 10, 2), noise(3, 6, 2, seed=1), torch.full((3,), 0.5)
     found = captured(Joined().eval(), *arguments, options={"cache_ratio": cache_ratio})
-    chosen = [selection.count for selection in found.plan.selections]
-    assert [found.plan.action(index, Mode.CONSERVATIVE) for index in range(6)] == [
+    chosen = [selection.count for selection in found.plan.draws]
+    assert [found.plan.steps[Mode.CONSERVATIVE].told(index) for index in range(6)] == [
         "reuse", f"{chosen[0]}/10 tokens", f"{chosen[1]}/6 tokens",
     ] * 2  # fmt: skip
     check_fresh_caches(found)
@@ -119,8 +119,8 @@ def check_fresh_caches(found: Captured, args: Sequence[Any] | None = None) -> No
 
     def run(mode: Mode, *extra: Tensor) -> list[Any]:
         """The same with blocks outlined as without."""
-        flat = rewrite(found.capture.gm, plan, mode)[0]
-        outlined = lower(flat, plan, mode)[0](*fresh(), *[each.clone() for each in extra])
+        flat = rewrite(found.capture.gm, plan.steps[mode])[0]
+        outlined = lower(flat, plan.steps[mode])[0](*fresh(), *[each.clone() for each in extra])
         results = list(flat(*fresh(), *[each.clone() for each in extra]))
         for result, same in zip(results, outlined, strict=True):
             if isinstance(result, Tensor):
@@ -129,12 +129,11 @@ def check_fresh_caches(found: Captured, args: Sequence[Any] | None = None) -> No
         return results
 
     full = run(Mode.FULL)
-    own = len(full) - len(plan.stored(Mode.FULL))
-    stored = full[own:]
-    caches, frontier = stored[: len(plan.caches)], stored[len(plan.caches) :]
-    indices = [torch.randperm(chosen.tokens)[: chosen.count] for chosen in plan.selections for _ in chosen.inputs]
-    again = run(Mode.CONSERVATIVE, *caches, *indices)
-    skipped = run(Mode.AGGRESSIVE, *frontier)
+    own = len(full) - len(stored(plan, Mode.FULL))
+    kept, streams = full[own:][: len(caches(plan))], full[own:][len(caches(plan)) :]
+    indices = [torch.randperm(chosen.tokens)[: chosen.count] for chosen in plan.draws for _ in chosen.inputs]
+    again = run(Mode.CONSERVATIVE, *kept, *indices)
+    skipped = run(Mode.AGGRESSIVE, *streams)
     for result, recomputed, reused in zip(full[:own], again, skipped, strict=False):
         if result.is_floating_point():
             assert relative_error(recomputed, result) < 1e-5
@@ -145,7 +144,7 @@ def check_fresh_caches(found: Captured, args: Sequence[Any] | None = None) -> No
 def test_the_aggressive_graph_holds_no_block(name: str) -> None:
     case = CORE[name]
     found = captured(randomise(case.build()), **case.call(500.0))
-    graph = rewrite(found.capture.gm, found.plan, Mode.AGGRESSIVE)[0].graph
+    graph = rewrite(found.capture.gm, found.plan.steps[Mode.AGGRESSIVE])[0].graph
     left = {node.name for node in graph.nodes}
     bodies = {node for branch in found.facts.branches for node in branch.body}
     assert not left & bodies
@@ -158,11 +157,11 @@ def test_flux_double_and_single_blocks_follow_the_paper() -> None:
     case = CORE["FLUX"]
     found = captured(randomise(case.build()), options={"cache_ratio": 0.5}, **case.call(500.0))
     plan = found.plan
-    double = [plan.action(index, Mode.CONSERVATIVE) for index in found.facts.blocks[0]]
+    double = [plan.steps[Mode.CONSERVATIVE].told(index) for index in found.facts.blocks[0]]
     assert sorted(double) == ["3/6 tokens", "8/16 tokens", "reuse", "reuse"]
     for block in found.facts.blocks[2:]:
         (single,) = block
-        assert plan.action(single, Mode.CONSERVATIVE) == "11/22 tokens"
+        assert plan.steps[Mode.CONSERVATIVE].told(single) == "11/22 tokens"
         path = found.facts.branches[single].path
         assert path is not None
         cached = {node.name: node for node in found.capture.gm.graph.nodes}[path.cached[0][0]]
@@ -221,6 +220,6 @@ def test_tokens_on_a_grid(channels_first: bool, cache_ratio: float) -> None:
     model = randomise(Grid(channels_first))
     x = noise(2, 16, 4, 5) if channels_first else noise(2, 4, 5, 16)
     found = captured(model, x, torch.full((2,), 0.5), options={"cache_ratio": cache_ratio})
-    actions = [found.plan.action(index, Mode.CONSERVATIVE) for index in range(4)]
-    assert actions == ["reuse", f"{found.plan.selections[0].count}/20 tokens"] * 2
+    actions = [found.plan.steps[Mode.CONSERVATIVE].told(index) for index in range(4)]
+    assert actions == ["reuse", f"{found.plan.draws[0].count}/20 tokens"] * 2
     check_fresh_caches(found)

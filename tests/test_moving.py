@@ -58,7 +58,7 @@ class Sampling:
         if not trajectory.caches:
             trajectory.step = min(trajectory.step, 0)
             trajectory.caches["only"] = Cache(RandomTokens([], 0), (torch.zeros(1),))
-        mode = Mode.FULL if visit.repeated else Options(inner="eager").mode_at(trajectory.step)
+        mode = Mode.FULL if visit.repeated else Options(inner="eager").recipe_at(trajectory.step)
         self.tracker.produced((output,), [self.x])
         return mode.value[0].upper()
 

@@ -11,8 +11,8 @@ from torch import fx
 from duca_compile.analysis.analyse import analyse
 from duca_compile.capture.capture import Capture
 from duca_compile.cost.peak_memory import peak_bytes
+from duca_compile.methods.duca import Mode
 from duca_compile.passes import lower, rewrite
-from duca_compile.plan.modes import Mode
 from duca_compile.plan.options import Options
 from duca_compile.plan.plan import make_plan
 from graphs import SIZE, Drawing, block, framed
@@ -173,7 +173,7 @@ def study(captured: Capture) -> None:
     plan = make_plan(captured.gm.graph, analyse(captured), Options())
     peak_bytes(captured.gm.graph)
     for mode in Mode:
-        lower(rewrite(captured.gm, plan, mode)[0], plan, mode)
+        lower(rewrite(captured.gm, plan.steps[mode])[0], plan.steps[mode])
 
 
 def deep_body(ops: int) -> Capture:

@@ -58,7 +58,7 @@ def test_an_impossible_option_is_an_error_that_helps(options: dict[str, object],
 def test_the_schedule() -> None:
     def modes(steps: int, **options: object) -> str:
         parsed = Options.parse(options)
-        return "".join(parsed.mode_at(step).name[0] for step in range(steps))
+        return "".join(parsed.recipe_at(step)[0].upper() for step in range(steps))
 
     assert modes(11) == "FCACAFCACAF"
     assert modes(6, order="aggressive-first") == "FACACF"
@@ -69,9 +69,9 @@ def test_the_schedule() -> None:
 
 
 def test_modes_that_no_step_uses_are_not_built() -> None:
-    assert Options(cycle=2).modes == {Mode.FULL, Mode.CONSERVATIVE}
-    assert Options(cycle=1).modes == {Mode.FULL}
-    assert Options(order="aggressive").modes == {Mode.FULL, Mode.AGGRESSIVE}
+    assert Options(cycle=2).recipes == (Mode.FULL, Mode.CONSERVATIVE)
+    assert Options(cycle=1).recipes == (Mode.FULL,)
+    assert Options(order="aggressive").recipes == (Mode.FULL, Mode.AGGRESSIVE)
 
 
 def test_the_mode_of_torch_compile_and_ours_are_one() -> None:

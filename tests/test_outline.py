@@ -15,11 +15,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from duca_compile.graph import ir
 from duca_compile.graph.repeats import find_repeats
+from duca_compile.methods.duca import Mode
 from duca_compile.passes import lower, rewrite
 from duca_compile.passes.hoist_slices import HoistSlices
 from duca_compile.passes.outline_blocks import OutlineBlocks
 from duca_compile.passes.straighten_streams import StraightenStreams
-from duca_compile.plan.modes import Mode
 from duca_compile.torch_private import invoke_subgraph
 from helpers import Captured, captured
 from zoo.case import noise, randomise
@@ -58,7 +58,7 @@ def calls(gm: fx.GraphModule) -> list[str]:
 
 
 def outlined(found: Captured, mode: Mode) -> tuple[fx.GraphModule, dict[str, Any]]:
-    return lower(rewrite(found.capture.gm, found.plan, mode)[0], found.plan, mode)
+    return lower(rewrite(found.capture.gm, found.plan.steps[mode])[0], found.plan.steps[mode])
 
 
 def test_a_full_step_calls_one_block_for_all() -> None:
@@ -115,7 +115,7 @@ def test_a_conservative_step_is_cut_where_it_writes_to_a_cache() -> None:
 @pytest.mark.parametrize(("outline", "count"), [(None, 0), (False, 0), (True, 3)])
 def test_on_a_gpu_blocks_are_outlined_only_if_asked(outline: bool | None, count: int) -> None:
     found = blocks()
-    gm = rewrite(found.capture.gm, found.plan, Mode.FULL)[0]
+    gm = rewrite(found.capture.gm, found.plan.steps[Mode.FULL])[0]
     plan = replace(found.plan, options=replace(found.plan.options, outline=outline))
     assert len(calls(lower(gm, plan, Mode.FULL)[0])) == (0 if outline is False else 3)
     with FakeTensorMode():
@@ -154,15 +154,17 @@ def test_each_distinct_block_is_there_once(name: str, full: int) -> None:
 
 def test_blocks_that_read_rows_of_one_table_are_equal() -> None:
     found = blocks(table=True)
-    gm = rewrite(found.capture.gm, found.plan, Mode.FULL)[0]
-    assert HoistSlices().run(ir.copied(gm), found.plan).count == 3
+    gm = rewrite(found.capture.gm, found.plan.steps[Mode.FULL])[0]
+    assert HoistSlices().run(ir.copied(gm), found.plan.steps[Mode.FULL]).count == 3
     assert len(calls(lower(gm, found.plan, Mode.FULL)[0])) == 3
-    assert OutlineBlocks().run(ir.copied(gm), found.plan).count == 0, "without hoisting, no two are equal"
+    assert OutlineBlocks().run(ir.copied(gm), found.plan.steps[Mode.FULL]).count == 0, (
+        "without hoisting, no two are equal"
+    )
 
 
 def test_a_stream_of_transposed_patches_is_straightened_and_results_keep_their_layout() -> None:
     found = blocks(convolution=True)
-    flat = rewrite(found.capture.gm, found.plan, Mode.FULL)[0]
+    flat = rewrite(found.capture.gm, found.plan.steps[Mode.FULL])[0]
     gm, results = lower(flat, found.plan, Mode.FULL)
     assert results["StraightenStreams"].count == 1
     assert len(calls(gm)) == 3
@@ -174,7 +176,7 @@ def test_a_stream_of_transposed_patches_is_straightened_and_results_keep_their_l
 
 def test_a_block_over_values_in_another_order_stays() -> None:
     found = blocks(convolution=True)
-    result = OutlineBlocks().run(rewrite(found.capture.gm, found.plan, Mode.FULL)[0], found.plan)
+    result = OutlineBlocks().run(rewrite(found.capture.gm, found.plan.steps[Mode.FULL])[0], found.plan.steps[Mode.FULL])
     assert result.count == 0
     assert [reason.split(", ", 1)[1] for _, reason in result.refusals] == [
         "which it reads, is laid out in another order"
@@ -183,7 +185,7 @@ def test_a_block_over_values_in_another_order_stays() -> None:
 
 def test_straight_streams_stay_as_they_are() -> None:
     found = blocks()
-    assert StraightenStreams(Mode.FULL).run(ir.copied(found.capture.gm), found.plan).count == 0
+    assert StraightenStreams().run(ir.copied(found.capture.gm), found.plan.steps[Mode.FULL]).count == 0
 
 
 def test_symbolic_sizes_stay() -> None:
@@ -191,7 +193,9 @@ def test_symbolic_sizes_stay() -> None:
     x, t = noise(1, 6, 4), torch.full((1,), 0.5)
     torch._dynamo.mark_dynamic(x, 1)
     found = captured(model, x, t)
-    assert OutlineBlocks().run(found.capture.gm, found.plan).refusals == (("graph", "its sizes are symbolic"),)
+    assert OutlineBlocks().run(found.capture.gm, found.plan.steps[Mode.FULL]).refusals == (
+        ("graph", "its sizes are symbolic"),
+    )
 
 
 def test_streams_of_symbolic_sizes_are_not_straightened_for_nothing() -> None:
@@ -199,7 +203,7 @@ def test_streams_of_symbolic_sizes_are_not_straightened_for_nothing() -> None:
     x, t = noise(1, 6, 4), torch.full((1,), 0.5)
     torch._dynamo.mark_dynamic(x, 1)
     found = captured(model, x, t)
-    flat = rewrite(found.capture.gm, found.plan, Mode.FULL)[0]
+    flat = rewrite(found.capture.gm, found.plan.steps[Mode.FULL])[0]
     gm, results = lower(flat, found.plan, Mode.FULL)
     assert results["StraightenStreams"].refusals == (("graph", "its sizes are symbolic"),)
     assert ir.render(gm.graph) == ir.render(flat.graph)
@@ -230,7 +234,7 @@ def test_a_block_that_takes_a_piece_of_a_list_stays() -> None:
 
     torch.manual_seed(0)
     found = captured(Pieces().eval(), noise(1, 6, 4), torch.full((1,), 0.5))
-    gm = rewrite(found.capture.gm, found.plan, Mode.FULL)[0]
+    gm = rewrite(found.capture.gm, found.plan.steps[Mode.FULL])[0]
     assert len(calls(lower(gm, found.plan, Mode.FULL)[0])) == 3
     for piece in gm.graph.find_nodes(op="call_function", target=operator.getitem):
         for user in list(piece.users):

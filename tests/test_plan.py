@@ -14,7 +14,7 @@ from duca_compile.analysis.token_paths import Liveness, path_at
 from duca_compile.analysis.token_rules import Place
 from duca_compile.passes import rewrite
 from duca_compile.plan.plan import fresh_tokens, make_plan
-from helpers import captured, compiled, lenient, relative_error
+from helpers import captured, compiled, frontier, lenient, refreshed, relative_error
 from tiny import Tiny, tiny_call
 from zoo.case import noise, randomise
 from zoo.core import example_dit
@@ -32,15 +32,15 @@ def test_the_number_of_recomputed_tokens(tokens: int, cache_ratio: float, fresh:
 
 def test_each_mode_acts_as_the_paper_says() -> None:
     plan = captured(example_dit(), *CALL, options={"cache_ratio": 0.5}).plan
-    assert [plan.action(branch, Mode.CONSERVATIVE) for branch in range(2)] == ["reuse", "8/16 tokens"]
-    assert {plan.action(branch, Mode.FULL) for branch in range(6)} == {"compute"}
-    assert {plan.action(branch, Mode.AGGRESSIVE) for branch in range(6)} == {"skip"}
+    assert [plan.steps[Mode.CONSERVATIVE].told(branch) for branch in range(2)] == ["reuse", "8/16 tokens"]
+    assert {plan.steps[Mode.FULL].told(branch) for branch in range(6)} == {"compute"}
+    assert {plan.steps[Mode.AGGRESSIVE].told(branch) for branch in range(6)} == {"skip"}
 
 
 def test_one_selection_for_a_step_is_one_input() -> None:
     def inputs(**options: object) -> list[str]:
         plan = captured(example_dit(), *CALL, options={"cache_ratio": 0.5, **options}).plan
-        return [name for name in plan.extra_inputs(Mode.CONSERVATIVE) if name not in plan.caches]
+        return [name for name in plan.steps[Mode.CONSERVATIVE].extra_inputs if name.startswith("selected")]
 
     assert inputs() == ["selected_for_branch_1", "selected_for_branch_3", "selected_for_branch_5"]
     assert inputs(selection="step") == ["selected_from_branch_1"]
@@ -48,8 +48,8 @@ def test_one_selection_for_a_step_is_one_input() -> None:
 
 def test_all_but_last_keeps_the_last_block() -> None:
     plan = captured(example_dit(), *CALL, options={"aggressive_depth": "all-but-last"}).plan
-    assert [plan.action(branch, Mode.AGGRESSIVE) for branch in range(6)] == ["skip"] * 4 + ["compute"] * 2
-    assert plan.frontier == (plan.branches[3].sum,)
+    assert [plan.steps[Mode.AGGRESSIVE].told(branch) for branch in range(6)] == ["skip"] * 4 + ["compute"] * 2
+    assert frontier(plan) == (plan.branches[3].sum,)
 
 
 def test_all_but_last_of_one_block_is_refused() -> None:
@@ -96,8 +96,8 @@ def test_a_value_that_modulation_and_result_share_is_computed_anew() -> None:
     x, times = noise(1, 10, 2), [torch.full((1,), t) for t in (0.5, 0.49, 0.48)]
     model = randomise(Decoupled())
     found = captured(model, x, times[0])
-    assert set(found.plan.frontier) == {found.facts.streams[0].sums[-1], found.facts.streams[1].sums[-1]}
-    rewritten, _ = rewrite(found.capture.gm, found.plan, Mode.AGGRESSIVE)
+    assert set(frontier(found.plan)) == {found.facts.streams[0].sums[-1], found.facts.streams[1].sums[-1]}
+    rewritten, _ = rewrite(found.capture.gm, found.plan.steps[Mode.AGGRESSIVE])
     assert sum(node.target is torch.ops.aten.silu.default for node in rewritten.graph.nodes) == 1
     with torch.no_grad():
         fast = compiled(model, order="aggressive")
@@ -122,13 +122,13 @@ def test_what_cannot_be_cut_is_cached_by_conservative_steps_alone(caplog: pytest
         for t in (0.5, 0.49, 0.48):
             fast(x, torch.full((1,), t))
     assert stats(model).steps == {Mode.FULL: 1, Mode.CONSERVATIVE: 2, Mode.AGGRESSIVE: 0}
-    (told,) = [record.getMessage() for record in caplog.records if "conservative" in record.getMessage()]
-    assert told.endswith("AGGRESSIVE cannot skip the blocks: the result reads linear_2, inside a branch")
+    (told,) = [record.getMessage() for record in caplog.records if "no step cuts" in record.getMessage()]
+    assert told.endswith("no step can skip the blocks: the result reads linear_2, inside a branch")
     assert told in " ".join(str(explain(model, x, torch.full((1,), 0.5))).split())
 
 
 def test_aggressive_steps_alone_that_cannot_be_cut_are_refused() -> None:
-    with pytest.warns(DucaWarning, match="AGGRESSIVE cannot skip the blocks"):
+    with pytest.warns(DucaWarning, match="no step can skip the blocks"):
         lenient(Leaks().eval(), order="aggressive")(*tiny_call())
 
 
@@ -184,7 +184,7 @@ def test_a_body_of_thousands_of_ops_is_planned() -> None:
     path = plan.branches[1].path
     assert path is not None
     assert len(path.compute) == 2002
-    assert plan.recomputed == (1,)
+    assert refreshed(plan) == (1,)
 
 
 def _like(graph: fx.Graph, target: Any, first: fx.Node, *others: fx.Node) -> fx.Node:

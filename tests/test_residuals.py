@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from duca_compile.analysis.facts import Facts
 from duca_compile.analysis.order import CONVOLUTIONS
 from duca_compile.graph import ir
+from duca_compile.methods.duca import Mode
 from duca_compile.passes import rewrite
-from duca_compile.plan.modes import Mode
 from helpers import captured
 from tiny import Tiny, tiny_call
 
@@ -178,7 +178,7 @@ def test_convolutions_before_and_after_the_blocks_are_computed_at_every_step() -
     reasons = {reason for _, reason in found.facts.refusals}
     assert reasons >= {"a convolution before or after the blocks, computed at every step"}
     for mode in (Mode.CONSERVATIVE, Mode.AGGRESSIVE):
-        graph = rewrite(found.capture.gm, found.plan, mode)[0].graph
+        graph = rewrite(found.capture.gm, found.plan.steps[mode])[0].graph
         kernels = [node.args[1] for node in graph.nodes if ir.packet(node) in CONVOLUTIONS]
         assert len(set(kernels)) == {Mode.CONSERVATIVE: 5, Mode.AGGRESSIVE: 3}[mode], (
             "what leads into the blocks is not read"

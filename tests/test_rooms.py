@@ -14,6 +14,7 @@ FLOORS = (
     ("graph", "kernels"),
     ("capture",),
     ("analysis",),
+    ("methods",),
     ("plan",),
     ("passes", "generations"),
     ("cost",),

@@ -226,7 +226,7 @@ def test_an_exception_between_the_graphs_leaves_no_cache_half_filled(
 
     with monkeypatch.context() as patch:
         for graph in registry.graphs(model)[-1:]:
-            patch.setattr(graph.modes[F], "_run", interrupted)
+            patch.setattr(graph.recipes[F], "_run", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(fast, context, [800.0])
     assert duca_compile.stats(model).trajectories == 0

@@ -10,9 +10,9 @@ from duca_compile import DucaWarning, session
 from duca_compile.generations.continuity import Moment, Pace
 from duca_compile.generations.identity import Identity, state
 from duca_compile.generations.likeness import Likeness
-from duca_compile.generations.long_steps import mode_at
+from duca_compile.generations.long_steps import recipe_at
 from duca_compile.generations.trajectory import Trajectory
-from duca_compile.plan.modes import Mode
+from duca_compile.methods.duca import Mode
 from duca_compile.plan.options import Options
 from helpers import Generation, compiled
 from zoo.core import example_dit
@@ -29,10 +29,10 @@ def modes(times: Sequence[float], likeness: Likeness = Likeness.EXACT, **options
     for number, t in enumerate(times):
         if number:
             trajectory.move(Moment((t,)), Pace(times[number] - times[number - 1], likeness), trajectory.step + 1)
-        mode = mode_at(trajectory, Options(inner="eager", **options), who)
-        if mode is Mode.FULL:
+        mode = recipe_at(trajectory, Options(inner="eager", **options).caching, who)
+        if mode == Mode.FULL:
             trajectory.computed()
-        found += mode.value[0].upper()
+        found += mode[0].upper()
     return found
 
 

@@ -280,7 +280,7 @@ def test_an_exception_inside_a_step_forgets_the_trajectory(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(graph.modes[C], "_run", interrupted)
+        patch.setattr(graph.recipes[C], "_run", interrupted)
         with pytest.raises(KeyboardInterrupt):
             generation.mode(886.0)
         assert duca_compile.stats(model).trajectories == 0

@@ -108,11 +108,11 @@ def test_the_step_after_an_edit_is_full(made: Callable[[Tensor], Tensor]) -> Non
     for module in weights:
         module.weight = nn.Parameter(made(module.weight), requires_grad=False)
     fast = compiled(model)
-    assert third_step(model, fast, lambda: None) is Mode.AGGRESSIVE
+    assert third_step(model, fast, lambda: None) == Mode.AGGRESSIVE
     for edit in IN_PLACE:
         with torch.inference_mode() if made is of_inference_mode else torch.no_grad():
             found = third_step(model, fast, lambda edit=edit: edit(weights[3].weight))
-        assert found is Mode.FULL, edit.__name__
+        assert found == Mode.FULL, edit.__name__
 
 
 def test_a_weight_replaced_by_another_parameter_is_seen() -> None:
@@ -123,5 +123,5 @@ def test_a_weight_replaced_by_another_parameter_is_seen() -> None:
         linear = next(module for module in model.modules() if isinstance(module, nn.Linear))
         linear.weight = nn.Parameter(linear.weight * 2)
 
-    assert third_step(model, fast, lambda: None) is Mode.AGGRESSIVE
-    assert third_step(model, fast, replace) is Mode.FULL
+    assert third_step(model, fast, lambda: None) == Mode.AGGRESSIVE
+    assert third_step(model, fast, replace) == Mode.FULL

@@ -34,7 +34,7 @@ class Schedule:
     @property
     def full(self) -> tuple[bool, ...]:
         options = Options(cycle=self.cycle)
-        return tuple(options.mode_at(step) is Mode.FULL for step in range(self.steps))
+        return tuple(options.recipe_at(step) == Mode.FULL for step in range(self.steps))
 
 
 @dataclass

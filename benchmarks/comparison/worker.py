@@ -175,7 +175,7 @@ class Row:
         self.facts.notes.append(
             f"{count[Mode.CONSERVATIVE]} conservative and {count[Mode.AGGRESSIVE]} aggressive steps"
         )
-        return [mode is Mode.FULL for mode in found]
+        return [mode == Mode.FULL for mode in found]
 
     def peak_bytes(self) -> int:
         """Most bytes held at once of what torch's allocator gave during one trajectory; what it freed of before is not told."""

@@ -40,7 +40,7 @@ def against_cpu(setting: Setting, shape: Shape, dtype: torch.dtype) -> dict[str,
         if ran(seen) is not ran(expected):
             raise RuntimeError(f"a step is {ran(seen).value} here and {ran(expected).value} on the CPU")
         errors[ran(seen).value].append(relative_error(output, true))
-        if seen.mode is Mode.FULL:
+        if seen.mode == Mode.FULL:
             whole = plain(**given)
             errors["full against plain"].append(relative_error(output, whole))
             errors["plain"].append(relative_error(whole, true))

@@ -53,8 +53,8 @@ def foretold(shape: Shape, model: torch.nn.Module, given: dict[str, Tensor]) -> 
 
 def _figures(graph: GraphReport) -> dict[str, Any]:
     return {
-        "gflops": {mode.value: flops / 1e9 for mode, flops in graph.flops.items()},
-        "mib_read": {mode.value: (graph.weight_bytes[mode] + graph.cache_bytes[mode]) / 2**20 for mode in graph.flops},
+        "gflops": {mode: flops / 1e9 for mode, flops in graph.flops.items()},
+        "mib_read": {mode: (graph.weight_bytes[mode] + graph.cache_bytes[mode]) / 2**20 for mode in graph.flops},
     }
 
 
@@ -83,7 +83,7 @@ def compiling(pair: Pair) -> dict[str, Any]:
         plain = _seconds_from_nothing(pair, caches, plain_step)
         cached = _seconds_from_nothing(pair, caches, cycle)
     modes = duca_compile.stats(pair.model).compile_seconds
-    return {"plain_s": plain, "cached_s": cached, "modes_s": {mode.value: spent for mode, spent in modes.items()}}
+    return {"plain_s": plain, "cached_s": cached, "modes_s": dict(modes)}
 
 
 def _seconds_from_nothing(pair: Pair, caches: str, run: Callable[[], Any]) -> float:
@@ -162,7 +162,7 @@ def trajectory(pair: Pair, rounds: int) -> dict[str, Any]:
     speedup = statistics.median(ratios)
     promised = count * pair.graph.flops[Mode.FULL] / sum(modes[mode] * pair.graph.flops[mode] for mode in Mode)
     return {
-        "steps": {mode.value: number for mode, number in modes.items()},
+        "steps": dict(modes),
         "plain_ms": 1e3 * statistics.median(each.device for each in spent[pair.plain]),
         "cached_ms": 1e3 * statistics.median(each.device for each in spent[pair.cached]),
         "cached_host_ms": 1e3 * statistics.median(each.host for each in spent[pair.cached]),

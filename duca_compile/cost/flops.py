@@ -19,7 +19,6 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from duca_compile import torch_private
 from duca_compile.graph import attention_ops, ir
-from duca_compile.plan.modes import Mode
 from duca_compile.torch_private import HigherOrderOperator, OpOverload, TorchDispatchMode, fake_tensors, tree_leaves
 
 log = logging.getLogger("duca_compile")
@@ -117,10 +116,10 @@ def count(found: Operations, sizes: Mapping[Any, int] | None = None) -> tuple[in
     return linear, attention
 
 
-def per_mode(found: Mapping[Mode, Operations], sizes: Mapping[Any, int]) -> dict[Mode, int] | None:
+def per_recipe(found: Mapping[str, Operations], sizes: Mapping[Any, int]) -> dict[str, int] | None:
     """FLOPs of one graph in each mode; None where they cannot be told: no step depends on them, only what we say."""
     try:
-        return {mode: sum(count(each, sizes)) for mode, each in found.items()} or None
+        return {name: sum(count(each, sizes)) for name, each in found.items()} or None
     except Exception:
         log.debug("the cost of a graph could not be counted", exc_info=True)
         return None

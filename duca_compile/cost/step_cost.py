@@ -1,5 +1,6 @@
-"""What a mode's graph costs: FLOPs (2 per multiply-add, as the paper counts) and bytes of cache."""
+"""What a step costs: FLOPs (2 per multiply-add, as the paper counts) and bytes of cache."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -9,9 +10,10 @@ from torch import fx
 from duca_compile.capture.capture import Capture
 from duca_compile.cost import flops
 from duca_compile.graph import ir
+from duca_compile.methods.base import FULL
 from duca_compile.passes import rewrite
-from duca_compile.plan.modes import Mode
 from duca_compile.plan.plan import Plan
+from duca_compile.plan.step_plan import Slot, StepPlan
 
 _TABLES = (torch.ops.aten.embedding, torch.ops.aten.index, torch.ops.aten.index_select)
 Number = TypeVar("Number")
@@ -33,15 +35,14 @@ class Cost(Generic[Number]):
     values: Number
 
 
-def cost_of(captured: Capture, plan: Plan, mode: Mode) -> Cost[int]:
-    """What one step in `mode` costs."""
-    gm = rewrite(captured.gm, plan, mode)[0]
+def cost_of(captured: Capture, step: StepPlan) -> Cost[int]:
+    gm = rewrite(captured.gm, step)[0]
     linear, attention = flops.count(flops.operations(gm))
     return Cost(
         flops=linear + attention,
         attention_flops=attention,
         weights=_weights_read(gm.graph, captured.state),
-        caches=bytes_read(captured, plan, mode),
+        caches=_bytes(captured, step, step.reads),
         values=sum(
             ir.value(node).nbytes for node in gm.graph.nodes if ir.computes(node) and ir.shape(node) is not None
         ),
@@ -60,20 +61,16 @@ def _weights_read(graph: fx.Graph, state: frozenset[str]) -> int:
     return sum(min(ir.value(operand).nbytes, ir.value(ir.owner(operand)).nbytes) for operand in read)
 
 
-def bytes_read(captured: Capture, plan: Plan, mode: Mode) -> int:
-    """Bytes of cache that one step in `mode` takes as input."""
-    held = _bytes_held(captured.gm.graph, plan)
-    return {Mode.FULL: 0, Mode.CONSERVATIVE: held[0], Mode.AGGRESSIVE: held[1]}[mode]
-
-
 def bytes_held(captured: Capture, plan: Plan) -> int:
     """Bytes that one trajectory keeps between steps."""
-    return sum(_bytes_held(captured.gm.graph, plan))
+    return _bytes(captured, plan.steps[FULL], plan.slots)
 
 
-def _bytes_held(graph: fx.Graph, plan: Plan) -> tuple[int, int]:
-    """Of caches and of the frontier."""
-    values = {node.name: ir.value(node) for node in graph.nodes}
-    caches = [values[name] for name in plan.caches]
-    kept = sum(value.numel() * plan.kept_in(value.dtype).itemsize for value in caches)
-    return kept, sum(values[name].nbytes for name in plan.frontier)
+def _bytes(captured: Capture, step: StepPlan, slots: Sequence[Slot]) -> int:
+    values = {node.name: ir.value(node) for node in captured.gm.graph.nodes}
+    total: int = 0
+    for slot in slots:
+        value = values[slot.value]
+        size = step.kept_in(value.dtype).itemsize if slot.small else value.dtype.itemsize
+        total += slot.history * value.numel() * size
+    return total

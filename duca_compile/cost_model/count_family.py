@@ -10,7 +10,7 @@ from torch import fx, nn
 from duca_compile import torch_private
 from duca_compile.capture.capture import Capture
 from duca_compile.cost.step_cost import Cost, cost_of
-from duca_compile.plan.modes import Mode
+from duca_compile.methods.duca import Mode
 from duca_compile.plan.options import Options
 from duca_compile.plan.plan import Plan, make_plan
 from duca_compile.refusal import Refused
@@ -34,17 +34,17 @@ class Sample:
     @property
     def tokens(self) -> tuple[int, ...]:
         """Of each group."""
-        return tuple(selection.tokens for selection in self.plan.selections)
+        return tuple(selection.tokens for selection in self.plan.draws)
 
     def cost(self, mode: Mode, cache_ratio: float) -> Cost[int]:
-        return cost_of(self.captured, self._planned(cache_ratio), mode)
+        return cost_of(self.captured, self._planned(cache_ratio).steps[mode])
 
     def conservative(self) -> dict[Regime, list[Cost[int]]]:
         """In each regime, a step's cost with one fresh token in each group, then with one more in each by itself."""
         found = {}
         for least in (*self.tokens, None):
             plan = self._planned(1 - 1 / least if least else 1)
-            groups = [self.tokens.index(selection.tokens) for selection in plan.selections]
+            groups = [self.tokens.index(selection.tokens) for selection in plan.draws]
             more = [[1 + (other == group) for other in groups] for group in sorted(groups)]
             found[frozenset(groups)] = [self._with_counts(plan, counts) for counts in ([1] * len(groups), *more)]
         return found
@@ -54,8 +54,8 @@ class Sample:
         return make_plan(self.captured.gm.graph, self.plan.facts, options)
 
     def _with_counts(self, plan: Plan, counts: list[int]) -> Cost[int]:
-        drawn = [replace(selection, count=count) for selection, count in zip(plan.selections, counts, strict=True)]
-        return cost_of(self.captured, replace(plan, selections=tuple(drawn)), Mode.CONSERVATIVE)
+        drawn = [replace(selection, count=count) for selection, count in zip(plan.draws, counts, strict=True)]
+        return cost_of(self.captured, replace(plan.steps[Mode.CONSERVATIVE], draws=tuple(drawn)))
 
 
 class _Seen(Exception):

@@ -24,7 +24,7 @@ import sympy
 from duca_compile.cost.step_cost import Cost
 from duca_compile.cost_model.count_family import Build, Sample, sample
 from duca_compile.cost_model.polynomials import Point, interpolate
-from duca_compile.plan.modes import Mode
+from duca_compile.methods.duca import ORDERS, DuCa, Mode
 from duca_compile.plan.options import Options
 from duca_compile.plan.plan import exact
 
@@ -87,13 +87,13 @@ class CostModel:
 
 
 def steps_per_mode(options: Options) -> dict[Mode, Any]:
-    """How many steps of a generation run in each mode, in N and `steps`: `Options.mode_at`, summed up."""
+    """How many steps of a generation run in each mode, in N and `steps`: the clock of DuCa, summed up."""
     since = sympy.Max(STEPS - (options.warmup_steps - 1), 0)
     cycles, rest = sympy.floor(since / N), sympy.Mod(since, N)
     odd = cycles * sympy.floor(N / 2) + sympy.floor(rest / 2)
     even = cycles * sympy.floor((N - 1) / 2) + sympy.Max(sympy.floor((rest - 1) / 2), 0)
     counts = {Mode.FULL: STEPS - odd - even}
-    for mode, count in zip(options.cached_modes, (odd, even), strict=True):
+    for mode, count in zip(ORDERS[options.order], (odd, even), strict=True):
         counts[mode] = counts.get(mode, 0) + count
     return counts
 
@@ -108,6 +108,8 @@ def fit(build: Build, sizes: Mapping[str, Sequence[int]], duca_options: Mapping[
     Raises `NotPolynomial` where a count at the kept sizes differs, and `Refused` where a model is not accelerated.
     """
     options = replace(Options.parse(duca_options), cycle=3)
+    if not isinstance(options.caching, DuCa):
+        raise ValueError("the formulas count the steps of method='duca'")
     symbols = {name: sympy.Symbol(name, integer=True, positive=True) for name in sizes}
     grid = [values[:-1] for values in sizes.values()]
     samples = {point: sample(build, dict(zip(sizes, point, strict=True)), options) for point in product(*grid)}
@@ -115,7 +117,7 @@ def fit(build: Build, sizes: Mapping[str, Sequence[int]], duca_options: Mapping[
     def through(values: Mapping[Point, Any]) -> Any:
         return interpolate(values, grid, list(symbols.values()))
 
-    costs = {mode: _formula(mode, samples, through) for mode in Mode if mode in options.modes}
+    costs = {mode: _formula(mode, samples, through) for mode in Mode if mode in options.recipes}
     model = CostModel(symbols, costs, options)
     for kept in _off_grid(sizes):
         _check(model, sample(build, kept, options), kept)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from duca_compile.plan.plan import Selection
+from duca_compile.plan.step_plan import Selection
 
 AHEAD = 8
 """Steps drawn at once: the host asks torch for little at each step, and copies to a device once in as many."""
@@ -38,11 +38,11 @@ class RandomTokens:
         inputs = len(selection.inputs)
         scores = torch.rand(AHEAD, inputs, selection.tokens, generator=self.generator, device="cpu")
         chosen = scores.topk(selection.count, sorted=False).indices.sort().values
-        padded = _sent(F.pad(chosen, (0, -selection.count % ALIGNED)), device)
+        padded = sent(F.pad(chosen, (0, -selection.count % ALIGNED)), device)
         found = padded[..., : selection.count].flatten(0, 1).unbind()
         return [found[at * inputs : (at + 1) * inputs] for at in range(AHEAD)]
 
 
-def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
     """The same on a device, without the host waiting for it."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

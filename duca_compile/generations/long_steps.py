@@ -7,8 +7,7 @@ none of what came since the last full step, and the way may be a quarter as long
 
 from duca_compile.generations import sessions
 from duca_compile.generations.trajectory import Trajectory
-from duca_compile.plan.modes import Mode
-from duca_compile.plan.options import Options
+from duca_compile.methods.base import FULL, Method
 from duca_compile.refusal import note_once
 
 STRIDE = 0.12
@@ -28,16 +27,18 @@ NOISY = (
 )
 
 
-def mode_at(trajectory: Trajectory, options: Options, who: object) -> Mode:
-    """The mode of the trajectory's next step by the options, or FULL, which then opens a cycle, where it is too long.
+def recipe_at(trajectory: Trajectory, method: Method, who: object) -> str:
+    """The recipe of the trajectory's next step by its method's clock, or FULL, out of turn, where it is too long.
 
-    In a session that counts, the options alone decide. `who` is told of once.
+    In a session that counts, the clock alone decides. `who` is told of once.
     """
-    mode = options.mode_at(trajectory.step)
-    if mode is Mode.FULL or sessions.counts() or not _is_long(trajectory, who):
-        return mode
-    trajectory.step = options.warmup_steps - 1
-    return Mode.FULL
+    if trajectory.clock is None:
+        trajectory.clock = method.start()
+    recipe = trajectory.clock.next(trajectory.step)
+    if recipe == FULL or sessions.counts() or not _is_long(trajectory, who):
+        return recipe
+    trajectory.step = method.opening
+    return FULL
 
 
 def _is_long(trajectory: Trajectory, who: object) -> bool:

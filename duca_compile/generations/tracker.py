@@ -30,7 +30,7 @@ from duca_compile.generations.diffusers_context import Context
 from duca_compile.generations.identity import Identity, Probes, state
 from duca_compile.generations.observe_call import Observer
 from duca_compile.generations.trajectory import Miss, Trajectory
-from duca_compile.plan.modes import Mode
+from duca_compile.methods.base import FULL
 from duca_compile.refusal import COUNT_THEM, Refused, note_once, warn_once
 
 KNOWN = 64
@@ -51,12 +51,12 @@ class Visit(NamedTuple):
 
 
 class Tracker:
-    """Places each call; `resets` counts why trajectories started over, `steps` in which modes the steps ran."""
+    """Places each call; `resets` counts why trajectories started over, `steps` by which recipes the steps ran."""
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
         self.resets: Counter[str] = Counter()
-        self.steps: Counter[Mode] = Counter()
+        self.steps: Counter[str] = Counter()
         self._live: dict[Key, list[Trajectory]] = {}
         self._observer = Observer()
         self._probes = Probes()
@@ -104,13 +104,16 @@ class Tracker:
         if results and latents and isinstance(results[0], Tensor):
             self._observer.produced(results[0], latents[0], moment or self._now)
 
-    def begin(self, trajectory: Trajectory, mode: Mode, size: int) -> None:
-        """A step of `trajectory` begins. A FULL one needs none of its caches and will keep about `size` bytes."""
-        self.steps[mode] += 1
-        if mode is Mode.FULL:
+    def begin(self, trajectory: Trajectory, recipe: str, size: int, begins: bool) -> None:
+        """A step of `trajectory` begins, which `begins` it or starts it over; then no forecast goes back further.
+
+        A FULL one needs none of its caches but what forecasts combine later, and will keep about `size` bytes.
+        """
+        self.steps[recipe] += 1
+        if recipe == FULL:
             trajectory.computed()
             for cache in list(trajectory.caches.values()):
-                cache.empty()
+                cache.make_room(begins)
             self.budget.make_room(trajectory, size)
 
     def settle(self, trajectory: Trajectory) -> None:
@@ -120,11 +123,11 @@ class Tracker:
             self.resets["the caches exceed cache_budget"] += 1
             warn_once(self, Refused(f"one trajectory's caches take {needed:,} bytes, more than cache_budget; raise it"))
 
-    def abandon(self, trajectory: Trajectory, mode: Mode) -> None:
-        """Drops a trajectory whose step in `mode` failed: its caches can no longer be trusted."""
+    def abandon(self, trajectory: Trajectory, recipe: str) -> None:
+        """Drops a trajectory whose step by `recipe` failed: its caches can no longer be trusted."""
         self._drop(trajectory)
         self.resets["an exception left the step unfinished"] += 1
-        self.steps[mode] -= 1
+        self.steps[recipe] -= 1
 
     def clear(self) -> None:
         for trajectory in self.live:

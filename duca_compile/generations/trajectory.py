@@ -14,6 +14,8 @@ from duca_compile.generations.draw_tokens import RandomTokens
 from duca_compile.generations.identity import Identity
 from duca_compile.generations.likeness import Likeness
 from duca_compile.generations.own_results import Layout, memory
+from duca_compile.methods.base import Clock
+from duca_compile.plan.step_plan import Key, Slot
 
 _uses = itertools.count(1)
 
@@ -39,37 +41,57 @@ class Cache:
     """What one graph keeps between the steps of a trajectory."""
 
     selector: RandomTokens
-    features: Sequence[Tensor] = ()
-    frontier: Sequence[Tensor] = ()
-    bytes: int = 0
+    values: dict[Key, tuple[Tensor, ...]] = field(default_factory=dict)
+    """Of each slot, the last one first."""
+    stored: dict[Key, tuple[int, ...]] = field(default_factory=dict)
+    """The calls of the trajectory at which these were stored."""
     layout: Layout = ()
     """How the last full step laid out its results."""
     memory: frozenset[int] = frozenset()
-    """Where features and frontier lie."""
+    """Where all that is kept lies."""
     used: Used = field(default_factory=Used)
     full_step: int = 0
     """Of the graphs of a split forward pass: the full step that filled it."""
-    _features_memory: frozenset[int] = frozenset()
-    _features_bytes: int = 0
+    _memory: dict[Key, frozenset[int]] = field(default_factory=dict)
+    _history: dict[Key, int] = field(default_factory=dict)
 
-    def fill(self, features: Sequence[Tensor], frontier: Sequence[Tensor], layout: Layout) -> None:
-        """With what a FULL step stored."""
-        self.features, self.layout = features, layout
-        self._features_memory, self._features_bytes = memory(features), _bytes(features)
-        self.advance(frontier)
+    @property
+    def bytes(self) -> int:
+        return sum([held.nbytes for each in self.values.values() for held in each])
 
-    def advance(self, frontier: Sequence[Tensor]) -> None:
-        """To the stream that a CONSERVATIVE step stored; the features stay."""
-        self.frontier = frontier
-        self.memory = self._features_memory | memory(frontier)
-        self.bytes = self._features_bytes + _bytes(frontier)
+    def put(self, slots: Sequence[Slot], values: Sequence[Tensor], call: int) -> None:
+        """What a step at this call of the trajectory stored: of a slot with a history, the values before stay."""
+        for slot, value in zip(slots, values, strict=True):
+            key = slot.key
+            kept = (value, *self.values.get(key, ())[: slot.history - 1])
+            self.values[key], self._memory[key] = kept, memory(kept)
+            self.stored[key] = (call, *self.stored.get(key, ())[: slot.history - 1])
+            self._history[key] = slot.history
+        self.memory = frozenset().union(*self._memory.values())
+
+    def take(self, slots: Sequence[Slot]) -> list[Tensor]:
+        """What a step reads: where fewer values are known than a slot may hold, the last one again."""
+        return [
+            held[age] if age < len(held) else held[0]
+            for slot in slots
+            for held in (self.values[slot.key],)
+            for age in range(slot.history)
+        ]
+
+    def make_room(self, begins: bool) -> None:
+        """Before a step that fills all slots: what it pushes out of them goes first, and all where it `begins`."""
+        if begins:
+            self.empty()
+        for key, kept in self.values.items():
+            self.values[key] = kept[: self._history[key] - 1]
+            self.stored[key] = self.stored[key][: self._history[key] - 1]
+            self._memory[key] = memory(self.values[key])
 
     def empty(self) -> None:
-        self.fill((), (), ())
-
-
-def _bytes(tensors: Sequence[Tensor]) -> int:
-    return sum([tensor.nbytes for tensor in tensors])
+        self.values.clear()
+        self.stored.clear()
+        self._memory.clear()
+        self.layout = ()
 
 
 @dataclass(eq=False)
@@ -111,6 +133,8 @@ class Trajectory:
     """Of its moments, the last ones that are certain to be its own; those before may be another generation's."""
     calls: int = 1
     """Its steps so far, counted on where it starts over."""
+    clock: Clock | None = None
+    """The method's, from its first step on."""
     _given: tuple["weakref.ref[Tensor]", ...] = ()
 
     def __post_init__(self) -> None:

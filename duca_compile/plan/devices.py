@@ -14,7 +14,7 @@ CAPABLE = (8, 9)
 
 def refuse_devices(graph: fx.Graph, plan: Plan) -> None:
     """Raises `Refused` where caches would lie on several devices, or in a type that their device does not know."""
-    names = {*plan.caches, *plan.frontier, *(branch.sum for branch in plan.facts.branches)}
+    names = {*(slot.value for slot in plan.slots), *(branch.sum for branch in plan.facts.branches)}
     found = sorted({ir.value(node).device for node in graph.nodes if node.name in names}, key=str)
     if len(found) > 1:
         raise Refused(

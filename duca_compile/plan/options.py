@@ -1,36 +1,36 @@
 """The options of `torch.compile(model, backend="duca", options={...})`, validated."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 
 from duca_compile import torch_private
-from duca_compile.plan.modes import Mode
+from duca_compile.methods import METHODS
+from duca_compile.methods.base import FULL, Method
+from duca_compile.methods.check import OptionError, nearest, require_bool, require_choice, require_int
+from duca_compile.methods.duca import DuCa
 
-
-class OptionError(ValueError):
-    """An option that is unknown or impossible; the message names the nearest valid one."""
-
-
-ORDERS: dict[str, tuple[Mode, Mode]] = {
-    "conservative-first": (Mode.CONSERVATIVE, Mode.AGGRESSIVE),
-    "aggressive-first": (Mode.AGGRESSIVE, Mode.CONSERVATIVE),
-    "conservative": (Mode.CONSERVATIVE, Mode.CONSERVATIVE),
-    "aggressive": (Mode.AGGRESSIVE, Mode.AGGRESSIVE),
-}
-DEPTHS = ("all", "all-but-last")
 SELECTIONS = ("branch", "step")
 LARGEST_SEED = 2**64 - 1
 CACHE_DTYPES = (torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2)
 
 
+OF_DUCA = tuple(field.name for field in fields(DuCa))
+
+
 @dataclass(frozen=True)
 class Options:
-    """How a trajectory is cached. The defaults are the paper's (DuCa, arXiv 2412.18911, sections IV-C and V)."""
+    """How a trajectory is cached. The defaults are the paper's (DuCa, arXiv 2412.18911, sections IV-C and V).
 
+    `cycle`, `order`, `warmup_steps` and `aggressive_depth` are DuCa's: those of another `method` are its own, which
+    `parse` takes beside the others, such as `{"method": "taylorseer", "cycle": 6, "order": 1}`.
+    """
+
+    method: str | Method = "duca"
+    """The caching method: `duca`, `fora`, `taylorseer`, `forecast-stack`, or a value, such as `TaylorSeer(order=2)`."""
     cycle: int = 5
     """N: one step in `cycle` is FULL, the `cycle - 1` after it are cached. 1 caches nothing."""
     cache_ratio: float = 0.9
@@ -70,37 +70,69 @@ class Options:
     """Raise instead of falling back to the inner compiler when a model cannot be accelerated."""
 
     def __post_init__(self) -> None:
-        _require_int("cycle", self.cycle, at_least=1)
-        _require_int("warmup_steps", self.warmup_steps, at_least=1)
-        _require_int("seed", self.seed, at_least=0)
+        self._require_method()
+        require_int("seed", self.seed, at_least=0)
         if self.seed > LARGEST_SEED:
             raise OptionError(f"seed must be at most 2**64 - 1, as torch.Generator takes it, not {self.seed}")
         if isinstance(self.cache_ratio, bool) or not isinstance(self.cache_ratio, (int, float)):
             raise OptionError(f"cache_ratio must be a number from 0 to 1, not {self.cache_ratio!r}")
         if not 0 <= self.cache_ratio <= 1:
             raise OptionError(f"cache_ratio must lie from 0 to 1, not {self.cache_ratio}")
-        _require_choice("selection", self.selection, SELECTIONS)
-        _require_choice("order", self.order, tuple(ORDERS))
-        _require_choice("aggressive_depth", self.aggressive_depth, DEPTHS)
+        require_choice("selection", self.selection, SELECTIONS)
         if self.outline is not None:
-            _require_bool("outline", self.outline)
-        _require_bool("strict", self.strict)
+            require_bool("outline", self.outline)
+        require_bool("strict", self.strict)
         if self.cache_dtype is not None and self.cache_dtype not in CACHE_DTYPES:
             listed = ", ".join(map(str, CACHE_DTYPES))
             raise OptionError(f"cache_dtype cannot be {self.cache_dtype!r}; it is None or one of {listed}")
         if self.cache_budget is not None:
-            _require_int("cache_budget", self.cache_budget, at_least=0)
+            require_int("cache_budget", self.cache_budget, at_least=0)
         if not callable(self.inner):
-            _require_choice("inner", self.inner, inner_names())
+            require_choice("inner", self.inner, inner_names())
         _require_inductors(self)
 
     @classmethod
     def parse(cls, values: Mapping[str, Any] | None) -> "Options":
-        known = [field.name for field in fields(cls)]
-        for name in values or {}:
+        values = dict(values or {})
+        own, method = [field.name for field in fields(cls)], values.get("method", "duca")
+        kind = METHODS.get(method) if isinstance(method, str) and method != "duca" else None
+        of_method = {field.name for field in fields(kind)} if kind else set()  # type: ignore[arg-type]
+        known = list(dict.fromkeys([*(name for name in own if kind is None or name not in OF_DUCA), *of_method]))
+        for name in values:
             if name not in known:
-                raise OptionError(f"unknown option {name!r}{_nearest(name, known)}; the options are {', '.join(known)}")
-        return cls(**(values or {}))
+                of = f"of method={method!r} " if kind else ""
+                raise OptionError(
+                    f"unknown option {name!r}{nearest(name, known)}; the options {of}are {', '.join(known)}"
+                )
+        if kind is not None:
+            values["method"] = kind(**{name: values.pop(name) for name in of_method & values.keys()})
+        return cls(**values)
+
+    def _require_method(self) -> None:
+        if isinstance(self.method, str):
+            require_choice("method", self.method, tuple(METHODS))
+        elif not isinstance(self.method, tuple(METHODS.values())) and not hasattr(self.method, "recipes"):
+            raise OptionError(f"method must be the name of one, or a method, not {self.method!r}")
+        changed = [name for name in OF_DUCA if getattr(self, name) != getattr(DuCa, name)]
+        if self.method != "duca" and changed:
+            raise OptionError(f"{changed[0]} is an option of method='duca'; give the other method its own")
+        self.caching  # noqa: B018 - checks DuCa's options
+
+    @cached_property
+    def caching(self) -> Method:
+        """The method as a value."""
+        if self.method == "duca":
+            return DuCa(**{name: getattr(self, name) for name in OF_DUCA})
+        return METHODS[self.method]() if isinstance(self.method, str) else self.method
+
+    def without_cuts(self) -> "Options | None":
+        """The same for a model from which no stream can be cut; None where that is nothing."""
+        method = self.caching.without_cuts()
+        if method is None:
+            return None
+        if isinstance(method, DuCa):
+            return replace(self, method="duca", **{name: getattr(method, name) for name in OF_DUCA})
+        return replace(self, method=method)
 
     def in_mode(self, mode: str | None) -> "Options":
         """Under `torch.compile`'s own `mode`. Raises `OptionError` where `inductor_mode` is another one."""
@@ -117,48 +149,25 @@ class Options:
         return {**mode, **(self.inductor_options or {})}
 
     @property
-    def cached_modes(self) -> tuple[Mode, Mode]:
-        """The modes at odd and at even distance after a FULL step."""
-        return ORDERS[self.order]
+    def recipes(self) -> tuple[str, ...]:
+        """The names of those that a trajectory under these options can run."""
+        return tuple(recipe.name for recipe in self.caching.recipes())
+
+    def recipe_at(self, step: int) -> str:
+        """The name of the recipe of step `step`, counted from 0 at the start of a trajectory."""
+        clock = self.caching.start()
+        return [clock.next(each) for each in range(step + 1)][-1]
 
     @property
-    def modes(self) -> frozenset[Mode]:
-        """Every mode that a trajectory under these options can run."""
-        if self.cycle == 1:
-            return frozenset({Mode.FULL})
-        used = self.cached_modes[: self.cycle - 1]
-        return frozenset({Mode.FULL, *used})
-
-    def mode_at(self, step: int) -> Mode:
-        """The mode of step `step`, counted from 0 at the start of a trajectory."""
-        since_warmup = step - (self.warmup_steps - 1)
-        position = since_warmup % self.cycle
-        if since_warmup <= 0 or position == 0:
-            return Mode.FULL
-        return self.cached_modes[(position - 1) % 2]
+    def caches(self) -> bool:
+        """Whether any step is cached."""
+        return self.recipes != (FULL,)
 
 
 def inner_names() -> tuple[str, ...]:
     """Registered backends that can be the inner compiler: all but our own."""
     names: list[str] = torch.compiler.list_backends(exclude_tags=None)
     return tuple(name for name in names if name != "duca")
-
-
-def _require_int(name: str, value: object, at_least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
-        raise OptionError(f"{name} must be a whole number of at least {at_least}, not {value!r}")
-
-
-def _require_bool(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise OptionError(f"{name} must be True or False, not {value!r}")
-
-
-def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise OptionError(
-            f"{name} cannot be {value!r}{_nearest(str(value), choices)}; it is one of {', '.join(choices)}"
-        )
 
 
 def _require_inductors(options: Options) -> None:
@@ -168,19 +177,14 @@ def _require_inductors(options: Options) -> None:
             if getattr(options, name) is not None:
                 raise OptionError(f"{name} is for Inductor, and inner is {options.inner!r}")
     if options.inductor_mode is not None:
-        _require_choice("inductor_mode", options.inductor_mode, tuple(torch_private.inductor_modes()))
+        require_choice("inductor_mode", options.inductor_mode, tuple(torch_private.inductor_modes()))
     if not isinstance(options.inductor_options, Mapping | None):
         raise OptionError(f"inductor_options must be a dictionary, not {options.inductor_options!r}")
     known = torch_private.inductor_options() if options.inductor_options else {}
     for name, value in (options.inductor_options or {}).items():
         if name not in known:
-            hint = _nearest(str(name), list(known)) or "; torch._inductor.list_options() lists them"
+            hint = nearest(str(name), list(known)) or "; torch._inductor.list_options() lists them"
             raise OptionError(f"Inductor has no option {name!r}{hint}")
         kind = known[name]
         if kind is not None and not isinstance(value, kind):
             raise OptionError(f"Inductor's option {name!r} must be of type {kind.__name__}, not {value!r}")
-
-
-def _nearest(word: str, choices: list[str] | tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""

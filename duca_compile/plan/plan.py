@@ -1,105 +1,47 @@
-"""Options + facts -> what each mode does with every branch, and which values travel between steps."""
+"""Options + facts -> one plan for each recipe: what it does with every branch, which values it takes and leaves."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
 
-import sympy
-import torch
 from torch import fx
 
 from duca_compile import torch_private
 from duca_compile.analysis.facts import Branch, Facts
 from duca_compile.graph import ir
-from duca_compile.plan.modes import Mode
+from duca_compile.methods.base import FULL, Action, Recipe
 from duca_compile.plan.options import Options
+from duca_compile.plan.step_plan import Selection, Slot, StepPlan, with_writes
 from duca_compile.refusal import Refused
 
 
 @dataclass(frozen=True)
-class Selection:
-    """Branches that draw the same number of tokens, each into an input of its own, or all into one: indices `[count]`.
-
-    One input of all rows would put the number of its row into the code of every branch, and equal branches would not
-    be equal to a compiler. `tokens` and `count` are expressions where sizes are symbolic.
-    """
-
-    tokens: int
-    count: int
-    branches: tuple[int, ...]
-    shared: bool = False
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(map(self.input_of, self.branches)))
-
-    def input_of(self, branch: int) -> str:
-        """The input that holds the tokens that the branch recomputes."""
-        return f"selected_from_branch_{self.branches[0]}" if self.shared else f"selected_for_branch_{branch}"
-
-    def at(self, symbols: Mapping[Any, int]) -> "Selection":
-        """The same with the numbers that the symbolic sizes of a call have."""
-        tokens, count = (int(sympy.sympify(size).subs(symbols)) for size in (self.tokens, self.count))
-        return replace(self, tokens=tokens, count=count)
-
-
-@dataclass(frozen=True)
 class Plan:
-    """`caches`: values FULL stores for CONSERVATIVE. `frontier`: stream values that enter the final layer.
-
-    `fixed`: whether the caches lie in memory that stays, to which the graphs write, as CUDA graphs need it; else FULL
-    returns them. `uncut`: why no step is AGGRESSIVE although `options` as given asked for it; empty where they are or
-    none was asked.
-    """
+    """`steps`: one plan for each recipe, the complete one first. `uncut`: why no step is cut although `options` as
+    given asked for it; empty where they are or none was asked."""
 
     facts: Facts
     options: Options
-    recomputed: tuple[int, ...]
-    selections: tuple[Selection, ...]
-    caches: tuple[str, ...]
-    frontier: tuple[str, ...]
-    fixed: bool = False
+    steps: Mapping[str, StepPlan]
     uncut: str = ""
 
     @property
     def branches(self) -> tuple[Branch, ...]:
         return self.facts.branches
 
-    def action(self, branch: int, mode: Mode) -> str:
-        """What `mode` does with a branch, in a word or two."""
-        if mode is Mode.FULL:
-            return "compute"
-        if mode is Mode.AGGRESSIVE:
-            return "compute" if branch in self.kept_in_aggressive else "skip"
-        if branch not in self.recomputed:
-            return "reuse"
-        chosen = self.selection_of(branch)
-        return f"{chosen.count}/{chosen.tokens} tokens"
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """All that is kept between steps."""
+        return self.steps[FULL].writes
 
     @property
-    def kept_in_aggressive(self) -> tuple[int, ...]:
-        return self.facts.blocks[-1] if self.options.aggressive_depth == "all-but-last" else ()
+    def draws(self) -> tuple[Selection, ...]:
+        """What the steps draw that recompute tokens: the same for all of them."""
+        return next((step.draws for step in self.steps.values() if step.draws), ())
 
-    def selection_of(self, branch: int) -> Selection:
-        return next(selection for selection in self.selections if branch in selection.branches)
-
-    def kept_in(self, dtype: torch.dtype) -> torch.dtype:
-        """The type in which a cache keeps values of this type: its own, or a smaller one that the options name."""
-        small = self.options.cache_dtype
-        return small if small is not None and dtype.is_floating_point and small.itemsize < dtype.itemsize else dtype
-
-    def extra_inputs(self, mode: Mode) -> tuple[str, ...]:
-        """The values a mode's graph takes besides the call's own, in order."""
-        if mode is Mode.CONSERVATIVE:
-            return self.caches + tuple(name for selection in self.selections for name in selection.inputs)
-        return self.frontier if mode is Mode.AGGRESSIVE else ()
-
-    def stored(self, mode: Mode) -> tuple[str, ...]:
-        """The values a mode's graph returns besides the call's own results, or writes to fixed memory, in order."""
-        if mode is Mode.FULL:
-            return self.caches + self.frontier
-        return self.frontier if mode is Mode.CONSERVATIVE else ()
+    def in_fixed_memory(self) -> "Plan":
+        """The same with caches in memory that stays."""
+        return replace(self, steps={name: replace(step, fixed=True) for name, step in self.steps.items()})
 
 
 class _Uncut(Refused):
@@ -107,30 +49,54 @@ class _Uncut(Refused):
 
 
 def make_plan(graph: fx.Graph, facts: Facts, options: Options, whole: bool = False) -> Plan:
-    """Raises `Refused` where AGGRESSIVE cannot be cut from this graph although the options ask for it.
+    """Raises `Refused` where no stream can be cut from this graph although the method asks for it.
 
-    Of a `whole` forward pass, the cached steps are then all CONSERVATIVE, if the options ask for such, too. The parts
-    of one that is split take their steps together, in modes that they all have.
+    Of a `whole` forward pass, the steps that are not cut then remain, if the method has such. The parts of one that is
+    split take their steps together, by recipes that they all have.
     """
     try:
         return _plan(graph, facts, options)
     except _Uncut as refused:
-        if not whole or Mode.CONSERVATIVE not in options.modes:
+        without = options.without_cuts() if whole else None
+        if without is None:
             raise
-        plan = _plan(graph, facts, replace(options, order="conservative"))
-        return replace(plan, uncut=str(refused))
+        return replace(_plan(graph, facts, without), uncut=str(refused))
 
 
 def _plan(graph: fx.Graph, facts: Facts, options: Options) -> Plan:
-    conservative = Mode.CONSERVATIVE in options.modes
-    recomputed = tuple(
-        index
-        for index, branch in enumerate(facts.branches)
-        if conservative and branch.path is not None and _any_fresh(graph, branch.path.place.tokens, options.cache_ratio)
-    )
-    caches = _caches(facts, recomputed) if conservative else ()
-    frontier = _frontier(graph, facts, options) if Mode.AGGRESSIVE in options.modes else ()
-    return Plan(facts, options, recomputed, _selections(facts, options, recomputed), caches, frontier)
+    steps = [_reading(graph, facts, options, recipe) for recipe in options.caching.recipes()]
+    return Plan(facts, options, with_writes(steps))
+
+
+def _reading(graph: fx.Graph, facts: Facts, options: Options, recipe: Recipe) -> StepPlan:
+    """The step, without what it writes."""
+    actions = [recipe.decide(at, branch, facts) for at, branch in enumerate(facts.branches)]
+    for at, branch in enumerate(facts.branches):
+        if actions[at] is Action.REFRESH and not _can_refresh(graph, branch, options):
+            actions[at] = Action.REUSE
+    refreshed = [at for at, action in enumerate(actions) if action is Action.REFRESH]
+    cut = _cut(graph, facts, actions) if recipe.cut else ()
+    reads = (*_of_branches(facts, actions, recipe), *(Slot(name, recipe.history, small=False) for name in cut))
+    if len({slot.value for slot in reads}) < len(reads):
+        raise Refused(f"method: the recipe {recipe.name!r} takes a stream from the cache that its branches read, too")
+    return StepPlan(recipe, facts, options, tuple(actions), reads, _selections(facts, options, refreshed), cut=cut)
+
+
+def _can_refresh(graph: fx.Graph, branch: Branch, options: Options) -> bool:
+    return branch.path is not None and _any_fresh(graph, branch.path.place.tokens, options.cache_ratio)
+
+
+def _of_branches(facts: Facts, actions: Sequence[Action], recipe: Recipe) -> list[Slot]:
+    """Features, and the mixing values on the paths of branches that recompute tokens; each once."""
+    longest: dict[str, int] = {}
+    for branch, action in zip(facts.branches, actions, strict=True):
+        if action in (Action.REUSE, Action.REFRESH, Action.FORECAST):
+            history = recipe.history if action is Action.FORECAST else 1
+            longest[branch.feature] = max(history, longest.get(branch.feature, 1))
+        if action is Action.REFRESH and branch.path is not None:
+            for name in (*(name for name, _ in branch.path.cached), *branch.path.whole):
+                longest.setdefault(name, 1)
+    return [Slot(name, history) for name, history in longest.items()]
 
 
 def fresh_tokens(tokens: int, cache_ratio: float) -> int:
@@ -153,9 +119,9 @@ def _any_fresh(graph: fx.Graph, tokens: int, cache_ratio: float) -> bool:
     return torch_private.guard_positive(count, like)
 
 
-def _selections(facts: Facts, options: Options, recomputed: tuple[int, ...]) -> tuple[Selection, ...]:
+def _selections(facts: Facts, options: Options, refreshed: Sequence[int]) -> tuple[Selection, ...]:
     groups: dict[int, list[int]] = {}
-    for index in recomputed:
+    for index in refreshed:
         path = facts.branches[index].path
         assert path is not None
         groups.setdefault(path.place.tokens, []).append(index)
@@ -166,30 +132,16 @@ def _selections(facts: Facts, options: Options, recomputed: tuple[int, ...]) -> 
     )
 
 
-def _caches(facts: Facts, recomputed: tuple[int, ...]) -> tuple[str, ...]:
-    """Every feature, and the mixing values on the paths of recomputed branches; each once."""
-    names: dict[str, None] = {}
-    for index, branch in enumerate(facts.branches):
-        names[branch.feature] = None
-        if index in recomputed and branch.path is not None:
-            names.update(dict.fromkeys([name for name, _ in branch.path.cached]))
-            names.update(dict.fromkeys(branch.path.whole))
-    return tuple(names)
-
-
-def _frontier(graph: fx.Graph, facts: Facts, options: Options) -> tuple[str, ...]:
-    """The last stream values, of the blocks that AGGRESSIVE skips, on every way to the results."""
-    kept: tuple[int, ...] = ()
-    if options.aggressive_depth == "all-but-last":
-        if len(facts.blocks) < 2:
-            raise Refused("aggressive_depth='all-but-last' needs at least two blocks")
-        kept = facts.blocks[-1]
-    skipped = [branch for index, branch in enumerate(facts.branches) if index not in kept]
+def _cut(graph: fx.Graph, facts: Facts, actions: Sequence[Action]) -> tuple[str, ...]:
+    """The last stream values, of the skipped branches, on every way to the results."""
+    skipped = [branch for branch, action in zip(facts.branches, actions, strict=True) if action is Action.SKIP]
+    if not skipped:
+        raise Refused("aggressive_depth='all-but-last' needs at least two blocks")
     sums = {branch.sum for branch in skipped}
     reached = ir.ancestors([ir.output_node(graph)], stop=lambda node: node.name in sums)
     work = _work(graph, facts, skipped) & {node.name for node in reached}
     if work:
-        raise _Uncut(f"AGGRESSIVE cannot skip the blocks: the result reads {min(work)}, inside a branch")
+        raise _Uncut(f"no step can skip the blocks: the result reads {min(work)}, inside a branch")
     return tuple(node.name for node in graph.nodes if node in reached and node.name in sums)
 
 

@@ -14,8 +14,8 @@ from duca_compile import refusal, torch_private
 from duca_compile.cost import step_cost
 from duca_compile.cost.peak_memory import peak_bytes
 from duca_compile.graph import attention_ops
+from duca_compile.methods.base import FULL
 from duca_compile.passes import rewrite
-from duca_compile.plan.modes import Mode
 from duca_compile.plan.options import Options
 from duca_compile.plan.plan import Plan
 from duca_compile.study import study
@@ -25,7 +25,7 @@ from duca_compile.study import study
 class GraphReport:
     """One Dynamo graph of the model. `refusal` is set, and all else empty, where the graph is not accelerated.
 
-    `flops` is per step (2 per multiply-add), `weight_bytes` and `cache_bytes` what a step in that mode reads,
+    `flops` is per step (2 per multiply-add), `weight_bytes` and `cache_bytes` what a step by that recipe reads,
     `held_bytes` what one trajectory keeps between steps, `full_step_bytes` the most that a full step takes at once
     beside weights and inputs, the caches that it fills among them, and `plain_step_bytes` the same of the model alone
     (`liveness.peak_bytes`). `uncounted` are attentions that `flops` leaves out, each with the reason.
@@ -33,9 +33,9 @@ class GraphReport:
 
     refusal: str | None
     plan: Plan | None
-    flops: Mapping[Mode, int]
-    weight_bytes: Mapping[Mode, int]
-    cache_bytes: Mapping[Mode, int]
+    flops: Mapping[str, int]
+    weight_bytes: Mapping[str, int]
+    cache_bytes: Mapping[str, int]
     held_bytes: int
     full_step_bytes: int
     plain_step_bytes: int
@@ -81,7 +81,7 @@ def explain(model: nn.Module, *args: Any, duca_options: Mapping[str, Any] | None
 def _report(gm: fx.GraphModule, inputs: list[Any], options: Options) -> GraphReport:
     try:
         captured, plan = study(gm, inputs, options).planned()
-        costs = {mode: step_cost.cost_of(captured, plan, mode) for mode in Mode if mode in plan.options.modes}
+        costs = {name: step_cost.cost_of(captured, step) for name, step in plan.steps.items()}
     except torch_private.RestartAnalysis:
         raise
     except Exception as error:
@@ -89,11 +89,11 @@ def _report(gm: fx.GraphModule, inputs: list[Any], options: Options) -> GraphRep
     return GraphReport(
         None,
         plan,
-        {mode: each.flops for mode, each in costs.items()},
-        {mode: each.weights for mode, each in costs.items()},
-        {mode: each.caches for mode, each in costs.items()},
+        {name: each.flops for name, each in costs.items()},
+        {name: each.weights for name, each in costs.items()},
+        {name: each.caches for name, each in costs.items()},
         step_cost.bytes_held(captured, plan),
-        peak_bytes(rewrite(captured.gm, plan, Mode.FULL)[0].graph),
+        peak_bytes(rewrite(captured.gm, plan.steps[FULL])[0].graph),
         peak_bytes(captured.gm.graph),
         {node.name: reason for node in captured.gm.graph.nodes if (reason := attention_ops.uncounted(node))},
     )
@@ -121,7 +121,7 @@ def _print(console: Console, graph: GraphReport) -> None:
     full, plain = (f"{size / 2**20:.2f} MiB" for size in (graph.full_step_bytes, graph.plain_step_bytes))
     console.print(f"beside weights, a full step takes {full} at its peak, the model alone {plain}", highlight=False)
     if graph.plan.uncut:
-        console.print(f"cached steps are all conservative: {graph.plan.uncut}", highlight=False)
+        console.print(f"no step cuts the stream: {graph.plan.uncut}", highlight=False)
     for name, reason in graph.uncounted.items():
         console.print(f"its FLOPs are not counted: {name}: {reason}", highlight=False)
     for name, reason in facts.refusals:
@@ -129,7 +129,6 @@ def _print(console: Console, graph: GraphReport) -> None:
 
 
 def _branch_table(plan: Plan) -> Table:
-    modes = [mode for mode in Mode if mode in plan.options.modes]
     table = Table(title=f"{len(plan.facts.blocks)} blocks, {len(plan.branches)} branches")
     for heading in (
         "block",
@@ -137,14 +136,14 @@ def _branch_table(plan: Plan) -> Table:
         "stream",
         "kind",
         "source",
-        *[mode.value for mode in modes],
+        *plan.steps,
         "why not token-wise",
     ):
         table.add_column(heading)
     for number, block in enumerate(plan.facts.blocks):
         for index in block:
             branch = plan.branches[index]
-            actions = [plan.action(index, mode) for mode in modes]
+            actions = [step.told(index) for step in plan.steps.values()]
             row = (number, branch.sum, branch.stream, branch.kind, branch.source, *actions, branch.refusal or "")
             table.add_row(*map(str, row))
     return table
@@ -152,11 +151,11 @@ def _branch_table(plan: Plan) -> Table:
 
 def _cost_table(graph: GraphReport) -> Table:
     table = Table(title=f"cost per step; one trajectory holds {graph.held_bytes / 2**20:.2f} MiB of cache")
-    for heading in ("mode", "GFLOPs", "share of full", "weights read (MiB)", "cache read (MiB)"):
-        table.add_column(heading, justify="left" if heading == "mode" else "right")
-    full = graph.flops[Mode.FULL]
-    for mode, flops in graph.flops.items():
+    for heading in ("recipe", "GFLOPs", "share of full", "weights read (MiB)", "cache read (MiB)"):
+        table.add_column(heading, justify="left" if heading == "recipe" else "right")
+    full = graph.flops[FULL]
+    for name, flops in graph.flops.items():
         share = f"{flops / full:.1%}" if full else "-"
-        reads = (graph.weight_bytes[mode], graph.cache_bytes[mode])
-        table.add_row(mode.value, f"{flops / 1e9:.4g}", share, *(f"{read / 2**20:.2f}" for read in reads))
+        reads = (graph.weight_bytes[name], graph.cache_bytes[name])
+        table.add_row(name, f"{flops / 1e9:.4g}", share, *(f"{read / 2**20:.2f}" for read in reads))
     return table

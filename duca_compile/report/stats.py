@@ -5,23 +5,22 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from duca_compile.plan.modes import Mode
 from duca_compile.runtime import registry
 
 
 @dataclass(frozen=True)
 class Stats:
-    """`graphs` that are accelerated; `steps` per mode, each one forward pass; `resets` by reason: why generations began
-    or started over; `trajectories` that keep caches; `bytes` held in caches now, and the most ever held at once;
-    `compile_seconds` per mode over all graphs."""
+    """`graphs` that are accelerated; `steps` by recipe, each one forward pass; `resets` by reason: why generations
+    began or started over; `trajectories` that keep caches; `bytes` held in caches now, and the most ever held at once;
+    `compile_seconds` by recipe over all graphs."""
 
     graphs: int
-    steps: dict[Mode, int]
+    steps: Counter[str]
     resets: dict[str, int]
     trajectories: int
     bytes: int
     peak_bytes: int
-    compile_seconds: dict[Mode, float]
+    compile_seconds: dict[str, float]
 
 
 def stats(model: nn.Module) -> Stats:
@@ -30,19 +29,20 @@ def stats(model: nn.Module) -> Stats:
     `model` is the compiled or the original one. Models of one class can share a graph: its counts are those of all.
     """
     graphs, trackers = registry.graphs(model), registry.trackers(model)
-    steps: Counter[Mode] = Counter()
+    names = dict.fromkeys(name for graph in graphs for name in graph.plan.options.caching.NAMES)
+    steps: Counter[str] = Counter(dict.fromkeys(names, 0))
     resets: Counter[str] = Counter()
-    seconds = dict.fromkeys(Mode, 0.0)
+    seconds = dict.fromkeys(names, 0.0)
     for tracker in trackers:
         steps.update(tracker.steps)
         resets.update(tracker.resets)
     for graph in graphs:
-        for mode, compiled in graph.modes.items():
-            seconds[mode] += compiled.compile_seconds
+        for name, compiled in graph.recipes.items():
+            seconds[name] += compiled.compile_seconds
     live = [trajectory for tracker in trackers for trajectory in tracker.live]
     return Stats(
         graphs=len(graphs),
-        steps={mode: steps[mode] for mode in Mode},
+        steps=steps,
         resets=dict(+resets),
         trajectories=sum(trajectory.bytes > 0 for trajectory in live),
         bytes=sum(trajectory.bytes for trajectory in live),

@@ -21,16 +21,16 @@ class CompiledPlain:
     def __init__(self, gm: fx.GraphModule, inner: Callable[..., Any]) -> None:
         self._gm = gm
         self._inner = inner
-        self._known: dict[tuple[Any, ...], CompiledMode] = {}
+        self._known: dict[tuple[Any, ...], CompiledRecipe] = {}
 
     def __call__(self, inputs: Sequence[Any]) -> list[Any]:
         numbers = tuple(given for given in inputs if not isinstance(given, Tensor))
         if numbers not in self._known:
-            self._known[numbers] = CompiledMode("plain", [self._gm], self._inner)
+            self._known[numbers] = CompiledRecipe("plain", [self._gm], self._inner)
         return self._known[numbers](inputs)
 
 
-class CompiledMode:
+class CompiledRecipe:
     """Calls the rewritten graph, with autocast off on the devices named. `compile_seconds` is 0 before the first.
 
     `forms` are the same graph in one form or several, of which the first that the inner compiler takes is used.

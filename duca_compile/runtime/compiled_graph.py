@@ -6,10 +6,10 @@ from typing import Any
 
 from duca_compile.generations.draw_tokens import RandomTokens
 from duca_compile.generations.trajectory import Cache
-from duca_compile.plan.modes import Mode
 from duca_compile.plan.plan import Plan
+from duca_compile.plan.step_plan import StepPlan
 from duca_compile.runtime.arguments import Arguments
-from duca_compile.runtime.compiled import CompiledMode
+from duca_compile.runtime.compiled import CompiledRecipe
 
 
 @dataclass(eq=False)
@@ -18,10 +18,13 @@ class CompiledGraph:
 
     plan: Plan
     arguments: Arguments
-    modes: dict[Mode, CompiledMode]
+    recipes: dict[str, CompiledRecipe]
     held_bytes: int = 0
+
+    def step(self, recipe: str) -> StepPlan:
+        return self.plan.steps[recipe]
 
     def new_cache(self, args: Sequence[Any], seed: int) -> Cache:
         """For a trajectory with calls of these sizes. `seed` is of the tokens that its steps recompute."""
         sizes = self.arguments.sizes(args)
-        return Cache(RandomTokens([chosen.at(sizes) for chosen in self.plan.selections], seed))
+        return Cache(RandomTokens([chosen.at(sizes) for chosen in self.plan.draws], seed))

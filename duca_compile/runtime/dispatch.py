@@ -5,18 +5,20 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from duca_compile.capture.capture import Capture
 from duca_compile.generations import budget
+from duca_compile.generations.draw_tokens import sent
 from duca_compile.generations.own_results import delivered, layout, owned
 from duca_compile.generations.trajectory import Cache
-from duca_compile.plan.modes import Mode
 from duca_compile.plan.plan import Plan
+from duca_compile.plan.step_plan import StepPlan
 from duca_compile.refusal import DucaWarning, warn_fallback, warnings_after
 from duca_compile.runtime import fixed_memory
 from duca_compile.runtime.arguments import Arguments
-from duca_compile.runtime.compiled import CompiledMode, CompiledPlain
+from duca_compile.runtime.compiled import CompiledPlain, CompiledRecipe
 from duca_compile.runtime.compiled_graph import CompiledGraph
 from duca_compile.runtime.failures import Failures, is_out_of_memory, release
 from duca_compile.runtime.fixed_memory import FixedMemory
@@ -32,20 +34,19 @@ class Dispatcher:
         self,
         captured: Capture,
         plan: Plan,
-        modes: dict[Mode, CompiledMode],
+        recipes: dict[str, CompiledRecipe],
         plain: CompiledPlain,
         steps: Steps,
         memory: FixedMemory | None = None,
     ) -> None:
-        self.graph = CompiledGraph(plan, Arguments(captured, plan.facts.inputs), modes)
+        self.graph = CompiledGraph(plan, Arguments(captured, plan.facts.inputs), recipes)
         self._constants = captured.constants
         self._memory = memory
-        self._stored = {mode: 0 if plan.fixed else len(plan.stored(mode)) for mode in modes}
         self._plain = plain
         self._steps = steps
         self._given_up = False
         self._failures = Failures()
-        self._mode: Mode | None = None
+        self._recipe: str | None = None
         self._lock = threading.RLock()
 
     def __call__(self, *args: Any) -> tuple[Any, ...]:
@@ -71,7 +72,7 @@ class Dispatcher:
         the caller's to see; it says nothing about ours.
         """
         self._steps.clear()
-        mode, unusable = self._mode, self._mode is not None and not self.graph.modes[self._mode].is_compiled
+        recipe, unusable = self._recipe, self._recipe is not None and not self.graph.recipes[self._recipe].is_compiled
         if is_out_of_memory(error):
             log.warning("a step ran out of memory; it runs again without the other generations' caches", exc_info=error)
             release(error)
@@ -80,7 +81,7 @@ class Dispatcher:
             found = self._once_more(args)
         else:
             found = tuple(self._plain(args))
-        end = self._failures.last(mode, error, unusable)
+        end = self._failures.last(recipe, error, unusable)
         if end is not None:
             self._given_up = True
             self._steps.clear()
@@ -99,49 +100,57 @@ class Dispatcher:
         return tuple(self._plain(args))
 
     def _step(self, args: Sequence[Any]) -> tuple[Any, ...]:
-        self._mode = None
+        self._recipe = None
         step = self._steps.next(self.graph, args)
         if step is None:
             return tuple(self._plain(args))
-        self._mode = step.mode
+        self._recipe = step.recipe
         try:
             found = self._run(step, args)
         except BaseException:
             step.abandon()
             raise
-        self._failures.passed(step.mode)
+        self._failures.passed(step.recipe)
         return found
 
     def _run(self, step: Step, args: Sequence[Any]) -> tuple[Any, ...]:
-        mode, cache = step.mode, step.cache
-        extra = () if cache is None else self._extra(mode, cache)
-        found = self.graph.modes[mode]([*self._constants, *args, *extra])
-        own = len(found) - self._stored[mode]
+        plan, cache = self.graph.step(step.recipe), step.cache
+        extra = () if cache is None else self._extra(plan, step, cache)
+        found = self.graph.recipes[step.recipe]([*self._constants, *args, *extra])
+        own = len(found) - len(plan.returned)
         results = tuple(found[:own])
         stored: Sequence[Tensor] = found[own:]
         if self._memory is not None and cache is not None:
-            results, stored = owned(results), self._memory.of(cache)
+            results, stored = owned(results), self._memory.of(cache, plan)
         step.produced(results)
         if cache is None:
             return results
-        if mode is Mode.FULL:
-            cache.fill(stored[: len(self.graph.plan.caches)], stored[len(self.graph.plan.caches) :], layout(results))
-            self.graph.held_bytes = cache.bytes
-            cache.used.by_current(stored)
-            step.stored()
-            return results
-        if mode is Mode.CONSERVATIVE and self._memory is None:
-            cache.advance(stored)
-        return delivered(results, cache.layout, cache.memory)
+        if stored:
+            cache.put(plan.writes, stored, step.call)
+        if not plan.is_complete:
+            return delivered(results, cache.layout, cache.memory)
+        cache.layout = layout(results)
+        self.graph.held_bytes = cache.bytes
+        cache.used.by_current(stored)
+        step.stored()
+        return results
 
-    def _extra(self, mode: Mode, cache: Cache) -> Sequence[Tensor]:
-        """What the mode's graph takes besides the call's own inputs."""
-        extra: Sequence[Tensor] = cache.frontier
-        if mode is Mode.FULL:
-            extra = () if self._memory is None else self._memory.of(cache)
-        elif mode is Mode.CONSERVATIVE:
-            written = () if self._memory is None else cache.frontier
-            extra = [*cache.features, *cache.selector.draw(cache.features[0].device), *written]
+    def _extra(self, plan: StepPlan, step: Step, cache: Cache) -> Sequence[Tensor]:
+        """What the step's graph takes besides the call's own inputs."""
+        extra = cache.take(plan.reads)
+        if plan.draws:
+            extra += cache.selector.draw(extra[0].device)
+        if plan.history > 1:
+            extra.append(self._weights(plan, step, cache, extra[0].device))
+        if self._memory is not None:
+            extra += self._memory.of(cache, plan)
         if extra:
             cache.used.hand_over(extra)
         return extra
+
+    def _weights(self, plan: StepPlan, step: Step, cache: Cache, device: torch.device) -> Tensor:
+        """Of what a forecast combines: of the last value alone under a sampler that adds fresh noise."""
+        slot = next(slot for slot in plan.reads if slot.history > 1)
+        stored = cache.stored[slot.key]
+        weights = (1.0,) if step.is_noisy else plan.options.caching.weights(stored, step.call)
+        return sent(torch.tensor([*weights, *[0.0] * (plan.history - len(weights))]), device)

@@ -13,33 +13,33 @@ from torch import Tensor, fx
 from duca_compile.generations import device_streams
 from duca_compile.generations.trajectory import Cache
 from duca_compile.graph import ir
-from duca_compile.passes.base import kept_inputs
-from duca_compile.plan.modes import Mode
-from duca_compile.plan.plan import Plan
+from duca_compile.plan.step_plan import StepPlan
 
 SPARE = 1
 """Sets that wait for the next trajectory at most; the memory of all others is freed."""
 
 
 class FixedMemory:
-    """Of one graph: a tensor for each value that a FULL step stores."""
+    """Of one graph: a tensor for each value that is kept between steps."""
 
-    def __init__(self, full: fx.GraphModule, plan: Plan) -> None:
-        """`full`: the FULL graph, while its values are known."""
+    def __init__(self, full: fx.GraphModule, plan: StepPlan) -> None:
+        """`full`: the graph of the complete step `plan`, while its values are known."""
         held = {node.name: ir.value(node) for node in ir.placeholders(full.graph)}
-        self._forms = [(held[name].shape, held[name].dtype, held[name].device) for name in kept_inputs(plan, Mode.FULL)]
+        self._slots = [slot.key for slot in plan.writes]
+        self._forms = [(held[name].shape, held[name].dtype, held[name].device) for name in plan.kept_inputs]
         self._lent: weakref.WeakKeyDictionary[Cache, list[Tensor]] = weakref.WeakKeyDictionary()
         self._spare: list[tuple[list[Tensor], device_streams.Used]] = []
         _all.add(self)
 
-    def of(self, cache: Cache) -> Sequence[Tensor]:
-        """The set that is lent to this cache, from now on if it has none."""
+    def of(self, cache: Cache, plan: StepPlan) -> Sequence[Tensor]:
+        """What a step writes to, of the set that is lent to this cache, from now on if it has none."""
         found = self._lent.get(cache)
         if found is None:
             found, cache.used = self._spare.pop() if self._spare else (self._made(), cache.used)
             self._lent[cache] = found
             weakref.finalize(cache, self._give_back, found, cache.used).atexit = False
-        return found
+        known = dict(zip(self._slots, found, strict=True))
+        return [known[slot.key] for slot in plan.writes]
 
     def free(self) -> None:
         """Drops what waits for the next trajectory."""

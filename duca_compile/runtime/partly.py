@@ -3,7 +3,7 @@
 import weakref
 from collections.abc import Mapping
 
-from duca_compile.plan.modes import Mode
+from duca_compile.methods.base import FULL
 from duca_compile.plan.options import Options
 from duca_compile.refusal import warn
 
@@ -11,18 +11,19 @@ LOOK = "duca_compile.explain(model, ...) lists what was found in it, and what wa
 _told: "weakref.WeakSet[object]" = weakref.WeakSet()
 
 
-def in_every_mode(flops: Mapping[Mode, int]) -> float:
+def in_every_mode(flops: Mapping[str, int]) -> float:
     """The share of a full step's FLOPs that runs even in the cheapest mode."""
-    return min(flops.values()) / max(1, flops[Mode.FULL])
+    return min(flops.values()) / max(1, flops[FULL])
 
 
-def warn_partly(who: object, flops: Mapping[Mode, int], options: Options, advice: str) -> None:
+def warn_partly(who: object, flops: Mapping[str, int], options: Options, advice: str) -> None:
     """For `flops` of a step in each mode that the options use. `who` hears of it once.
 
     Not where the options themselves ask for it: no mode but one that computes half of the tokens.
     """
     share = in_every_mode(flops)
-    asked_for = Mode.AGGRESSIVE not in options.modes and options.cache_ratio < 0.5
+    cuts = any(recipe.cut for recipe in options.caching.recipes())
+    asked_for = not cuts and options.cache_ratio < 0.5
     if share <= 0.5 or asked_for or who in _told:
         return
     _told.add(who)

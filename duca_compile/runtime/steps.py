@@ -1,4 +1,4 @@
-"""In which mode a graph runs, and on which caches, where it is the whole forward pass."""
+"""By which recipe a graph runs, and on which caches, where it is the whole forward pass."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from duca_compile.generations import budget, diffusers_context, long_steps
 from duca_compile.generations.budget import Budget
 from duca_compile.generations.tracker import Tracker
 from duca_compile.generations.trajectory import Cache, Trajectory
-from duca_compile.plan.modes import Mode
+from duca_compile.methods.base import FULL
 from duca_compile.plan.options import Options
 from duca_compile.refusal import COUNT_THEM, Refused, warn_once
 from duca_compile.runtime import registry
@@ -26,10 +26,15 @@ NO_CLOCK = (
 
 @dataclass
 class Step:
-    """Run in `mode`. Without a `cache`, the mode is FULL and nothing is kept. This one tells nobody what came of it."""
+    """Run by `recipe`. Without a `cache`, it is FULL and nothing is kept. This one tells nobody what came of it.
 
-    mode: Mode
+    `call` numbers the steps of a trajectory; `is_noisy`: its sampler adds fresh noise.
+    """
+
+    recipe: str
     cache: Cache | None
+    call: int = 0
+    is_noisy: bool = False
 
     def produced(self, results: Sequence[Any]) -> None:
         """To be called with the results."""
@@ -41,7 +46,7 @@ class Step:
         """To be called when the step fails: its trajectory's caches can no longer be trusted."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class OwnStep(Step):
     """A step of `trajectory`, over `latents`."""
 
@@ -56,7 +61,7 @@ class OwnStep(Step):
         self.tracker.settle(self.trajectory)
 
     def abandon(self) -> None:
-        self.tracker.abandon(self.trajectory, self.mode)
+        self.tracker.abandon(self.trajectory, self.recipe)
 
 
 class Steps(Protocol):
@@ -96,9 +101,11 @@ class OwnSteps:
             registry.add(graph, self.tracker, weights)
             trajectory.step = min(trajectory.step, 0)
             cache = trajectory.caches[_ONLY] = graph.new_cache(args, options.seed)
-        mode = Mode.FULL if visit.repeated else long_steps.mode_at(trajectory, options, self)
-        self.tracker.begin(trajectory, mode, graph.held_bytes)
-        return OwnStep(mode, cache, self.tracker, trajectory, latents)
+        recipe = FULL if visit.repeated else long_steps.recipe_at(trajectory, options.caching, self)
+        begins = visit.repeated or trajectory.step <= 0
+        self.tracker.begin(trajectory, recipe, graph.held_bytes, begins)
+        step = (recipe, cache, trajectory.calls, trajectory.noisy > 1)
+        return OwnStep(*step, tracker=self.tracker, trajectory=trajectory, latents=latents)
 
     def clear(self) -> None:
         self.tracker.clear()

@@ -15,8 +15,10 @@ from torch import Tensor, fx
 
 from duca_compile.analysis.facts import TokenPath
 from duca_compile.analysis.token_rules import Place
-from duca_compile.plan.modes import Mode
+from duca_compile.methods.base import Action
+from duca_compile.methods.duca import Mode
 from duca_compile.plan.plan import Plan
+from helpers import caches, frontier, refreshed, stored
 
 Values = dict[str, Any]
 
@@ -47,42 +49,42 @@ class PlanInterpreter:
         for node in self.nodes:
             if node.op == "call_function":
                 held[node.name] = _run(node, held)
-        caches = {name: held[name] for name in self.plan.caches}
-        return Step(self._results(held), caches, {name: held[name] for name in self.plan.frontier})
+        kept = {name: held[name] for name in caches(self.plan)}
+        return Step(self._results(held), kept, {name: held[name] for name in frontier(self.plan)})
 
     def conservative(
-        self, inputs: Sequence[Tensor], caches: Mapping[str, Tensor], chosen: Mapping[str, Tensor]
+        self, inputs: Sequence[Tensor], before: Mapping[str, Tensor], chosen: Mapping[str, Tensor]
     ) -> Step:
         """`chosen` gives the token indices of each of the plan's selections by its input's name."""
-        held, kept = self._placed(inputs), dict(caches)
+        held, kept = self._placed(inputs), dict(before)
         for node in self.nodes:
             if node.op != "call_function":
                 continue
             owners = [index for index, branch in enumerate(self.plan.branches) if branch.feature == node.name]
             for index in owners:
-                if index in self.plan.recomputed:
+                if index in refreshed(self.plan):
                     kept[node.name] = self._refreshed(index, held, kept, chosen)
             held[node.name] = kept[node.name] if owners else _run(node, held)
-        return Step(self._results(held), kept, {name: held[name] for name in self.plan.frontier})
+        return Step(self._results(held), kept, {name: held[name] for name in frontier(self.plan)})
 
-    def aggressive(self, inputs: Sequence[Tensor], frontier: Mapping[str, Tensor]) -> Step:
+    def aggressive(self, inputs: Sequence[Tensor], kept: Mapping[str, Tensor]) -> Step:
         """Only what the results need from the frontier on; AssertionError where that lies inside a skipped body."""
-        held = {**self._placed(inputs), **frontier}
+        held = {**self._placed(inputs), **kept}
         needed = self._needed(set(held))
-        skipped = set(range(len(self.plan.branches))) - set(self.plan.kept_in_aggressive)
+        skipped = set(range(len(self.plan.branches))) - set(self.plan.steps[Mode.AGGRESSIVE].where(Action.COMPUTE))
         skipped_work = {name for index in skipped for name in self.plan.branches[index].body}
         assert not needed & skipped_work, f"AGGRESSIVE runs {sorted(needed & skipped_work)}, inside a skipped body"
         for node in self.nodes:
             if node.op == "call_function" and node.name in needed:
                 held[node.name] = _run(node, held)
-        return Step(self._results(held), {}, dict(frontier))
+        return Step(self._results(held), {}, dict(kept))
 
     def _refreshed(self, index: int, held: Values, kept: Mapping[str, Tensor], chosen: Mapping[str, Tensor]) -> Tensor:
         """The cached feature of a branch with its selected tokens as this step computes them."""
         branch = self.plan.branches[index]
         assert branch.path is not None
         everywhere = self._body_on_all_tokens(branch.path, held, kept)[branch.feature]
-        tokens = chosen[self.plan.selection_of(index).input_of(index)]
+        tokens = chosen[self.plan.steps[Mode.CONSERVATIVE].selection_of(index).input_of(index)]
         return put_tokens(kept[branch.feature], everywhere, branch.path.place, tokens)
 
     def _body_on_all_tokens(self, path: TokenPath, held: Values, kept: Mapping[str, Tensor]) -> Values:
@@ -131,7 +133,7 @@ class PlanInterpreter:
 
 def stored_by(plan: Plan, mode: Mode, step: Step) -> list[Tensor]:
     """The values that a graph of `mode` returns after the results, in its order."""
-    return [step.frontier[name] if name in step.frontier else step.caches[name] for name in plan.stored(mode)]
+    return [step.frontier[name] if name in step.frontier else step.caches[name] for name in stored(plan, mode)]
 
 
 def put_tokens(into: Tensor, source: Tensor, place: Place, tokens: Tensor) -> Tensor:

@@ -14,11 +14,12 @@ from duca_compile.analysis.analyse import analyse
 from duca_compile.analysis.facts import Facts
 from duca_compile.capture.capture import Capture, capture
 from duca_compile.generations.own_results import delivered, layout, memory
+from duca_compile.methods.duca import Mode
 from duca_compile.passes import rewrite
-from duca_compile.plan.modes import Mode
 from duca_compile.plan.options import SELECTIONS, Options
 from duca_compile.plan.plan import Plan, make_plan
 from duca_compile.refusal import Refused
+from helpers import caches, stored
 from random_dit.interpreter import PlanInterpreter
 from random_dit.models import RandomModel, Spec, random_call, random_model
 
@@ -102,9 +103,9 @@ class Subject:
         is stored, or is yet to be returned, must not change by that."""
         inputs = self.inputs(call)
         found = self.graphs[mode](*inputs, *extra)
-        own = len(found) - len(self.plan.stored(mode))
+        own = len(found) - len(stored(self.plan, mode))
         given = found[:own]
-        if mode is not Mode.FULL:
+        if mode != Mode.FULL:
             given = delivered(given, layout(given), memory(extra))
         results = [result.clone() for result in given]
         for theirs in (*given, *(inputs[at] for at in self.taken.places.values())):
@@ -113,16 +114,16 @@ class Subject:
 
     def fill(self, call: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Caches and frontier of a FULL step."""
-        _, stored = self.run(Mode.FULL, call)
-        at = len(self.plan.caches)
-        return stored[:at], stored[at:]
+        _, found = self.run(Mode.FULL, call)
+        at = len(caches(self.plan))
+        return found[:at], found[at:]
 
     def draw(self, seed: int) -> dict[str, Tensor]:
         """Random tokens for every branch that recomputes some, by input."""
         generator = torch.Generator().manual_seed(seed)
         return {
             name: torch.randperm(one.tokens, generator=generator)[: one.count]
-            for one in self.plan.selections
+            for one in self.plan.draws
             for name in one.inputs
         }
 
@@ -154,6 +155,6 @@ def subject(spec: Spec, cache_ratio: float, depth: str) -> Subject | None:
             plan = make_plan(found.capture.gm.graph, found.facts, options)
         except Refused:
             continue
-        graphs = {mode: rewrite(found.capture.gm, plan, mode)[0] for mode in options.modes}
+        graphs = {mode: rewrite(found.capture.gm, plan.steps[mode])[0] for mode in options.recipes}
         return Subject(found, found.model, plan, found.capture.gm, graphs)
     return None

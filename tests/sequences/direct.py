@@ -11,8 +11,9 @@ from duca_compile.generations.diffusers_context import Context
 from duca_compile.generations.draw_tokens import RandomTokens
 from duca_compile.generations.tracker import Tracker, Visit
 from duca_compile.generations.trajectory import Cache
-from duca_compile.plan.modes import Mode
+from duca_compile.methods.duca import Mode
 from duca_compile.plan.options import Options
+from duca_compile.plan.step_plan import Slot
 from sequences import denoisers
 from sequences.oracle import Interrupted, Oracle, Stream
 from sequences.samplers import KINDS, Evaluation, predicts
@@ -40,6 +41,7 @@ class Call(NamedTuple):
 
 
 _KEPT = "the only graph"
+_SLOT = Slot("kept")
 _OPTIONS = Options(inner="eager")
 
 
@@ -93,16 +95,16 @@ class Direct:
         if cache is None:
             trajectory.step = min(trajectory.step, 0)
             cache = trajectory.caches[_KEPT] = Cache(RandomTokens([], 0))
-        mode = Mode.FULL if visit.repeated else _OPTIONS.mode_at(trajectory.step)
-        tracker.begin(trajectory, mode, 8)
+        mode = Mode.FULL if visit.repeated else _OPTIONS.recipe_at(trajectory.step)
+        tracker.begin(trajectory, mode, 8, visit.repeated or trajectory.step <= 0)
         self.oracle.meets(call.stream, mode, cache, call.time.flatten()[0].item())
         if self.interrupts == "before the output":
             return self._interrupt(tracker, visit, mode, cache)
         _produced(tracker, call, visit, output)
         if self.interrupts:
             return self._interrupt(tracker, visit, mode, cache)
-        if mode is Mode.FULL:
-            cache.fill((torch.zeros(1),), (), ())
+        if mode == Mode.FULL:
+            cache.put((_SLOT,), (torch.zeros(1),), trajectory.calls)
             tracker.settle(trajectory)
             self.oracle.filled(call.stream, cache)
         return output

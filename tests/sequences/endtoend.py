@@ -19,8 +19,8 @@ from torch import Tensor
 import duca_compile
 from duca_compile.generations.draw_tokens import RandomTokens
 from duca_compile.generations.trajectory import Cache
-from duca_compile.plan.modes import Mode
-from duca_compile.runtime.compiled import CompiledMode
+from duca_compile.methods.duca import Mode
+from duca_compile.runtime.compiled import CompiledRecipe
 from duca_compile.runtime.steps import OwnSteps, Step
 from helpers import compiled
 from sequences.direct import Call, Kind
@@ -79,10 +79,10 @@ class EndToEnd:
             self.oracle.spoilt(self._cache)
             raise
         (step,) = self._seen
-        if step.mode is Mode.FULL:
+        if step.recipe == Mode.FULL:
             self.oracle.filled(call.stream, self._cache)
         if self.twice:
-            self._check(call, step.mode, found, given)
+            self._check(call, step.recipe, found, given)
         return found.double()
 
     @property
@@ -93,14 +93,14 @@ class EndToEnd:
 
     def _check(self, call: Call, mode: Mode, found: Tensor, given: Any) -> None:
         cache = self._cache
-        if mode is Mode.FULL:
+        if mode == Mode.FULL:
             self._doubles[cache] = call.stream, Cache(cache.selector)
         elif self._doubles[cache][0] != call.stream:
             return  # which the oracle has said already
         with self._by_itself(mode, self._doubles[cache][1]):
             want = self.fast[call.model](*given)
         if not torch.equal(found, want):
-            raise AssertionError(f"wrong reuse: {call.stream}, {mode.value}, is off by {(found - want).abs().max()}")
+            raise AssertionError(f"wrong reuse: {call.stream}, {mode}, is off by {(found - want).abs().max()}")
 
     @contextmanager
     def _by_itself(self, mode: Mode, cache: Cache) -> Iterator[None]:
@@ -111,7 +111,7 @@ class EndToEnd:
             self._alone = None
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
-        chosen, run = OwnSteps.next, CompiledMode.__call__
+        chosen, run = OwnSteps.next, CompiledRecipe.__call__
 
         def step(own: OwnSteps, graph: Any, args: Any) -> Step | None:
             if self._alone is not None:
@@ -120,10 +120,10 @@ class EndToEnd:
             assert found is not None
             assert found.cache is not None
             self._seen.append(found)
-            self.oracle.meets(self._stream, found.mode, found.cache, self._time)
+            self.oracle.meets(self._stream, found.recipe, found.cache, self._time)
             return found
 
-        def interruptible(mode: CompiledMode, inputs: Any) -> list[Any]:
+        def interruptible(mode: CompiledRecipe, inputs: Any) -> list[Any]:
             where, self.interrupts = self.interrupts, ""
             if where == "before the output":
                 raise Interrupted
@@ -133,7 +133,7 @@ class EndToEnd:
             return found
 
         patch.setattr(OwnSteps, "next", step)
-        patch.setattr(CompiledMode, "__call__", interruptible)
+        patch.setattr(CompiledRecipe, "__call__", interruptible)
         patch.setattr(RandomTokens, "draw", _fixed)
 
 

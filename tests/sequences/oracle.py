@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from duca_compile.generations.trajectory import Cache
-from duca_compile.plan.modes import Mode
+from duca_compile.methods.duca import Mode
 
 CYCLE = 5
 
@@ -72,7 +72,7 @@ class Oracle:
         self.counts[mode.value] += 1
         self._calls[stream] += self._times.get(stream) != time
         self._times[stream] = time
-        if mode is Mode.FULL:
+        if mode == Mode.FULL:
             self._fills.pop(cache, None)
             return
         fill = self._fills.get(cache)

@@ -11,7 +11,7 @@ from torch import fx, nn
 import duca_compile
 from duca_compile.capture.capture import Capture
 from duca_compile.cost.flops import Executed
-from duca_compile.plan.modes import Mode
+from duca_compile.methods.duca import Mode
 from duca_compile.plan.options import Options
 from duca_compile.plan.plan import Plan
 from duca_compile.refusal import Refused

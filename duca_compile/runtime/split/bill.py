@@ -7,7 +7,7 @@ from typing import Any
 
 from duca_compile import torch_private
 from duca_compile.cost.flops import Executed
-from duca_compile.plan.modes import Mode
+from duca_compile.methods.base import FULL
 from duca_compile.runtime.partly import LOOK
 from duca_compile.runtime.split.part import RETURNED, Part
 
@@ -24,9 +24,9 @@ class Bill:
     Of the graphs it is counted from what they hold: the kernels that an inner compiler made of them tell nothing.
     """
 
-    def __init__(self, modes: Collection[Mode]) -> None:
-        self._modes = modes
-        self._graphs: Counter[Mode] = Counter()
+    def __init__(self, recipes: Collection[str]) -> None:
+        self._recipes = recipes
+        self._graphs: Counter[str] = Counter()
         self._plain: Counter[str] = Counter()
         """In graphs that run as they are, by the last break before."""
         self._outside: Counter[str] = Counter()
@@ -49,7 +49,7 @@ class Bill:
         self._unknown += flops is None
         self._graphs.update(flops or {})
         if part.plan is None and flops:
-            self._plain[self._break] += flops[Mode.FULL]
+            self._plain[self._break] += flops[FULL]
 
     def leave(self) -> None:
         """The graph has ended: what follows runs outside of all."""
@@ -74,18 +74,18 @@ class Bill:
                 self._entered = False
 
     @property
-    def flops(self) -> dict[Mode, int] | None:
+    def flops(self) -> dict[str, int] | None:
         """In each mode; None where the cost of a graph is not known."""
         if self._unknown or self._executed.unknown:
             return None
-        return {mode: self._graphs[mode] + self._outside.total() for mode in self._modes}
+        return {name: self._graphs[name] + self._outside.total() for name in self._recipes}
 
     @property
     def advice(self) -> str:
         """What to do about that which costs most in every mode."""
-        full = max(1, self._graphs[Mode.FULL] + self._outside.total())
+        full = max(1, self._graphs[FULL] + self._outside.total())
         plain, outside = self._plain.total(), self._outside.total()
-        rest = min(self._graphs[mode] for mode in self._modes) - plain
+        rest = min(self._graphs[name] for name in self._recipes) - plain
         if rest > plain + outside:
             return f"{rest / full:.0%} run in its graphs beside the branches that are cached; {LOOK}"
         last = max({"": 0, **(self._plain + self._outside)}.items(), key=operator.itemgetter(1))[0]
@@ -98,8 +98,8 @@ class Bill:
         if flops is None:
             what = f"{self._unknown} of the graphs" if self._unknown else "what runs outside of the graphs"
             return f"FLOPs are not counted: the cost of {what} is not known"
-        full = max(1, flops[Mode.FULL])
-        shares = ", ".join(sorted(f"{mode.value} {cost / full:.1%}" for mode, cost in flops.items()))
+        full = max(1, flops[FULL])
+        shares = ", ".join(sorted(f"{name} {cost / full:.1%}" for name, cost in flops.items()))
         more = " or more, as what runs before the first graph is not counted" if self._before else ""
         outside = f"{self._outside.total() / full:.1%} run outside of the graphs, in every mode"
         return f"FLOPs as a share of a full step: {shares}{more}; {outside}"

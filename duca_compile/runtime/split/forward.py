@@ -1,4 +1,4 @@
-"""One trajectory and one mode for all graphs of a forward pass that Dynamo split at graph breaks.
+"""One trajectory and one recipe for all graphs of a forward pass that Dynamo split at graph breaks.
 
 The graphs of one call find each other through the call itself: its frame holds the arguments that the caller gave.
 Which of these are the timesteps, the first call of a model tells; from the second call on its graphs keep caches.
@@ -26,7 +26,7 @@ from duca_compile.generations.budget import Budget
 from duca_compile.generations.identity import Identity, State, state
 from duca_compile.generations.tracker import Tracker
 from duca_compile.generations.trajectory import Trajectory
-from duca_compile.plan.modes import Mode
+from duca_compile.methods.base import FULL
 from duca_compile.plan.options import Options
 from duca_compile.refusal import DucaWarning, Refused, warn_fallback, warn_once
 from duca_compile.runtime import registry
@@ -93,17 +93,17 @@ class Split:
         """Places a call."""
         with self._lock:
             if self.given_up:
-                return Forward(self, [], None, Mode.FULL)
+                return Forward(self, [], None, FULL)
             try:
                 forward = self._place(leaves(call.arguments()), diffusers_context.of(call.module))
                 if self._calls == 2:
-                    forward.count(call, self._options.modes)
+                    forward.count(call, self._options.recipes)
                 return forward
             except Exception as error:
                 if self._options.strict:
                     raise
                 self.give_up(error)
-                return Forward(self, [], None, Mode.FULL)
+                return Forward(self, [], None, FULL)
 
     def give_up(self, error: Exception) -> None:
         """All graphs compute all from now on; not where the user's filters have made an error of a warning of ours."""
@@ -128,7 +128,7 @@ class Split:
         self._calls += 1
         if self._calls == 1:
             self._latents_of(given)
-            return Forward(self, given, None, Mode.FULL)
+            return Forward(self, given, None, FULL)
         if self._calls == 2:
             self._settle(given)
         timesteps = [leaf for leaf in given if leaf.name in self._times and leaf.is_tensor]
@@ -154,9 +154,10 @@ class Split:
         )
         if visit is None:
             warn_once(self, Refused(f"{NO_CLOCK}; {self._summary()}"))
-            return Forward(self, given, None, Mode.FULL)
-        mode = Mode.FULL if visit.repeated else long_steps.mode_at(visit.trajectory, self._options, self)
-        return Forward(self, given, visit.trajectory, mode, latents)
+            return Forward(self, given, None, FULL)
+        recipe = FULL if visit.repeated else long_steps.recipe_at(visit.trajectory, self._options.caching, self)
+        begins = visit.repeated or visit.trajectory.step <= 0
+        return Forward(self, given, visit.trajectory, recipe, latents, begins)
 
     def _latents_of(self, rest: list[Leaf]) -> list[Leaf]:
         """The latents. An item of a list of them that stayed while others changed is given, as a reference image is."""
@@ -182,7 +183,7 @@ class Split:
         return "; ".join([f"Dynamo split the forward pass into {self._met.total()} graphs", *parts])
 
     def tell(self, bill: Bill) -> None:
-        """What a step executes in each mode, after the call that it was counted in, which no fault of this may harm."""
+        """What a step executes by each recipe, after the call it was counted in, which no fault of this may harm."""
         try:
             if not self.given_up:
                 log.info("%s; %s", self._summary(), bill)
@@ -202,8 +203,9 @@ class Forward:
         split: Split,
         given: list[Leaf],
         trajectory: Trajectory | None,
-        mode: Mode,
+        recipe: str,
         latents: Sequence[Tensor] = (),
+        begins: bool = True,
     ) -> None:
         self._split = split
         self._given = given
@@ -211,17 +213,17 @@ class Forward:
         self._paths = {id(leaf.value): leaf.path for leaf in given if leaf.is_tensor}
         self._seen: Counter[Hashable] = Counter()
         self._trajectory = trajectory
-        self._mode = mode
+        self._recipe = recipe
         self._bill: Bill | None = None
         if trajectory is not None:
-            split.tracker.begin(trajectory, mode, trajectory.bytes)
-            trajectory.full_steps += mode is Mode.FULL
+            split.tracker.begin(trajectory, recipe, trajectory.bytes, begins)
+            trajectory.full_steps += recipe == FULL
 
-    def count(self, call: torch_private.RootCall, modes: Collection[Mode]) -> None:
+    def count(self, call: torch_private.RootCall, recipes: Collection[str]) -> None:
         """Counts what the call executes, from here to its end, and tells it unless it fails."""
         if self._trajectory is None:
             return
-        bill, handled = Bill(modes), sys.exc_info()[1]
+        bill, handled = Bill(recipes), sys.exc_info()[1]
 
         def end() -> None:
             bill.close()
@@ -241,11 +243,11 @@ class Forward:
             registry.add(graph, tracker, part.weights(args))
             cache = graph.new_cache(args, graph.plan.options.seed + len(trajectory.caches))
             trajectory.caches[key] = cache
-        if self._mode is not Mode.FULL and cache.full_step != trajectory.full_steps:
+        if self._recipe != FULL and cache.full_step != trajectory.full_steps:
             self._start_over(trajectory)
-        if self._mode is Mode.FULL:
+        if self._recipe == FULL:
             cache.full_step = trajectory.full_steps
-        return PartStep(self._mode, cache, self)
+        return PartStep(self._recipe, cache, trajectory.calls, trajectory.noisy > 1, forward=self)
 
     def meet(self, part: Part, args: Sequence[Any]) -> Hashable:
         """What tells this run of the graph from others in a call. Starts over where the trajectory has not met it."""
@@ -264,7 +266,7 @@ class Forward:
         if known is None or not known.is_of(weights):
             trajectory.parts[key] = Identity(weights)
             trajectory.caches.pop(key, None)
-            if self._mode is not Mode.FULL:
+            if self._recipe != FULL:
                 self._start_over(trajectory)
         return key
 
@@ -272,9 +274,9 @@ class Forward:
         """Computes what is left of this call, and the next one."""
         tracker = self._split.tracker
         tracker.resets["the forward pass took another way"] += 1
-        tracker.steps[self._mode] -= 1
-        tracker.steps[Mode.FULL] += 1
-        self._mode = Mode.FULL
+        tracker.steps[self._recipe] -= 1
+        tracker.steps[FULL] += 1
+        self._recipe = FULL
         trajectory.full_steps += 1
         trajectory.step = -1
 
@@ -298,11 +300,11 @@ class Forward:
 
     def abandon(self) -> None:
         if self._trajectory is not None:
-            self._split.tracker.abandon(self._trajectory, self._mode)
+            self._split.tracker.abandon(self._trajectory, self._recipe)
             self._trajectory = None
 
 
-@dataclass
+@dataclass(kw_only=True)
 class PartStep(Step):
     """The part in `forward` of one graph."""
 
@@ -318,7 +320,7 @@ class PartStep(Step):
         self.forward.abandon()
 
 
-_UNPLACED = Step(Mode.FULL, None)
+_UNPLACED = Step(FULL, None)
 _splits: "weakref.WeakKeyDictionary[Any, Split]" = weakref.WeakKeyDictionary()
 
 

@@ -14,7 +14,6 @@ from duca_compile.cost import flops
 from duca_compile.cost.flops import Operations
 from duca_compile.generations.identity import WORDS, Probes
 from duca_compile.graph import ir
-from duca_compile.plan.modes import Mode
 from duca_compile.plan.plan import Plan
 from duca_compile.refusal import warnings_after
 
@@ -37,7 +36,7 @@ class Part:
         captured: Capture | None,
         plan: Plan | None,
         refusal: str = "",
-        operations: Mapping[Mode, Operations] | None = None,
+        operations: Mapping[str, Operations] | None = None,
         is_random: bool = False,
     ) -> None:
         self.serial = next(_serials)
@@ -55,10 +54,10 @@ class Part:
         self._operations = operations or {}
         self._sizes = {} if captured is None else captured.symbols
 
-    def flops(self, args: Sequence[Any]) -> dict[Mode, int] | None:
+    def flops(self, args: Sequence[Any]) -> dict[str, int] | None:
         """Of this run, in each mode; None where they cannot be counted."""
         sizes = {symbol: args[at] for symbol, at in self._sizes.items()}
-        return flops.per_mode(self._operations, sizes)
+        return flops.per_recipe(self._operations, sizes)
 
     def weights(self, args: Sequence[Any]) -> list[Tensor]:
         return [args[at] for at in self._weights if isinstance(args[at], Tensor)]

@@ -1,0 +1,73 @@
+"""What a caching method is: recipes, one graph each, and a clock that picks one of them for each step."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar, Protocol
+
+from duca_compile.analysis.facts import Branch, Facts
+
+
+class Action(Enum):
+    """What a recipe does with one branch."""
+
+    COMPUTE = "compute"
+    REFRESH = "recompute selected tokens, take the rest from the cache"
+    FORECAST = "combine the last features that were stored"
+    REUSE = "take the feature that was stored last"
+    SKIP = "leave it out: the stream is cut after it"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What one graph does. `decide` says it of a branch, by its position among all.
+
+    `cut`: what the skipped branches make of the stream is taken from the cache, after the last of them. `history`: how
+    many stored values a `FORECAST` or a cut combines; 1 takes the last one as it is.
+    """
+
+    name: str
+    decide: Callable[[int, Branch, Facts], Action]
+    cut: bool = False
+    history: int = 1
+
+
+FULL = "full"
+"""The recipe that every method has: it computes all and stores what others read. It runs wherever there is doubt."""
+
+
+def always(action: Action) -> Callable[[int, Branch, Facts], Action]:
+    return lambda at, branch, facts: action
+
+
+COMPLETE = Recipe(FULL, always(Action.COMPUTE))
+
+
+class Clock(Protocol):
+    """Of one trajectory. It may count and remember; a method whose steps depend on their number alone is its own."""
+
+    def next(self, step: int) -> str:
+        """The name of the recipe of step `step`, counted from 0 where the trajectory began or started over."""
+
+
+class Method(Protocol):
+    """A frozen dataclass; its fields are its options, and raise `OptionError` where they make no sense."""
+
+    NAMES: ClassVar[tuple[str, ...]]
+    """Of all recipes that it may have, whatever its options."""
+
+    @property
+    def opening(self) -> int:
+        """The number that a step gets which is computed out of turn: the cached steps that follow it come after."""
+
+    def recipes(self) -> tuple[Recipe, ...]:
+        """Those that its clock may name, the complete one first."""
+
+    def start(self) -> Clock: ...
+
+    def without_cuts(self) -> "Method | None":
+        """The same for a model from which no stream can be cut; None where that is nothing."""
+
+    def weights(self, stored: Sequence[int], now: int) -> tuple[float, ...]:
+        """Of the values that were stored at the calls `stored` of the trajectory, the last one first, in a forecast for
+        the call `now`. They sum to 1."""

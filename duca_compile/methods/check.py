@@ -1,0 +1,29 @@
+"""Checks of options, with errors that name the nearest valid choice."""
+
+import difflib
+from collections.abc import Sequence
+
+
+class OptionError(ValueError):
+    """An option that is unknown or impossible; the message names the nearest valid one."""
+
+
+def require_int(name: str, value: object, at_least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        raise OptionError(f"{name} must be a whole number of at least {at_least}, not {value!r}")
+
+
+def require_bool(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise OptionError(f"{name} must be True or False, not {value!r}")
+
+
+def require_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    if value not in choices:
+        listed = ", ".join(map(str, choices))
+        raise OptionError(f"{name} cannot be {value!r}{nearest(str(value), choices)}; it is one of {listed}")
+
+
+def nearest(word: str, choices: Sequence[object]) -> str:
+    close = difflib.get_close_matches(word, list(map(str, choices)), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,66 @@
+"""DuCa (arXiv 2412.18911): conservative and aggressive steps between full ones."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar
+
+from duca_compile.analysis.facts import Branch, Facts
+from duca_compile.methods.base import COMPLETE, FULL, Action, Recipe, always
+from duca_compile.methods.check import require_choice
+from duca_compile.methods.cycles import Cycles
+
+
+class Mode(str, Enum):
+    """What a denoising step runs (section IV-B): the recipes of DuCa by their names."""
+
+    FULL = FULL
+    """Compute every token of every branch and store the features."""
+    CONSERVATIVE = "conservative"
+    """Recompute a few tokens of every branch that allows it, reuse the stored features for the rest."""
+    AGGRESSIVE = "aggressive"
+    """Run no block: the stream stored at the last non-aggressive step enters the final layer."""
+
+
+ORDERS = {
+    "conservative-first": (Mode.CONSERVATIVE, Mode.AGGRESSIVE),
+    "aggressive-first": (Mode.AGGRESSIVE, Mode.CONSERVATIVE),
+    "conservative": (Mode.CONSERVATIVE, Mode.CONSERVATIVE),
+    "aggressive": (Mode.AGGRESSIVE, Mode.AGGRESSIVE),
+}
+DEPTHS = ("all", "all-but-last")
+
+
+@dataclass(frozen=True)
+class DuCa(Cycles):
+    """The defaults are the paper's (sections IV-C and V)."""
+
+    NAMES: ClassVar[tuple[str, ...]] = tuple(mode.value for mode in Mode)
+
+    order: str = "conservative-first"
+    """Which cached mode follows a FULL step; the two alternate. `conservative` and `aggressive` alone use one."""
+    aggressive_depth: str = "all"
+    """AGGRESSIVE skips `all` blocks, or `all-but-last` (equation 3 read literally)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("order", self.order, tuple(ORDERS))
+        require_choice("aggressive_depth", self.aggressive_depth, DEPTHS)
+
+    def recipes(self) -> tuple[Recipe, ...]:
+        used = ORDERS[self.order][: self.cycle - 1]
+        conservative = Recipe(Mode.CONSERVATIVE.value, always(Action.REFRESH))
+        aggressive = Recipe(Mode.AGGRESSIVE.value, self._skipped, cut=True)
+        return (COMPLETE, *(recipe for recipe in (conservative, aggressive) if recipe.name in used))
+
+    def next(self, step: int) -> str:
+        position = max(step - self.opening, 0) % self.cycle
+        return FULL if position == 0 else ORDERS[self.order][(position - 1) % 2].value
+
+    def without_cuts(self) -> "DuCa | None":
+        used = ORDERS[self.order][: self.cycle - 1]
+        without = DuCa(self.cycle, self.warmup_steps, "conservative", self.aggressive_depth)
+        return without if Mode.CONSERVATIVE in used else None
+
+    def _skipped(self, at: int, branch: Branch, facts: Facts) -> Action:
+        kept = self.aggressive_depth == "all-but-last" and at in facts.blocks[-1]
+        return Action.COMPUTE if kept else Action.SKIP

@@ -1,0 +1,173 @@
+"""What one recipe's graph takes, does and leaves behind: all that passes, dispatcher and costs ask of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import sympy
+import torch
+
+from duca_compile.analysis.facts import Branch, Facts
+from duca_compile.methods.base import Action, Recipe
+from duca_compile.plan.options import Options
+from duca_compile.refusal import Refused
+
+CACHE = "cache_"
+EARLIER = "earlier_{}_"
+KEPT = "kept_"
+WEIGHTS = "history_weights"
+Key = tuple[str, bool]
+"""Of a slot: its value, and whether it is small."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Branches that draw the same number of tokens, each into an input of its own, or all into one: indices `[count]`.
+
+    One input of all rows would put the number of its row into the code of every branch, and equal branches would not
+    be equal to a compiler. `tokens` and `count` are expressions where sizes are symbolic.
+    """
+
+    tokens: int
+    count: int
+    branches: tuple[int, ...]
+    shared: bool = False
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(map(self.input_of, self.branches)))
+
+    def input_of(self, branch: int) -> str:
+        """The input that holds the tokens that the branch recomputes."""
+        return f"selected_from_branch_{self.branches[0]}" if self.shared else f"selected_for_branch_{branch}"
+
+    def at(self, symbols: Mapping[Any, int]) -> "Selection":
+        """The same with the numbers that the symbolic sizes of a call have."""
+        tokens, count = (int(sympy.sympify(size).subs(symbols)) for size in (self.tokens, self.count))
+        return replace(self, tokens=tokens, count=count)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A value that is kept between steps, the last `history` of it. `small`: in the type that `cache_dtype` names."""
+
+    value: str
+    history: int = 1
+    small: bool = True
+
+    @property
+    def key(self) -> Key:
+        """What is kept in different types is kept twice."""
+        return self.value, self.small
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Of a graph that reads it, the last value first."""
+        return (CACHE + self.value, *(EARLIER.format(age) + self.value for age in range(1, self.history)))
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """Inputs after the call's own, in order: `reads`, `draws`, the weights of a history, memory for what it `writes`.
+
+    `actions`: one of each branch. `cut`: stream values that are read instead of computed. `fixed`: whether `writes` go
+    to memory that stays, as CUDA graphs need it; else they are results after the call's own.
+    """
+
+    recipe: Recipe
+    facts: Facts
+    options: Options
+    actions: tuple[Action, ...]
+    reads: tuple[Slot, ...] = ()
+    draws: tuple[Selection, ...] = ()
+    writes: tuple[Slot, ...] = ()
+    cut: tuple[str, ...] = ()
+    fixed: bool = False
+    _selection_of: Mapping[int, Selection] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        chosen = {branch: selection for selection in self.draws for branch in selection.branches}
+        object.__setattr__(self, "_selection_of", chosen)
+
+    @property
+    def name(self) -> str:
+        return self.recipe.name
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        return self.facts.branches
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether it needs nothing of another step."""
+        return not self.reads
+
+    @property
+    def written(self) -> frozenset[Key]:
+        return frozenset(slot.key for slot in self.writes)
+
+    @property
+    def returned(self) -> tuple[Slot, ...]:
+        """What it writes, as results after the call's own."""
+        return () if self.fixed else self.writes
+
+    @property
+    def history(self) -> int:
+        """How many stored values a forecast combines, at most."""
+        return max((slot.history for slot in self.reads), default=1)
+
+    @property
+    def kept_inputs(self) -> tuple[str, ...]:
+        """The inputs after all others in whose fixed memory the graph leaves what it writes, in order."""
+        return tuple(f"{KEPT}{at}" for at in range(len(self.writes))) if self.fixed else ()
+
+    @property
+    def extra_inputs(self) -> tuple[str, ...]:
+        """All that the graph takes besides the call's own, in order."""
+        read = [name for slot in self.reads for name in slot.inputs]
+        drawn = [name for selection in self.draws for name in selection.inputs]
+        return (*read, *drawn, *([WEIGHTS] if self.history > 1 else []), *self.kept_inputs)
+
+    def where(self, action: Action) -> tuple[int, ...]:
+        return tuple(at for at, taken in enumerate(self.actions) if taken is action)
+
+    def selection_of(self, branch: int) -> Selection:
+        return self._selection_of[branch]
+
+    def kept_in(self, dtype: torch.dtype) -> torch.dtype:
+        """The type in which a small slot keeps values of this type: its own, or a smaller one that the options name."""
+        small = self.options.cache_dtype
+        return small if small is not None and dtype.is_floating_point and small.itemsize < dtype.itemsize else dtype
+
+    def told(self, branch: int) -> str:
+        """What becomes of a branch, in a word or two."""
+        action = self.actions[branch]
+        if action is Action.REFRESH:
+            chosen = self.selection_of(branch)
+            return f"{chosen.count}/{chosen.tokens} tokens"
+        return action.name.lower()
+
+
+def with_writes(steps: Sequence[StepPlan]) -> dict[str, StepPlan]:
+    """Each step writes what others read, the longest history of it, and it computes itself: one that is cut, nothing.
+
+    Raises `Refused` where values that one forecast combines are stored at different steps: its weights are of one age.
+    """
+    wanted: dict[Key, Slot] = {}
+    for slot in (slot for step in steps for slot in step.reads):
+        known = wanted.get(slot.key)
+        wanted[slot.key] = slot if known is None or known.history < slot.history else known
+    found = {step.name: replace(step, writes=_writes(step, wanted)) for step in steps}
+    for step in found.values():
+        past = [slot.key for slot in step.reads if slot.history > 1]
+        writers = {tuple(each.name for each in found.values() if key in each.written) for key in past}
+        if len(writers) > 1:
+            raise Refused(f"method: what the recipe {step.name!r} forecasts from is stored at different steps")
+    return found
+
+
+def _writes(step: StepPlan, wanted: Mapping[Key, Slot]) -> tuple[Slot, ...]:
+    if step.cut:
+        return ()
+    own = {slot.key for slot in step.reads}
+    return tuple(slot for slot in wanted.values() if slot.key not in own)
