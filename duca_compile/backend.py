@@ -13,7 +13,6 @@ from duca_compile.cost.flops import Operations
 from duca_compile.graph import ir
 from duca_compile.methods.base import FULL
 from duca_compile.passes import lower, rewrite
-from duca_compile.passes.base import PassResult
 from duca_compile.plan.options import Options
 from duca_compile.plan.plan import Plan
 from duca_compile.plan.step_plan import CACHE, KEPT, StepPlan
@@ -30,7 +29,7 @@ from duca_compile.study import Study, study
 
 log = logging.getLogger("duca_compile")
 Compiled = Callable[..., Any]
-Rewritten = Mapping[str, tuple[fx.GraphModule, dict[str, PassResult]]]
+Rewritten = Mapping[str, fx.GraphModule]
 
 
 def duca(
@@ -126,14 +125,14 @@ def build(
     plan = plan.in_fixed_memory() if recorded else plan
     if plan.uncut:
         log.warning("no step cuts the stream: %s", plan.uncut)
-    rewritten = {name: rewrite(captured.gm, step) for name, step in plan.steps.items()}
-    operations = _operations({name: graph for name, (graph, _) in rewritten.items()})
+    rewritten = {name: rewrite(captured.gm, step)[0] for name, step in plan.steps.items()}
+    operations = _operations(rewritten)
     steps: Steps
     if found.whole:
         steps = OwnSteps(budget_of(plan.options))
     else:
         steps = SharedSteps(Part(gm, captured, plan, operations=operations), plan.options)
-    memory = FixedMemory(rewritten[FULL][0], plan.steps[FULL]) if recorded else None
+    memory = FixedMemory(rewritten[FULL], plan.steps[FULL]) if recorded else None
     recipes = compiled(captured, plan, rewritten, inputs, inner)
     if found.whole:
         _warn_partly(captured, operations, plan.options)
@@ -153,15 +152,12 @@ def compiled(
     """Each of the `graphs`, compiled at its first use; where sizes are symbolic at once, while Dynamo still takes
     guards on them."""
     recipes = {}
-    for name, (rewritten, results) in graphs.items():
+    for name, rewritten in graphs.items():
         forms = [rewritten]
         if plan.options.inner == "inductor":
-            lowered, more = lower(rewritten, plan.steps[name])
-            forms.insert(0, lowered)
-            results |= more
+            forms.insert(0, lower(rewritten, plan.steps[name])[0])
         for form in forms:
             torch_private.declare_static(form.graph, static(captured, plan.steps[name], form))
-        log.debug("%s: %s", name, {each: result.count for each, result in results.items()})
         recipes[name] = CompiledRecipe(name, forms, inner, captured.autocast)
         if captured.symbols:
             recipes[name].compile(_fake_inputs(captured, rewritten, inputs))

@@ -8,7 +8,7 @@ from torch import fx
 from duca_compile.graph import ir
 from duca_compile.graph.emit import emit
 from duca_compile.graph.slices import SPLITS
-from duca_compile.passes.base import PassResult
+from duca_compile.passes.base import COMPUTES_ALL, PassResult
 from duca_compile.plan.step_plan import StepPlan
 
 aten = torch.ops.aten
@@ -33,7 +33,7 @@ class NarrowLinears:
         count = 0
         refusals: list[tuple[str, str]] = []
         if step.is_complete:
-            return PassResult(0, (("graph", "it computes all, with the model's own layers"),))
+            return COMPUTES_ALL
         for node in list(gm.graph.nodes):
             if ir.packet(node) is not aten.linear or node.kwargs:
                 continue

@@ -14,6 +14,7 @@ from duca_compile.generations.draw_tokens import RandomTokens
 from duca_compile.generations.tracker import Tracker
 from duca_compile.generations.trajectory import Cache
 from duca_compile.plan.options import Options
+from duca_compile.plan.step_plan import Slot
 from zoo.case import noise
 
 PROMPT, NEGATIVE = noise(2, 3, 8, seed=50), noise(2, 3, 8, seed=51)
@@ -57,10 +58,11 @@ class Sampling:
         trajectory = visit.trajectory
         if not trajectory.caches:
             trajectory.step = min(trajectory.step, 0)
-            trajectory.caches["only"] = Cache(RandomTokens([], 0), (torch.zeros(1),))
+            cache = trajectory.caches["only"] = Cache(RandomTokens([], 0))
+            cache.put([Slot("kept")], [torch.zeros(1)], trajectory.calls)
         mode = Mode.FULL if visit.repeated else Options(inner="eager").recipe_at(trajectory.step)
         self.tracker.produced((output,), [self.x])
-        return mode.value[0].upper()
+        return mode[0].upper()
 
     def run(self, steps: int, prompts: tuple[Tensor, ...] = (PROMPT,)) -> str:
         return "".join(self.step(at, prompts) for at in range(steps))

@@ -117,12 +117,12 @@ def test_on_a_gpu_blocks_are_outlined_only_if_asked(outline: bool | None, count:
     found = blocks()
     gm = rewrite(found.capture.gm, found.plan.steps[Mode.FULL])[0]
     plan = replace(found.plan, options=replace(found.plan.options, outline=outline))
-    assert len(calls(lower(gm, plan, Mode.FULL)[0])) == (0 if outline is False else 3)
+    assert len(calls(lower(gm, plan.steps[Mode.FULL])[0])) == (0 if outline is False else 3)
     with FakeTensorMode():
         for node in gm.graph.nodes:
             if isinstance(ir.value(node), Tensor):
                 node.meta["val"] = torch.empty_strided(*ir.form(ir.value(node)), device="cuda")
-    assert len(calls(lower(gm, plan, Mode.FULL)[0])) == count
+    assert len(calls(lower(gm, plan.steps[Mode.FULL])[0])) == count
 
 
 def test_an_aggressive_step_has_nothing_to_outline() -> None:
@@ -156,7 +156,7 @@ def test_blocks_that_read_rows_of_one_table_are_equal() -> None:
     found = blocks(table=True)
     gm = rewrite(found.capture.gm, found.plan.steps[Mode.FULL])[0]
     assert HoistSlices().run(ir.copied(gm), found.plan.steps[Mode.FULL]).count == 3
-    assert len(calls(lower(gm, found.plan, Mode.FULL)[0])) == 3
+    assert len(calls(lower(gm, found.plan.steps[Mode.FULL])[0])) == 3
     assert OutlineBlocks().run(ir.copied(gm), found.plan.steps[Mode.FULL]).count == 0, (
         "without hoisting, no two are equal"
     )
@@ -165,7 +165,7 @@ def test_blocks_that_read_rows_of_one_table_are_equal() -> None:
 def test_a_stream_of_transposed_patches_is_straightened_and_results_keep_their_layout() -> None:
     found = blocks(convolution=True)
     flat = rewrite(found.capture.gm, found.plan.steps[Mode.FULL])[0]
-    gm, results = lower(flat, found.plan, Mode.FULL)
+    gm, results = lower(flat, found.plan.steps[Mode.FULL])
     assert results["StraightenStreams"].count == 1
     assert len(calls(gm)) == 3
     values = [torch.randn(node.meta["val"].shape) for node in ir.placeholders(flat.graph)]
@@ -204,7 +204,7 @@ def test_streams_of_symbolic_sizes_are_not_straightened_for_nothing() -> None:
     torch._dynamo.mark_dynamic(x, 1)
     found = captured(model, x, t)
     flat = rewrite(found.capture.gm, found.plan.steps[Mode.FULL])[0]
-    gm, results = lower(flat, found.plan, Mode.FULL)
+    gm, results = lower(flat, found.plan.steps[Mode.FULL])
     assert results["StraightenStreams"].refusals == (("graph", "its sizes are symbolic"),)
     assert ir.render(gm.graph) == ir.render(flat.graph)
 
@@ -235,11 +235,11 @@ def test_a_block_that_takes_a_piece_of_a_list_stays() -> None:
     torch.manual_seed(0)
     found = captured(Pieces().eval(), noise(1, 6, 4), torch.full((1,), 0.5))
     gm = rewrite(found.capture.gm, found.plan.steps[Mode.FULL])[0]
-    assert len(calls(lower(gm, found.plan, Mode.FULL)[0])) == 3
+    assert len(calls(lower(gm, found.plan.steps[Mode.FULL])[0])) == 3
     for piece in gm.graph.find_nodes(op="call_function", target=operator.getitem):
         for user in list(piece.users):
             with gm.graph.inserting_before(user):
                 user.replace_input_with(piece, gm.graph.node_copy(piece))
-    lowered, results = lower(gm, found.plan, Mode.FULL)
+    lowered, results = lower(gm, found.plan.steps[Mode.FULL])
     assert calls(lowered) == []
     assert [reason for _, reason in results["OutlineBlocks"].refusals] == ["%split, which it reads, is no tensor"]

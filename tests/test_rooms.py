@@ -31,14 +31,6 @@ def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imported(path: Path) -> Iterator[str]:
-    """The rooms that a file imports from, also where it does so for types alone."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "duca_compile":
-            parts = (node.module or "").split(".")[1:]
-            yield from [parts[0]] if parts else [alias.name for alias in node.names]
-
-
 SOURCES = [
     *(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py" and path.parent.name != "passes"),
     *(PACKAGE / "passes").glob("*.py"),
@@ -53,7 +45,7 @@ def test_a_room_imports_only_from_below() -> None:
     upwards = [
         f"{path.relative_to(PACKAGE)} imports from {there}"
         for path in SOURCES
-        for there in imported(path)
+        for there in {name.split(".")[1] for name in _modules(path) if "." in name}
         if there != room_of(path) and FLOOR[there] >= FLOOR[room_of(path)]
     ]
     assert not upwards, "\n".join(upwards)

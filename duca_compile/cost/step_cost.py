@@ -36,6 +36,7 @@ class Cost(Generic[Number]):
 
 
 def cost_of(captured: Capture, step: StepPlan) -> Cost[int]:
+    """What one step costs."""
     gm = rewrite(captured.gm, step)[0]
     linear, attention = flops.count(flops.operations(gm))
     return Cost(

@@ -5,6 +5,7 @@ import sys
 import weakref
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -36,15 +37,27 @@ class Miss:
         return replace(self, times=earlier.times + 1) if again and earlier else self
 
 
+class Kept(NamedTuple):
+    """What is kept of one slot: `values`, the last one first, each stored at one of the trajectory's `calls`; the
+    addresses where they lie, and how many there may be."""
+
+    values: tuple[Tensor, ...]
+    calls: tuple[int, ...]
+    memory: frozenset[int]
+    history: int
+
+    def before_another(self) -> "Kept":
+        """What stays of it when another value comes."""
+        values = self.values[: self.history - 1]
+        return Kept(values, self.calls[: self.history - 1], memory(values), self.history)
+
+
 @dataclass(eq=False)
 class Cache:
     """What one graph keeps between the steps of a trajectory."""
 
     selector: RandomTokens
-    values: dict[Key, tuple[Tensor, ...]] = field(default_factory=dict)
-    """Of each slot, the last one first."""
-    stored: dict[Key, tuple[int, ...]] = field(default_factory=dict)
-    """The calls of the trajectory at which these were stored."""
+    kept: dict[Key, Kept] = field(default_factory=dict)
     layout: Layout = ()
     """How the last full step laid out its results."""
     memory: frozenset[int] = frozenset()
@@ -52,29 +65,26 @@ class Cache:
     used: Used = field(default_factory=Used)
     full_step: int = 0
     """Of the graphs of a split forward pass: the full step that filled it."""
-    _memory: dict[Key, frozenset[int]] = field(default_factory=dict)
-    _history: dict[Key, int] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
-        return sum([held.nbytes for each in self.values.values() for held in each])
+        return sum([value.nbytes for kept in self.kept.values() for value in kept.values])
 
     def put(self, slots: Sequence[Slot], values: Sequence[Tensor], call: int) -> None:
         """What a step at this call of the trajectory stored: of a slot with a history, the values before stay."""
         for slot, value in zip(slots, values, strict=True):
-            key = slot.key
-            kept = (value, *self.values.get(key, ())[: slot.history - 1])
-            self.values[key], self._memory[key] = kept, memory(kept)
-            self.stored[key] = (call, *self.stored.get(key, ())[: slot.history - 1])
-            self._history[key] = slot.history
-        self.memory = frozenset().union(*self._memory.values())
+            known = self.kept.get(slot.key)
+            before = _NOTHING if known is None else known.before_another()
+            held = (value, *before.values)
+            self.kept[slot.key] = Kept(held, (call, *before.calls), memory(held), slot.history)
+        self.memory = frozenset().union(*[kept.memory for kept in self.kept.values()])
 
     def take(self, slots: Sequence[Slot]) -> list[Tensor]:
         """What a step reads: where fewer values are known than a slot may hold, the last one again."""
         return [
             held[age] if age < len(held) else held[0]
             for slot in slots
-            for held in (self.values[slot.key],)
+            for held in (self.kept[slot.key].values,)
             for age in range(slot.history)
         ]
 
@@ -82,16 +92,14 @@ class Cache:
         """Before a step that fills all slots: what it pushes out of them goes first, and all where it `begins`."""
         if begins:
             self.empty()
-        for key, kept in self.values.items():
-            self.values[key] = kept[: self._history[key] - 1]
-            self.stored[key] = self.stored[key][: self._history[key] - 1]
-            self._memory[key] = memory(self.values[key])
+        self.kept = {key: kept.before_another() for key, kept in self.kept.items()}
 
     def empty(self) -> None:
-        self.values.clear()
-        self.stored.clear()
-        self._memory.clear()
+        self.kept = {}
         self.layout = ()
+
+
+_NOTHING = Kept((), (), frozenset(), 1)
 
 
 @dataclass(eq=False)

@@ -38,7 +38,11 @@ class Cycles:
         return self
 
     def next(self, step: int) -> str:
-        return FULL if step <= self.opening or (step - self.opening) % self.cycle == 0 else self.cached.name
+        return self.cached.name if self.position(step) else FULL
+
+    def position(self, step: int) -> int:
+        """How many steps of its cycle came before a step; 0 of a FULL one."""
+        return max(step - self.opening, 0) % self.cycle
 
     def without_cuts(self) -> Method | None:
         return None if self.cached.cut else self

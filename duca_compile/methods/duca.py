@@ -53,8 +53,8 @@ class DuCa(Cycles):
         return (COMPLETE, *(recipe for recipe in (conservative, aggressive) if recipe.name in used))
 
     def next(self, step: int) -> str:
-        position = max(step - self.opening, 0) % self.cycle
-        return FULL if position == 0 else ORDERS[self.order][(position - 1) % 2].value
+        position = self.position(step)
+        return ORDERS[self.order][(position - 1) % 2].value if position else FULL
 
     def without_cuts(self) -> "DuCa | None":
         used = ORDERS[self.order][: self.cycle - 1]

@@ -1,7 +1,6 @@
 """A forecast of the whole stack: the stream after the last block, from that of the last full steps. No block runs.
 
-Two values are kept of a generation and no feature. On the trained example it is nearer to the uncached samples than
-any method that holds what it keeps (`benchmarks/quality.py`).
+Of a generation the last `order + 1` values of it are kept, and no feature.
 """
 
 from dataclasses import dataclass

@@ -31,18 +31,18 @@ class Options:
 
     method: str | Method = "duca"
     """The caching method: `duca`, `fora`, `taylorseer`, `forecast-stack`, or a value, such as `TaylorSeer(order=2)`."""
-    cycle: int = 5
+    cycle: int = DuCa.cycle
     """N: one step in `cycle` is FULL, the `cycle - 1` after it are cached. 1 caches nothing."""
     cache_ratio: float = 0.9
     """R: the share of tokens that a CONSERVATIVE step takes from the cache; it recomputes `floor((1 - R) * tokens)`."""
     selection: str = "branch"
     """Tokens are drawn for every `branch` of a step (the paper's way), or once for a `step`: all branches of equally
     many tokens then recompute the same ones, and the host draws and hands over less."""
-    order: str = "conservative-first"
+    order: str = DuCa.order
     """Which cached mode follows a FULL step; the two alternate. `conservative` and `aggressive` alone use one."""
-    warmup_steps: int = 1
+    warmup_steps: int = DuCa.warmup_steps
     """The first `warmup_steps` steps of a trajectory are FULL; the last of them opens the first cycle."""
-    aggressive_depth: str = "all"
+    aggressive_depth: str = DuCa.aggressive_depth
     """AGGRESSIVE skips `all` blocks, or `all-but-last` (equation 3 read literally)."""
     seed: int = 0
     """Seeds the random choice of tokens; every trajectory draws the same sequence."""
@@ -111,7 +111,7 @@ class Options:
     def _require_method(self) -> None:
         if isinstance(self.method, str):
             require_choice("method", self.method, tuple(METHODS))
-        elif not isinstance(self.method, tuple(METHODS.values())) and not hasattr(self.method, "recipes"):
+        elif not hasattr(self.method, "recipes"):
             raise OptionError(f"method must be the name of one, or a method, not {self.method!r}")
         changed = [name for name in OF_DUCA if getattr(self, name) != getattr(DuCa, name)]
         if self.method != "duca" and changed:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import sympy
@@ -111,7 +112,7 @@ class StepPlan:
         """What it writes, as results after the call's own."""
         return () if self.fixed else self.writes
 
-    @property
+    @cached_property
     def history(self) -> int:
         """How many stored values a forecast combines, at most."""
         return max((slot.history for slot in self.reads), default=1)

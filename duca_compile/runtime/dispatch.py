@@ -115,13 +115,14 @@ class Dispatcher:
 
     def _run(self, step: Step, args: Sequence[Any]) -> tuple[Any, ...]:
         plan, cache = self.graph.step(step.recipe), step.cache
-        extra = () if cache is None else self._extra(plan, step, cache)
+        fixed = () if cache is None or self._memory is None else self._memory.of(cache, plan)
+        extra = () if cache is None else self._extra(plan, step, cache, fixed)
         found = self.graph.recipes[step.recipe]([*self._constants, *args, *extra])
         own = len(found) - len(plan.returned)
         results = tuple(found[:own])
         stored: Sequence[Tensor] = found[own:]
         if self._memory is not None and cache is not None:
-            results, stored = owned(results), self._memory.of(cache, plan)
+            results, stored = owned(results), fixed
         step.produced(results)
         if cache is None:
             return results
@@ -135,15 +136,14 @@ class Dispatcher:
         step.stored()
         return results
 
-    def _extra(self, plan: StepPlan, step: Step, cache: Cache) -> Sequence[Tensor]:
+    def _extra(self, plan: StepPlan, step: Step, cache: Cache, fixed: Sequence[Tensor]) -> Sequence[Tensor]:
         """What the step's graph takes besides the call's own inputs."""
         extra = cache.take(plan.reads)
         if plan.draws:
             extra += cache.selector.draw(extra[0].device)
         if plan.history > 1:
             extra.append(self._weights(plan, step, cache, extra[0].device))
-        if self._memory is not None:
-            extra += self._memory.of(cache, plan)
+        extra += fixed
         if extra:
             cache.used.hand_over(extra)
         return extra
@@ -151,6 +151,6 @@ class Dispatcher:
     def _weights(self, plan: StepPlan, step: Step, cache: Cache, device: torch.device) -> Tensor:
         """Of what a forecast combines: of the last value alone under a sampler that adds fresh noise."""
         slot = next(slot for slot in plan.reads if slot.history > 1)
-        stored = cache.stored[slot.key]
+        stored = cache.kept[slot.key].calls
         weights = (1.0,) if step.is_noisy else plan.options.caching.weights(stored, step.call)
         return sent(torch.tensor([*weights, *[0.0] * (plan.history - len(weights))]), device)
