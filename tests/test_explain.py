@@ -65,7 +65,7 @@ stream 0: [1, 10, 2] from arg2_1, 2 branches
 | 0     | add    | 0      | mixing | tiny.py:19 | compute | reuse        | skip       | linear mixes tokens on every path |
 | 0     | add_1  | 0      | MLP    | tiny.py:20 | compute | 1/10 tokens  | skip       |                                   |
                cost per step; one trajectory holds 0.00 MiB of cache
-| mode         |   GFLOPs | share of full | weights read (MiB) | cache read (MiB) |
+| recipe       |   GFLOPs | share of full | weights read (MiB) | cache read (MiB) |
 | full         | 5.64e-07 |        100.0% |               0.00 |             0.00 |
 | conservative |  9.2e-08 |         16.3% |               0.00 |             0.00 |
 | aggressive   |    8e-08 |         14.2% |               0.00 |             0.00 |

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 import duca_compile
 from duca_compile import DucaWarning, Mode, torch_private
-from duca_compile.passes import PIPELINES
+from duca_compile.passes import PIPELINE
 from helpers import Planted, first, lenient, ours, takes_caches
 from zoo.case import Call, calls, noise, randomise
 from zoo.core import CORE, example_dit
@@ -30,7 +30,7 @@ STAGES = [
     "duca_compile.study.make_plan",
     "duca_compile.backend.rewrite",
     "duca_compile.passes.check",
-    *sorted({f"{type(step).__module__}.{type(step).__name__}.run" for steps in PIPELINES.values() for step in steps}),
+    *sorted({f"{type(step).__module__}.{type(step).__name__}.run" for step in PIPELINE}),
     "duca_compile.runtime.steps.Tracker.visit",
     "duca_compile.runtime.steps.registry.add",
     "duca_compile.runtime.dispatch.Dispatcher._run",

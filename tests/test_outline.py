@@ -116,13 +116,13 @@ def test_a_conservative_step_is_cut_where_it_writes_to_a_cache() -> None:
 def test_on_a_gpu_blocks_are_outlined_only_if_asked(outline: bool | None, count: int) -> None:
     found = blocks()
     gm = rewrite(found.capture.gm, found.plan.steps[Mode.FULL])[0]
-    plan = replace(found.plan, options=replace(found.plan.options, outline=outline))
-    assert len(calls(lower(gm, plan.steps[Mode.FULL])[0])) == (0 if outline is False else 3)
+    step = replace(found.plan.steps[Mode.FULL], options=replace(found.plan.options, outline=outline))
+    assert len(calls(lower(gm, step)[0])) == (0 if outline is False else 3)
     with FakeTensorMode():
         for node in gm.graph.nodes:
             if isinstance(ir.value(node), Tensor):
                 node.meta["val"] = torch.empty_strided(*ir.form(ir.value(node)), device="cuda")
-    assert len(calls(lower(gm, plan.steps[Mode.FULL])[0])) == count
+    assert len(calls(lower(gm, step)[0])) == count
 
 
 def test_an_aggressive_step_has_nothing_to_outline() -> None:

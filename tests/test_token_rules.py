@@ -19,8 +19,8 @@ from duca_compile.analysis.token_paths import Liveness, path_at
 from duca_compile.analysis.token_rules import RULES, Place, handed_on, rule
 from duca_compile.graph import ir
 from duca_compile.graph.emit import emit
-from duca_compile.passes.base import CACHE
 from duca_compile.passes.recompute_tokens import TokenwiseBody
+from duca_compile.plan.step_plan import CACHE
 from op_calls import CALLS, Call, Drawn, Make, aliasings, factorings, pointwise, pointwise_ops, runs
 
 Op = Callable[[Tensor], Tensor]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from duca_compile.plan.options import Options
 from duca_compile.runtime import registry
 
 
@@ -29,7 +30,8 @@ def stats(model: nn.Module) -> Stats:
     `model` is the compiled or the original one. Models of one class can share a graph: its counts are those of all.
     """
     graphs, trackers = registry.graphs(model), registry.trackers(model)
-    names = dict.fromkeys(name for graph in graphs for name in graph.plan.options.caching.NAMES)
+    methods = [graph.plan.options.caching for graph in graphs] or [Options().caching]
+    names = dict.fromkeys(name for method in methods for name in method.NAMES)
     steps: Counter[str] = Counter(dict.fromkeys(names, 0))
     resets: Counter[str] = Counter()
     seconds = dict.fromkeys(names, 0.0)

@@ -95,7 +95,7 @@ class Direct:
         if cache is None:
             trajectory.step = min(trajectory.step, 0)
             cache = trajectory.caches[_KEPT] = Cache(RandomTokens([], 0))
-        mode = Mode.FULL if visit.repeated else _OPTIONS.recipe_at(trajectory.step)
+        mode = Mode.FULL.value if visit.repeated else _OPTIONS.recipe_at(trajectory.step)
         tracker.begin(trajectory, mode, 8, visit.repeated or trajectory.step <= 0)
         self.oracle.meets(call.stream, mode, cache, call.time.flatten()[0].item())
         if self.interrupts == "before the output":
@@ -109,7 +109,7 @@ class Direct:
             self.oracle.filled(call.stream, cache)
         return output
 
-    def _interrupt(self, tracker: Tracker, visit: Visit, mode: Mode, cache: Cache) -> Tensor:
+    def _interrupt(self, tracker: Tracker, visit: Visit, mode: str, cache: Cache) -> Tensor:
         self.interrupts = ""
         self.oracle.spoilt(cache)
         tracker.abandon(visit.trajectory, mode)

@@ -91,7 +91,7 @@ class EndToEnd:
         assert cache is not None
         return cache
 
-    def _check(self, call: Call, mode: Mode, found: Tensor, given: Any) -> None:
+    def _check(self, call: Call, mode: str, found: Tensor, given: Any) -> None:
         cache = self._cache
         if mode == Mode.FULL:
             self._doubles[cache] = call.stream, Cache(cache.selector)
@@ -103,7 +103,7 @@ class EndToEnd:
             raise AssertionError(f"wrong reuse: {call.stream}, {mode}, is off by {(found - want).abs().max()}")
 
     @contextmanager
-    def _by_itself(self, mode: Mode, cache: Cache) -> Iterator[None]:
+    def _by_itself(self, mode: str, cache: Cache) -> Iterator[None]:
         self._alone = mode, cache
         try:
             yield

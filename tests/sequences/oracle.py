@@ -40,11 +40,11 @@ class Wrong(NamedTuple):
     """A step of `reader` ran in `mode` on a cache that is not its own, or that is too old."""
 
     reader: Stream
-    mode: Mode
+    mode: str
     fill: Fill | None
 
     def __str__(self) -> str:
-        return f"wrong reuse: a {self.mode.value} step of {self.reader} was given the cache of {self.fill}"
+        return f"wrong reuse: a {self.mode} step of {self.reader} was given the cache of {self.fill}"
 
 
 class Interrupted(BaseException):
@@ -67,9 +67,9 @@ class Oracle:
         self._calls.clear()
         self._times.clear()
 
-    def meets(self, stream: Stream, mode: Mode, cache: Cache, time: float) -> None:
+    def meets(self, stream: Stream, mode: str, cache: Cache, time: float) -> None:
         """A call of `stream` at a timestep is about to run in `mode` on `cache`."""
-        self.counts[mode.value] += 1
+        self.counts[mode] += 1
         self._calls[stream] += self._times.get(stream) != time
         self._times[stream] = time
         if mode == Mode.FULL:
