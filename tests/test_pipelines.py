@@ -155,7 +155,8 @@ def test_images_made_in_threads_equal_those_made_alone(keyed: bool) -> None:
 
     def made(prompt: str) -> Tensor:
         own = copy.copy(studio.pipe)
-        own.scheduler = copy.deepcopy(own.scheduler)
+        for part in ("scheduler", "tokenizer", "tokenizer_2"):  # they keep a state of their own
+            setattr(own, part, copy.deepcopy(getattr(own, part)))
         with torch.no_grad(), duca_compile.session(prompt) if keyed else nullcontext():
             return generate(own, studio.given, prompt, callback_on_step_end=in_turns)
 
