@@ -3,7 +3,8 @@
 Two generations are alike where they come from the same noise and, in some call of each, conditioning tensors hold the
 same content in the same objects, or in objects made anew for every call, over the same weights, under the same owner.
 The calls of one may then be the calls of the other, if both are under way at once, or if the later one begins at a
-timestep that the earlier one could have gone on to.
+timestep that the earlier one could have gone on to: in each thread of a pool, which takes up the loop at a later step,
+at any.
 """
 
 from sequences.generations import ANEW, BUFFER, CONDITIONING, GUIDANCE, HELD, OWN, SILENT, Generation

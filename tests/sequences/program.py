@@ -170,6 +170,8 @@ class Program:
             return confusable(other, later) or confusable(later, other)
         if later.plan.context == "index" and not later.step:
             return False
+        if len(later.owners("cond")) > 1:
+            return confusable(other, later)
         t, up = later.given.t, self.player.kinds[later.plan.model].clock == "up"
         return (t != other.last if up else t < other.last) and confusable(other, later)
 
