@@ -1,4 +1,4 @@
-"""Quality and cost of caching on the trained example DiT; writes the table of the README.
+"""Quality and cost of caching on the trained example DiT; writes the table of `docs/measured.md`, and a short one of the README.
 
     python benchmarks/quality.py                 # half an hour on 2 cores; run again to resume
     python benchmarks/quality.py --samples 100   # a quick look
@@ -29,7 +29,7 @@ from fashion import load
 from sampling import initial_noise, sample, trained_dit
 
 RESULTS = Path(__file__).parent / "results"
-README = ROOT / "README.md"
+README, MEASURED = ROOT / "README.md", ROOT / "docs" / "measured.md"
 CHUNK = 100
 
 
@@ -53,6 +53,11 @@ ROWS = (
     Row("conservative only, N = 5", options={"cycle": 5, "order": "conservative"}),
     Row("aggressive only, N = 5", options={"cycle": 5, "order": "aggressive"}),
     *(Row(f"uncached, {steps} steps", steps=steps) for steps in (25, 20, 17, 15)),
+)
+IN_SHORT = (
+    "uncached, 50 steps",
+    *(f"DuCa, N = {n}" for n in (3, 4, 5)),
+    *(f"uncached, {steps} steps" for steps in (25, 17, 15)),
 )
 
 
@@ -129,29 +134,36 @@ def write_report(folder: Path, samples: int, dtype: str) -> None:
     finished = {name: found for name, found in outcomes.items() if len(found.images) == samples // CHUNK}
     reference = finished[ROWS[0].name]
     want = torch.cat(reference.images)
-    lines = [
+    head = [
         f"{samples:,} samples a row, DDIM, conditional without guidance, {dtype}; {platform.machine()}, CPU, torch {torch.__version__}.",
         "",
         "| | full / conservative / aggressive | GFLOPs a sample | FLOPs speed-up | Fréchet distance ↓ | class accuracy ↑ | PSNR (dB) ↑ |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
+    lines = {}
     for name, found in finished.items():
         images = torch.cat(found.images)
         features, guesses = judged(judge, images)
         accuracy = (guesses == labels).float().mean().item()
         counts = " / ".join(str(found.modes.get(mode.value, 0)) for mode in Mode)
         psnr = "" if found is reference else f"{mean_psnr(images, want):.1f}"
-        lines.append(
+        lines[name] = (
             f"| {name} | {counts} | {found.flops / 1e9:.1f} | {reference.flops / found.flops:.2f}x "
             f"| {frechet(features, real):.2f} | {accuracy:.1%} | {psnr} |"
         )
-    table = "\n".join(lines)
+    table = "\n".join([*head, *lines.values()])
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "quality.md").write_text(table + "\n")
-    before, _, rest = README.read_text().partition("<!-- quality -->")
-    _, _, after = rest.partition("<!-- /quality -->")
-    README.write_text(f"{before}<!-- quality -->\n{table}\n<!-- /quality -->{after}")
+    insert(MEASURED, table)
+    insert(README, "\n".join([*head, *(line for name, line in lines.items() if name in IN_SHORT)]))
     print(table)
+
+
+def insert(page: Path, table: str) -> None:
+    """Between the page's two marks."""
+    before, _, rest = page.read_text().partition("<!-- quality -->")
+    _, _, after = rest.partition("<!-- /quality -->")
+    page.write_text(f"{before}<!-- quality -->\n{table}\n<!-- /quality -->{after}")
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 Tiny configurations with random weights, run through the backend with `eager` inside: FLOPs are counted as they are
 executed, not timed, and at this size the ends of a model weigh more than they do at full size. `--markdown` prints the
-table of the README.
+table of `docs/models.md`.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def verdict(case: Case, least: float) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="entries of the zoo; all without")
-    parser.add_argument("--markdown", action="store_true", help="the table as the README has it")
+    parser.add_argument("--markdown", action="store_true", help="the table as `docs/models.md` has it")
     args = parser.parse_args()
     console = Console(stderr=True)
     warnings.simplefilter("ignore")
