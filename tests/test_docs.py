@@ -1,0 +1,136 @@
+"""The pages for readers: short where they should be, links that lead somewhere, examples that work."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import duca_compile
+import op_calls
+from duca_compile.analysis import token_rules
+from duca_compile.methods import METHODS
+from duca_compile.methods.base import FULL
+from duca_compile.plan.options import Options
+from helpers import STEPS, captured, compiled
+from test_rooms import FLOORS
+from test_token_rules import check_calls
+from tiny import Tiny, tiny_call
+from zoo.case import noise
+from zoo.core import example_dit
+
+ROOT = Path(__file__).parents[1]
+README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
+PAGES = [README, CONTRIBUTING, *sorted((ROOT / "docs").glob("*.md"))]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def test_the_guides_are_short() -> None:
+    assert len(README.read_text().splitlines()) <= 250
+    assert len(CONTRIBUTING.read_text().splitlines()) <= 120
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in LINK.findall(page.read_text()):
+        if "://" not in link:
+            path, _, heading = link.partition("#")
+            target = page.parent / path if path else page
+            assert target.exists(), link
+            assert not heading or heading in headings(target), link
+
+
+def headings(page: Path) -> set[str]:
+    """As links name them."""
+    found = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in found}
+
+
+def test_every_page_is_linked_and_says_first_what_it_is_for() -> None:
+    for page in PAGES[1:]:
+        assert str(page.relative_to(ROOT)) in README.read_text()
+        assert page.read_text().splitlines()[2].startswith("This page ")
+
+
+def test_the_short_table_of_quality_is_of_the_rows_of_the_long_one() -> None:
+    short, long = (table_of(page) for page in (README, ROOT / "docs" / "measured.md"))
+    assert long == (ROOT / "benchmarks" / "results" / "quality.md").read_text().splitlines()
+    assert set(short) <= set(long)
+    assert len(short) > 6
+
+
+def table_of(page: Path) -> list[str]:
+    (found,) = re.findall(r"<!-- quality -->\n(.*)\n<!-- /quality -->", page.read_text(), re.DOTALL)
+    return str(found).splitlines()
+
+
+def test_contributors_are_shown_every_room_from_the_ground_up() -> None:
+    rows = re.findall(r"^\| (\d+) \| ([^|]*) \|", CONTRIBUTING.read_text(), re.MULTILINE)
+    shown = [
+        tuple(name.removesuffix("/").removesuffix(".py") for name in re.findall("`(.*?)`", row)) for _, row in rows
+    ]
+    assert shown == list(FLOORS)
+    assert [int(number) for number, _ in rows] == list(range(1, 1 + len(FLOORS)))
+
+
+def blocks_of(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def shown(name: str) -> Any:
+    """The class of this name from an example for contributors."""
+    (block,) = [block for block in blocks_of(CONTRIBUTING) if f"class {name}" in block]
+    namespace: dict[str, Any] = {"__name__": __name__}
+    exec(block, namespace)
+    return namespace[name]
+
+
+def test_the_pass_that_contributors_are_shown() -> None:
+    class Turns(Tiny):
+        def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            return super().forward(x, t).transpose(1, 2).transpose(1, 2) * 2
+
+    found = captured(Turns().eval(), *tiny_call())
+    values = [torch.randn(node.meta["val"].shape) for node in found.capture.gm.graph.find_nodes(op="placeholder")]
+    want = found.capture.gm(*values)
+    result = shown("CancelTransposes")().run(found.capture.gm, found.plan.steps[FULL])
+    found.capture.gm.recompile()
+    assert result.count == 1
+    assert all(torch.equal(a, b) for a, b in zip(found.capture.gm(*values), want, strict=True))
+
+
+def test_the_token_rule_that_contributors_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = [block for block in blocks_of(CONTRIBUTING) if "# RULES" in block]
+    rule, call = ("{" + line.split("  #")[0] + "}" for line in block.strip().splitlines())
+    ((packet, known),) = eval(rule, vars(token_rules).copy()).items()
+    ((same, make),) = eval(call, vars(op_calls).copy()).items()
+    assert packet is same
+    monkeypatch.setitem(token_rules.RULES, packet, known)
+    assert check_calls(make, examples=15)
+
+
+def test_the_method_that_contributors_are_shown() -> None:
+    model = example_dit()
+    fast, x, labels = compiled(model, method=shown("KeepAttention")(cycle=3)), noise(2, 1, 8, 8), torch.tensor([1, 2])
+    for t in STEPS[:6]:
+        x = x - 0.05 * fast(x, torch.full((2,), t), labels)[:, :1]
+    assert duca_compile.stats(model).steps == {FULL: 2, "keep-attention": 4}
+
+
+@pytest.mark.parametrize(
+    "method", [{"method": "taylorseer", "cycle": 4, "order": 2}, {"method": "TaylorSeer"}], ids=str
+)
+def test_the_methods_that_users_are_shown(method: dict[str, Any]) -> None:
+    (block,) = [block for block in blocks_of(README) if re.search(rf'"method": "?{method["method"]}\b', block)]
+    namespace: dict[str, Any] = {"model": Tiny().eval(), "torch": torch}
+    exec(block, namespace)
+    (graph,) = duca_compile.explain(namespace["fast"], *tiny_call()).graphs
+    assert list(graph.flops) == [FULL, "forecast"]
+
+
+def test_every_option_and_method_is_told() -> None:
+    text = README.read_text()
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == {each.name for each in fields(Options)}
+    assert set(re.findall(r'^\| `"([\w-]+)"` \(', text, re.MULTILINE)) == set(METHODS)
