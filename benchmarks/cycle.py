@@ -5,5 +5,5 @@ from collections import Counter
 from duca_compile import Options
 
 CYCLE = 5
-COUNTS = Counter(map(Options(cycle=CYCLE).recipe_at, range(CYCLE)))
+COUNTS = Counter(Options(cycle=CYCLE).sequence(CYCLE))
 """How many steps of a cycle run in each mode."""

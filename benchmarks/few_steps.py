@@ -42,6 +42,7 @@ import duca_compile
 from classifier import trained_classifier
 from duca_compile import Mode, Options
 from duca_compile.generations import long_steps
+from duca_compile.methods.base import FULL, Place
 from duca_compile.methods.duca import DuCa
 from sampling import SCHEDULE, initial_noise, trained_dit
 
@@ -145,13 +146,13 @@ class Rule:
     reach: float
 
     def modes(self, grid: Sequence[float]) -> list[str]:
-        options, position, full, before = Options(), 0, grid[0], grid[0]
+        clock, since, full, before = Options().caching.start(), 0, grid[0], grid[0]
         modes = []
-        for t in grid:
+        for step, t in enumerate(grid):
             far = before - t > self.stride * grid[0] or full - t > self.reach * grid[0]
-            position = 0 if far or options.recipe_at(position) == Mode.FULL else position
-            modes.append(options.recipe_at(position))
-            full, before, position = t if position == 0 else full, t, position + 1
+            modes.append(FULL if far else clock.next(Place(step, since)))
+            full, since = (t, 0) if modes[-1] == FULL else (full, since)
+            before, since = t, since + 1
         return modes
 
 
@@ -251,7 +252,7 @@ def grain(images: Tensor) -> Tensor:
 def row(bench: Bench, name: str, steps: int, orders: Sequence[str]) -> str:
     grid = SAMPLERS[name].grid(steps)
     moves = [(before - t) / grid[0] for before, t in itertools.pairwise(grid)]
-    modes = {order: list(map(Options(order=ORDERS[order]).recipe_at, range(steps))) for order in ORDERS}
+    modes = {order: Options(order=ORDERS[order]).sequence(steps) for order in ORDERS}
     found = bench.measure(name, modes["DuCa"])
     own = [mean(bench.measure(name, modes[order])["own"]) if order in {"DuCa", *orders} else "" for order in ORDERS]
     cells = [

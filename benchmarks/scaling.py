@@ -146,7 +146,7 @@ def measure(sizes: Sizes, budget: float, yardstick: Yardstick) -> Measured:
             both[run] = time.perf_counter() - since
             beside.append(yardstick.time())
         if step >= CYCLE:
-            mode = Options(cycle=CYCLE).recipe_at(step)
+            mode = Options(cycle=CYCLE).sequence(step + 1)[-1]
             unit = statistics.median(beside)
             seconds.append(both[plain] / unit)
             own[mode].append(both[cached] / unit)

@@ -47,7 +47,7 @@ def duca(
     with one `DucaWarning` that says why (`strict=True` raises it instead).
     """
     chosen = Options.parse(options).in_mode(mode)
-    if not chosen.caches:
+    if not chosen.are_cached:
         inner = torch_private.inner_compiler(chosen.inner, chosen.inductor_config)
         return inner(gm, list(example_inputs))  # type: ignore[no-any-return]
     with warnings_after():

@@ -90,8 +90,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def warm_steps(args: argparse.Namespace) -> dict[Mode, int]:
     """The steps that `timed_run` spends on compiling, of which the first `cycle` of a trajectory use every mode."""
-    modes = duca_compile.Options(cycle=args.cycle)
-    warm = [modes.recipe_at(step) for step in range(min(args.cycle, args.steps))]
+    warm = duca_compile.Options(cycle=args.cycle).sequence(min(args.cycle, args.steps))
     return {mode: warm.count(mode) for mode in Mode}
 
 

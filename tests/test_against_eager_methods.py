@@ -108,4 +108,5 @@ def test_fifty_steps_agree(
         x = x - 0.05 * got
     steps = duca_compile.stats(model).steps
     assert steps["full"] == len(range(0, len(STEPS), cycle))
-    assert sum(steps.values()) == len(STEPS) and len(steps) == 2
+    assert sum(steps.values()) == len(STEPS)
+    assert len(steps) == 2

@@ -150,7 +150,7 @@ def test_steps_of_each_mode(order: str, warmup: int) -> None:
     for cycle, steps in ((1, 9), (2, 9), (3, 2), (4, 1), (5, 50), (5, 13), (6, 50)):
         options = Options(cycle=cycle, order=order, warmup_steps=warmup)
         said = {mode: count.subs({N: cycle, STEPS: steps}) for mode, count in steps_per_mode(options).items()}
-        assert {mode: count for mode, count in said.items() if count} == Counter(map(options.recipe_at, range(steps)))
+        assert {mode: count for mode, count in said.items() if count} == Counter(options.sequence(steps))
 
 
 def test_flops_and_speedup_of_a_generation(of_batches: CostModel) -> None:

@@ -58,9 +58,10 @@ class Sampling:
         trajectory = visit.trajectory
         if not trajectory.caches:
             trajectory.step = min(trajectory.step, 0)
-            cache = trajectory.caches["only"] = Cache(RandomTokens([], 0))
-            cache.put([Slot("kept")], [torch.zeros(1)], trajectory.calls)
-        mode = Mode.FULL if visit.repeated else Options(inner="eager").recipe_at(trajectory.step)
+            trajectory.caches["only"] = Cache(RandomTokens([], 0))
+        mode = self.tracker.begin(visit, Options(inner="eager").caching, 8, self)
+        if mode == Mode.FULL:
+            trajectory.caches["only"].put([Slot("kept")], [torch.zeros(1)], trajectory.calls)
         self.tracker.produced((output,), [self.x])
         return mode[0].upper()
 

@@ -58,7 +58,7 @@ def test_an_impossible_option_is_an_error_that_helps(options: dict[str, object],
 def test_the_schedule() -> None:
     def modes(steps: int, **options: object) -> str:
         parsed = Options.parse(options)
-        return "".join(parsed.recipe_at(step)[0].upper() for step in range(steps))
+        return "".join(recipe[0].upper() for recipe in parsed.sequence(steps))
 
     assert modes(11) == "FCACAFCACAF"
     assert modes(6, order="aggressive-first") == "FACACF"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
+import duca_compile
 from duca_compile import DucaWarning, session
 from duca_compile.generations.continuity import Moment, Pace
 from duca_compile.generations.identity import Identity, state
@@ -14,7 +15,9 @@ from duca_compile.generations.long_steps import recipe_at
 from duca_compile.generations.trajectory import Trajectory
 from duca_compile.methods.duca import Mode
 from duca_compile.plan.options import Options
+from duca_compile.runtime import registry
 from helpers import Generation, compiled
+from zoo.case import noise
 from zoo.core import example_dit
 
 
@@ -91,6 +94,18 @@ def test_a_step_that_is_too_long_opens_a_cycle_after_the_warm_up() -> None:
     times = [1000.0, 980.0, 960.0, 800.0, 780.0, 760.0, 740.0, 720.0, 700.0]
     with pytest.warns(DucaWarning):
         assert modes(times, warmup_steps=2) == "FFCFCACAF"
+
+
+def test_a_step_computed_out_of_turn_joins_what_forecasts_combine() -> None:
+    model = example_dit()
+    fast, x = compiled(model, method="forecast-stack", cycle=4), noise(2, 1, 8, 8)
+    for t in (980.0, 940.0, 822.0, 800.0):
+        x = x - 0.05 * fast(x, torch.full((2,), t), torch.tensor([1, 2]))
+    assert dict(duca_compile.stats(model).steps) == {"full": 2, "forecast": 2}
+    (trajectory,) = [each for tracker in registry.trackers(model) for each in tracker.live]
+    (cache,) = trajectory.caches.values()
+    (kept,) = cache.kept.values()
+    assert kept.calls == (3, 1)
 
 
 def test_end_to_end() -> None:

@@ -33,8 +33,7 @@ class Schedule:
 
     @property
     def full(self) -> tuple[bool, ...]:
-        options = Options(cycle=self.cycle)
-        return tuple(options.recipe_at(step) == Mode.FULL for step in range(self.steps))
+        return tuple(recipe == Mode.FULL for recipe in Options(cycle=self.cycle).sequence(self.steps))
 
 
 @dataclass

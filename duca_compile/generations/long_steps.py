@@ -5,7 +5,7 @@ What a cached step lacks grows with the way that the timestep has come, not with
 none of what came since the last full step, and the way may be a quarter as long.
 """
 
-from duca_compile.generations import sessions
+from duca_compile.generations import sessions, way
 from duca_compile.generations.trajectory import Trajectory
 from duca_compile.methods.base import FULL, Method
 from duca_compile.refusal import note_once
@@ -34,39 +34,22 @@ def recipe_at(trajectory: Trajectory, method: Method, who: object) -> str:
     """
     if trajectory.clock is None:
         trajectory.clock = method.start()
-    recipe = trajectory.clock.next(trajectory.step)
-    if recipe == FULL or sessions.counts() or not _is_long(trajectory, who):
-        return recipe
-    trajectory.step = method.opening
-    return FULL
+    recipe = trajectory.clock.next(way.place(trajectory))
+    return recipe if recipe == FULL or sessions.counts() or not _is_long(trajectory, who) else FULL
 
 
 def _is_long(trajectory: Trajectory, who: object) -> bool:
     """Whether the trajectory's last moment is too far from the one before it or from the last full step."""
-    way = _way(trajectory)
-    if way is None:
+    whole = way.whole(trajectory)
+    if whole is None:
         return False
-    stride, reach = _way_from(trajectory.moments[-2:][0].timesteps, trajectory), _way_from(trajectory.full, trajectory)
-    if stride > STRIDE * way:
+    stride, reach = (
+        way.between(before, trajectory) for before in (trajectory.moments[-2:][0].timesteps, trajectory.full)
+    )
+    if stride > STRIDE * whole:
         note_once(who, FEW)
         return True
-    noisy = trajectory.noisy > 1 and reach > REACH_IN_NOISE * way
+    noisy = trajectory.noisy > 1 and reach > REACH_IN_NOISE * whole
     if noisy:
         note_once(who, NOISY)
-    return noisy or reach > REACH * way
-
-
-def _way(trajectory: Trajectory) -> float | None:
-    """From the first timestep to 0; from 0 to 1 or 1000 where they rise. None where that is not known."""
-    begun, now = trajectory.begun, trajectory.moments[-1].timesteps
-    if not now or min(*begun, *now, 0.0) < 0:
-        return None
-    largest = max(*begun, *now)
-    if max(now) <= max(begun):
-        return largest
-    return 1.0 if largest <= 1 else 1000.0 if largest <= 1000 else None
-
-
-def _way_from(before: tuple[float, ...], trajectory: Trajectory) -> float:
-    now = trajectory.moments[-1].timesteps
-    return max((abs(b - a) for a, b in zip(before, now, strict=True)), default=0.0)
+    return noisy or reach > REACH * whole

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from duca_compile import torch_private
-from duca_compile.generations import advice, moving, sessions
+from duca_compile.generations import advice, long_steps, moving, sessions
 from duca_compile.generations.budget import Budget
 from duca_compile.generations.call import Call
 from duca_compile.generations.continuity import AGAIN, CONFLICT, REMEMBERED, START, TURNED, Doubt, Moment, Pace
@@ -30,7 +30,7 @@ from duca_compile.generations.diffusers_context import Context
 from duca_compile.generations.identity import Identity, Probes, state
 from duca_compile.generations.observe_call import Observer
 from duca_compile.generations.trajectory import Miss, Trajectory
-from duca_compile.methods.base import FULL
+from duca_compile.methods.base import FULL, Method
 from duca_compile.refusal import COUNT_THEM, Refused, note_once, warn_once
 
 KNOWN = 64
@@ -104,17 +104,22 @@ class Tracker:
         if results and latents and isinstance(results[0], Tensor):
             self._observer.produced(results[0], latents[0], moment or self._now)
 
-    def begin(self, trajectory: Trajectory, recipe: str, size: int, begins: bool) -> None:
-        """A step of `trajectory` begins, which `begins` it or starts it over; then no forecast goes back further.
+    def begin(self, visit: Visit, method: Method, size: int, who: object) -> str:
+        """The recipe by which the step runs that now begins. `who` is told of once.
 
-        A FULL one needs none of its caches but what forecasts combine later, and will keep about `size` bytes.
+        A FULL one needs none of the trajectory's caches but what forecasts combine later, and will keep about `size`
+        bytes. Where it begins the trajectory or starts it over, no forecast goes back further.
         """
+        trajectory = visit.trajectory
+        begins = visit.repeated or trajectory.step <= 0
+        recipe = FULL if visit.repeated else long_steps.recipe_at(trajectory, method, who)
         self.steps[recipe] += 1
         if recipe == FULL:
             trajectory.computed()
             for cache in list(trajectory.caches.values()):
                 cache.make_room(begins)
             self.budget.make_room(trajectory, size)
+        return recipe
 
     def settle(self, trajectory: Trajectory) -> None:
         """A FULL step of `trajectory` has filled its caches."""

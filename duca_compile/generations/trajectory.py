@@ -123,6 +123,8 @@ class Trajectory:
     """Whether it lost its caches to another generation over the same conditioning."""
     evicted: bool = False
     """Whether it lost them because too many generations held caches, or too large ones."""
+    since: int = 0
+    """How many steps after the last FULL one its last step is."""
     step: int = 0
     """-1 where the next step has to start over, on the caches of none of its calls."""
     used: int = 0
@@ -154,7 +156,7 @@ class Trajectory:
 
     def computed(self) -> None:
         """Its last step is FULL."""
-        self.full = self.moments[-1].timesteps
+        self.full, self.since = self.moments[-1].timesteps, 0
 
     def touch(self) -> None:
         self.used = next(_uses)
@@ -172,7 +174,7 @@ class Trajectory:
     def move(self, moment: Moment, moved: Pace, step: int) -> None:
         """Takes the next step."""
         self.moments = (*self.moments, moment)[-REMEMBERED:]
-        self.pace, self.step = moved, step
+        self.pace, self.step, self.since = moved, step, self.since + 1
         self.noisy = self.noisy + 1 if moved.likeness is Likeness.DRIFTED else 0
         self.own, self.calls = min(self.own + 1, REMEMBERED), self.calls + 1
         if step > 0:

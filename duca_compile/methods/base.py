@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from duca_compile.analysis.facts import Branch, Facts
 
@@ -43,11 +43,24 @@ def always(action: Action) -> Callable[[int, Branch, Facts], Action]:
 COMPLETE = Recipe(FULL, always(Action.COMPUTE))
 
 
-class Clock(Protocol):
-    """Of one trajectory. It may count and remember; a method whose steps depend on their number alone is its own."""
+class Place(NamedTuple):
+    """Where a step of a trajectory stands."""
 
-    def next(self, step: int) -> str:
-        """The name of the recipe of step `step`, counted from 0 where the trajectory began or started over."""
+    step: int
+    """Counted from 0 where the trajectory began or started over."""
+    since: int
+    """How many steps after the last FULL one, by turn or not."""
+    way: float | None = None
+    """The share of the way from the first timestep to the last one that lies behind; None where that is not known."""
+    way_at_full: float | None = None
+    """The same at the last FULL step."""
+
+
+class Clock(Protocol):
+    """Of one trajectory. It may count and remember; a method that depends on the place of a step alone is its own."""
+
+    def next(self, place: Place) -> str:
+        """The name of the recipe of the step at `place`."""
 
 
 class Method(Protocol):
@@ -55,10 +68,6 @@ class Method(Protocol):
 
     NAMES: ClassVar[tuple[str, ...]]
     """Of all recipes that it may have, whatever its options."""
-
-    @property
-    def opening(self) -> int:
-        """The number that a step gets which is computed out of turn: the cached steps that follow it come after."""
 
     def recipes(self) -> tuple[Recipe, ...]:
         """Those that its clock may name, the complete one first."""
@@ -71,3 +80,12 @@ class Method(Protocol):
     def weights(self, stored: Sequence[int], now: int) -> tuple[float, ...]:
         """Of the values that were stored at the calls `stored` of the trajectory, the last one first, in a forecast for
         the call `now`. They sum to 1."""
+
+
+def even(method: Method, steps: int) -> list[str]:
+    """The recipes of a generation of so many steps, all of one length."""
+    clock, full, names = method.start(), 0, list[str]()
+    for step in range(steps):
+        names.append(clock.next(Place(step, step - full, step / steps, full / steps)))
+        full = step if names[-1] == FULL else full
+    return names

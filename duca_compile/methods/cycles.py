@@ -1,10 +1,10 @@
-"""One step in a cycle is computed whole, the others run one and the same recipe."""
+"""Steps between two full ones run one and the same recipe."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from duca_compile.methods.base import COMPLETE, FULL, Method, Recipe
+from duca_compile.methods.base import COMPLETE, FULL, Method, Place, Recipe
 from duca_compile.methods.check import require_int
 
 
@@ -27,22 +27,17 @@ class Cycles:
     def cached(self) -> Recipe:
         raise NotImplementedError
 
-    @property
-    def opening(self) -> int:
-        return self.warmup_steps - 1
-
     def recipes(self) -> tuple[Recipe, ...]:
         return (COMPLETE,) if self.cycle == 1 else (COMPLETE, self.cached)
 
     def start(self) -> "Cycles":
         return self
 
-    def next(self, step: int) -> str:
-        return self.cached.name if self.position(step) else FULL
+    def next(self, place: Place) -> str:
+        return FULL if self.is_full(place) else self.cached.name
 
-    def position(self, step: int) -> int:
-        """How many steps of its cycle came before a step; 0 of a FULL one."""
-        return max(step - self.opening, 0) % self.cycle
+    def is_full(self, place: Place) -> bool:
+        return place.step < self.warmup_steps or place.since >= self.cycle
 
     def without_cuts(self) -> Method | None:
         return None if self.cached.cut else self

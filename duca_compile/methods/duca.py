@@ -5,7 +5,7 @@ from enum import Enum
 from typing import ClassVar
 
 from duca_compile.analysis.facts import Branch, Facts
-from duca_compile.methods.base import COMPLETE, FULL, Action, Recipe, always
+from duca_compile.methods.base import COMPLETE, FULL, Action, Place, Recipe, always
 from duca_compile.methods.check import require_choice
 from duca_compile.methods.cycles import Cycles
 
@@ -52,9 +52,8 @@ class DuCa(Cycles):
         aggressive = Recipe(Mode.AGGRESSIVE.value, self._skipped, cut=True)
         return (COMPLETE, *(recipe for recipe in (conservative, aggressive) if recipe.name in used))
 
-    def next(self, step: int) -> str:
-        position = self.position(step)
-        return ORDERS[self.order][(position - 1) % 2].value if position else FULL
+    def next(self, place: Place) -> str:
+        return FULL if self.is_full(place) else ORDERS[self.order][(place.since - 1) % 2].value
 
     def without_cuts(self) -> "DuCa | None":
         used = ORDERS[self.order][: self.cycle - 1]

@@ -9,7 +9,7 @@ import torch
 
 from duca_compile import torch_private
 from duca_compile.methods import METHODS
-from duca_compile.methods.base import FULL, Method
+from duca_compile.methods.base import FULL, Method, even
 from duca_compile.methods.check import OptionError, nearest, require_bool, require_choice, require_int
 from duca_compile.methods.duca import DuCa
 
@@ -153,14 +153,13 @@ class Options:
         """The names of those that a trajectory under these options can run."""
         return tuple(recipe.name for recipe in self.caching.recipes())
 
-    def recipe_at(self, step: int) -> str:
-        """The name of the recipe of step `step`, counted from 0 at the start of a trajectory."""
-        clock = self.caching.start()
-        return [clock.next(each) for each in range(step + 1)][-1]
+    def sequence(self, steps: int) -> list[str]:
+        """The names of those that a generation of so many steps of one length runs."""
+        return even(self.caching, steps)
 
     @property
-    def caches(self) -> bool:
-        """Whether any step is cached."""
+    def are_cached(self) -> bool:
+        """Whether any step is."""
         return self.recipes != (FULL,)
 
 

@@ -7,11 +7,10 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from duca_compile import torch_private
-from duca_compile.generations import budget, diffusers_context, long_steps
+from duca_compile.generations import budget, diffusers_context
 from duca_compile.generations.budget import Budget
 from duca_compile.generations.tracker import Tracker
 from duca_compile.generations.trajectory import Cache, Trajectory
-from duca_compile.methods.base import FULL
 from duca_compile.plan.options import Options
 from duca_compile.refusal import COUNT_THEM, Refused, warn_once
 from duca_compile.runtime import registry
@@ -101,9 +100,7 @@ class OwnSteps:
             registry.add(graph, self.tracker, weights)
             trajectory.step = min(trajectory.step, 0)
             cache = trajectory.caches[_ONLY] = graph.new_cache(args, options.seed)
-        recipe = FULL if visit.repeated else long_steps.recipe_at(trajectory, options.caching, self)
-        begins = visit.repeated or trajectory.step <= 0
-        self.tracker.begin(trajectory, recipe, graph.held_bytes, begins)
+        recipe = self.tracker.begin(visit, options.caching, graph.held_bytes, self)
         step = (recipe, cache, trajectory.calls, trajectory.noisy > 1)
         return OwnStep(*step, tracker=self.tracker, trajectory=trajectory, latents=latents)
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from duca_compile import torch_private
 from duca_compile.analysis.call_inputs import is_named_for_time, likeliest_latents
-from duca_compile.generations import diffusers_context, long_steps
+from duca_compile.generations import diffusers_context
 from duca_compile.generations.budget import Budget
 from duca_compile.generations.identity import Identity, State, state
 from duca_compile.generations.tracker import Tracker
@@ -155,9 +155,8 @@ class Split:
         if visit is None:
             warn_once(self, Refused(f"{NO_CLOCK}; {self._summary()}"))
             return Forward(self, given, None, FULL)
-        recipe = FULL if visit.repeated else long_steps.recipe_at(visit.trajectory, self._options.caching, self)
-        begins = visit.repeated or visit.trajectory.step <= 0
-        return Forward(self, given, visit.trajectory, recipe, latents, begins)
+        recipe = self.tracker.begin(visit, self._options.caching, visit.trajectory.bytes, self)
+        return Forward(self, given, visit.trajectory, recipe, latents)
 
     def _latents_of(self, rest: list[Leaf]) -> list[Leaf]:
         """The latents. An item of a list of them that stayed while others changed is given, as a reference image is."""
@@ -205,7 +204,6 @@ class Forward:
         trajectory: Trajectory | None,
         recipe: str,
         latents: Sequence[Tensor] = (),
-        begins: bool = True,
     ) -> None:
         self._split = split
         self._given = given
@@ -216,7 +214,6 @@ class Forward:
         self._recipe = recipe
         self._bill: Bill | None = None
         if trajectory is not None:
-            split.tracker.begin(trajectory, recipe, trajectory.bytes, begins)
             trajectory.full_steps += recipe == FULL
 
     def count(self, call: torch_private.RootCall, recipes: Collection[str]) -> None:
