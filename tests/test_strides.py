@@ -98,9 +98,9 @@ def test_a_step_that_is_too_long_opens_a_cycle_after_the_warm_up() -> None:
 
 def test_a_step_computed_out_of_turn_joins_what_forecasts_combine() -> None:
     model = example_dit()
-    fast, x = compiled(model, method="forecast-stack", cycle=4), noise(2, 1, 8, 8)
+    fast, x, labels = compiled(model, method="forecast-stack", cycle=4), noise(2, 1, 8, 8), torch.tensor([1, 2])
     for t in (980.0, 940.0, 822.0, 800.0):
-        x = x - 0.05 * fast(x, torch.full((2,), t), torch.tensor([1, 2]))
+        x = x - 0.05 * fast(x, torch.full((2,), t), labels)
     assert dict(duca_compile.stats(model).steps) == {"full": 2, "forecast": 2}
     (trajectory,) = [each for tracker in registry.trackers(model) for each in tracker.live]
     (cache,) = trajectory.caches.values()
