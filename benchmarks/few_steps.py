@@ -146,7 +146,7 @@ class Rule:
     reach: float
 
     def modes(self, grid: Sequence[float]) -> list[str]:
-        clock, since, full, before = Options().caching.start(), 0, grid[0], grid[0]
+        clock, since, full, before = Options().method.start(), 0, grid[0], grid[0]
         modes = []
         for step, t in enumerate(grid):
             far = before - t > self.stride * grid[0] or full - t > self.reach * grid[0]

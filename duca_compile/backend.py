@@ -15,7 +15,7 @@ from duca_compile.methods.base import FULL
 from duca_compile.passes import lower, rewrite
 from duca_compile.plan.options import Options
 from duca_compile.plan.plan import Plan
-from duca_compile.plan.step_plan import CACHE, KEPT, StepPlan
+from duca_compile.plan.step_plan import StepPlan
 from duca_compile.refusal import Random, Refused, note_once, reason, shown_not_raised, warn_fallback, warnings_after
 from duca_compile.runtime import partly
 from duca_compile.runtime.compiled import CompiledPlain, CompiledRecipe
@@ -82,17 +82,14 @@ def accelerated(gm: fx.GraphModule, example_inputs: Sequence[Any], chosen: Optio
 
 NO_CUDA_GRAPHS = (
     "duca runs this model without CUDA graphs: they are recorded where the forward pass is one graph "
-    "(TORCH_LOGS=graph_breaks shows what splits it), its sizes are fixed (dynamic=False), and the method forecasts "
-    "nothing. "
+    "(TORCH_LOGS=graph_breaks shows what splits it) and its sizes are fixed (dynamic=False). "
     "mode='max-autotune-no-cudagraphs', or the option inductor_mode of that value, asks for the rest of max-autotune"
 )
 
 
 def can_be_recorded(found: Study) -> bool:
     """Whether the modes of this graph may run as CUDA graphs."""
-    if not found.whole or found.captured is None or found.plan is None:
-        return False
-    return not found.captured.symbols and all(step.history == 1 for step in found.plan.steps.values())
+    return found.whole and found.captured is not None and found.plan is not None and not found.captured.symbols
 
 
 def without_cuda_graphs(chosen: Options, inner: Compiled, inputs: Sequence[Any]) -> Compiled:
@@ -167,7 +164,8 @@ def compiled(
 def static(captured: Capture, step: StepPlan, form: fx.GraphModule) -> list[str]:
     """The inputs that lie at one place at every call: the model's own state, and caches in fixed memory."""
     names = [node.name for node in ir.placeholders(form.graph)]
-    return [*captured.state, *(name for name in names if step.fixed and name.startswith((CACHE, KEPT)))]
+    memory = {*step.kept_inputs, *(name for slot in step.reads for name in slot.inputs)} if step.fixed else set()
+    return [*captured.state, *(name for name in names if name in memory)]
 
 
 def _operations(graphs: Mapping[str, fx.GraphModule]) -> dict[str, Operations]:

@@ -32,8 +32,8 @@ class DeclareInputs:
             added |= {name: _indices(selection, like) for name in selection.inputs}
         if step.history > 1:
             added[WEIGHTS] = _weights(step.history, like)
-        for name, slot in zip(step.kept_inputs, step.writes, strict=False):
-            added[name] = _stored(nodes, slot, step)
+        for slot in step.writes if step.fixed else ():
+            added |= dict.fromkeys(step.kept_of(slot), _stored(nodes, slot, step))
         add_inputs(gm.graph, added)
         return PassResult(len(added))
 

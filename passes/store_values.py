@@ -9,7 +9,7 @@ from duca_compile.graph import ir
 from duca_compile.graph.emit import emit
 from duca_compile.passes.base import PassResult, named
 from duca_compile.passes.small_caches import shrunk
-from duca_compile.plan.step_plan import KEPT, StepPlan
+from duca_compile.plan.step_plan import StepPlan
 
 aten = torch.ops.aten
 
@@ -34,14 +34,14 @@ class StoreValues:
         nodes, output, owners = named(gm.graph), ir.output_node(gm.graph), ir.owners(gm.graph)
         taken = {owners[node] for node in output.all_input_nodes} | set(ir.placeholders(gm.graph))
         stored = []
-        for at, slot in enumerate(step.writes):
+        for slot in step.writes:
             node = nodes[slot.value]
             if slot.small:
                 with gm.graph.inserting_before(node.next):
                     node = shrunk(gm.graph, node, step)
             if step.fixed:
                 with gm.graph.inserting_before(output):
-                    emit(gm.graph, aten.copy_.default, [nodes[f"{KEPT}{at}"], node])
+                    _move_along(gm.graph, [nodes[name] for name in step.kept_of(slot)], node)
                 continue
             owner = owners.get(node, node)
             with gm.graph.inserting_before(output):
@@ -53,3 +53,9 @@ class StoreValues:
         assert isinstance(results, (list, tuple))
         output.args = ((*results, *stored),)
         return PassResult(len(step.writes))
+
+
+def _move_along(graph: fx.Graph, memory: list[fx.Node], value: fx.Node) -> None:
+    """Each value of a history goes to the memory of the one before it, the oldest first."""
+    for age in range(len(memory) - 1, -1, -1):
+        emit(graph, aten.copy_.default, [memory[age], memory[age - 1] if age else value])

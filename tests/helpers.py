@@ -24,13 +24,19 @@ STEPS = [float(t) for t in range(980, -20, -20)]
 
 def compiled(model: nn.Module, dynamic: bool | None = None, **options: Any) -> Any:
     """`model` under backend "duca" with `eager` inside, refusing to fall back."""
-    given = {"inner": "eager", "strict": True, **options}
+    given = of_duca({"inner": "eager", "strict": True, **options})
     return torch.compile(model, backend="duca", options=given, fullgraph=True, dynamic=dynamic)
 
 
 def lenient(model: nn.Module, dynamic: bool | None = None, **options: Any) -> Any:
     """As a user has it: falls back where the model cannot be accelerated."""
-    return torch.compile(model, backend="duca", options={"inner": "eager", **options}, dynamic=dynamic)
+    return torch.compile(model, backend="duca", options=of_duca({"inner": "eager", **options}), dynamic=dynamic)
+
+
+def of_duca(options: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The options, for DuCa unless they name another method: its three recipes use all passes."""
+    options = options or {}
+    return options if {"method", "preset"} & options.keys() else {"method": "duca", **options}
 
 
 def first(result: Any) -> Tensor:
@@ -54,7 +60,7 @@ def captured(model: nn.Module, *args: Any, options: dict[str, Any] | None = None
     found: list[Captured] = []
 
     def collect(gm: Any, inputs: Sequence[Any]) -> Callable[..., Any]:
-        seen = study(gm, inputs, Options.parse(options))
+        seen = study(gm, inputs, Options.parse(of_duca(options)))
         if seen.captured is None or seen.plan is None:
             seen.planned()
         else:

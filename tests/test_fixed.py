@@ -61,7 +61,7 @@ def replays(monkeypatch: pytest.MonkeyPatch) -> list[Replay]:
 
 
 def recorded(model: nn.Module, **options: Any) -> Any:
-    given = {"inner": "inductor", "inductor_mode": "reduce-overhead", "outline": False, "cache_ratio": 0.5, **options}
+    given = {"inner": "inductor", "inductor_mode": "reduce-overhead", "outline": False, **options}
     return compiled(model, **given)
 
 
@@ -69,15 +69,24 @@ def generation(fast: Any, given: list[dict[str, Any]]) -> list[Tensor]:
     return [first(fast(**call)) for call in given]
 
 
-@pytest.mark.parametrize("options", [{}, {"cache_dtype": torch.float8_e4m3fn}, {"order": "conservative"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cache_ratio": 0.5},
+        {"cache_ratio": 0.5, "cache_dtype": torch.float8_e4m3fn},
+        {"cache_ratio": 0.5, "order": "conservative"},
+        {"method": "forecast-stack"},
+        {"method": "taylorseer", "order": 2, "cycle": 2},
+    ],
+)
 @pytest.mark.parametrize("name", MODELS)
 def test_steps_are_the_same_as_without(name: str, options: dict[str, Any], replays: list[Replay]) -> None:
     model, given = ZOO[name].model(), calls(ZOO[name].call, TIMES)
-    want = generation(compiled(model, inner="inductor", outline=False, cache_ratio=0.5, **options), given)
+    want = generation(compiled(model, inner="inductor", outline=False, **options), given)
     torch._dynamo.reset()
     got = generation(recorded(model, **options), given)
     steps = duca_compile.stats(model).steps
-    assert steps[Mode.FULL] == 2
+    assert steps[Mode.FULL] == len(range(0, len(TIMES), options.get("cycle", 5)))
     assert sum(steps.values()) == len(TIMES)
     assert all(map(torch.equal, got, want)), "also those of earlier steps: none lies in a graph's own memory"
     assert len(replays) == len({mode for mode, count in steps.items() if count})
@@ -86,7 +95,8 @@ def test_steps_are_the_same_as_without(name: str, options: dict[str, Any], repla
 
 def test_what_stays_is_declared(replays: list[Replay]) -> None:
     generation(
-        recorded(Tiny().eval()), [dict(zip("xt", tiny_call(0.9 - 0.02 * step), strict=True)) for step in range(3)]
+        recorded(Tiny().eval(), cache_ratio=0.5),
+        [dict(zip("xt", tiny_call(0.9 - 0.02 * step), strict=True)) for step in range(3)],
     )
     full, conservative, aggressive = (each.names for each in replays)
     weights = [name for name in full if not name.startswith("kept_")]
@@ -99,7 +109,7 @@ def test_what_stays_is_declared(replays: list[Replay]) -> None:
 def test_the_next_generation_runs_what_is_recorded(replays: list[Replay]) -> None:
     """In memory of the last one, once that is gone; beside it in memory of its own."""
     model = Tiny().eval()
-    fast = recorded(model)
+    fast = recorded(model, cache_ratio=0.5)
     steps = [tiny_call(0.9 - 0.02 * step) for step in range(3)]
 
     def sample(seed: int) -> list[Tensor]:
@@ -127,7 +137,7 @@ def test_the_next_generation_runs_what_is_recorded(replays: list[Replay]) -> Non
 
 def test_a_failed_step_leaves_nothing_that_is_read(replays: list[Replay]) -> None:
     model = Tiny().eval()
-    fast = recorded(model, strict=False)
+    fast = recorded(model, strict=False, cache_ratio=0.5)
     x, t = tiny_call(0.9)
     fast(x, t)
     forward = replays[0].gm.forward

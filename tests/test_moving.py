@@ -59,7 +59,7 @@ class Sampling:
         if not trajectory.caches:
             trajectory.step = min(trajectory.step, 0)
             trajectory.caches["only"] = Cache(RandomTokens([], 0))
-        mode = self.tracker.begin(visit, Options(inner="eager").caching, 8, self)
+        mode = self.tracker.begin(visit, Options(inner="eager").method, 8, self)
         if mode == Mode.FULL:
             trajectory.caches["only"].put([Slot("kept")], [torch.zeros(1)], trajectory.calls)
         self.tracker.produced((output,), [self.x])

@@ -32,7 +32,7 @@ def modes(times: Sequence[float], likeness: Likeness = Likeness.EXACT, **options
     for number, t in enumerate(times):
         if number:
             trajectory.move(Moment((t,)), Pace(times[number] - times[number - 1], likeness), trajectory.step + 1)
-        mode = recipe_at(trajectory, Options(inner="eager", **options).caching, who)
+        mode = recipe_at(trajectory, Options(inner="eager", **options).method, who)
         if mode == Mode.FULL:
             trajectory.computed()
         found += mode[0].upper()

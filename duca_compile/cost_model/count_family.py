@@ -10,7 +10,7 @@ from torch import fx, nn
 from duca_compile import torch_private
 from duca_compile.capture.capture import Capture
 from duca_compile.cost.step_cost import Cost, cost_of
-from duca_compile.methods.duca import Mode
+from duca_compile.methods.duca import DuCa, Mode
 from duca_compile.plan.options import Options
 from duca_compile.plan.plan import Plan, make_plan
 from duca_compile.refusal import Refused
@@ -50,12 +50,17 @@ class Sample:
         return found
 
     def _planned(self, cache_ratio: float) -> Plan:
-        options = replace(self.plan.options, cache_ratio=cache_ratio)
-        return make_plan(self.captured.gm.graph, self.plan.facts, options)
+        return make_plan(self.captured.gm.graph, self.plan.facts, with_ratio(self.plan.options, cache_ratio))
 
     def _with_counts(self, plan: Plan, counts: list[int]) -> Cost[int]:
         drawn = [replace(selection, count=count) for selection, count in zip(plan.draws, counts, strict=True)]
         return cost_of(self.captured, replace(plan.steps[Mode.CONSERVATIVE], draws=tuple(drawn)))
+
+
+def with_ratio(options: Options, cache_ratio: float) -> Options:
+    """Of DuCa."""
+    assert isinstance(options.method, DuCa)
+    return replace(options, method=replace(options.method, cache_ratio=cache_ratio))
 
 
 class _Seen(Exception):
@@ -68,7 +73,7 @@ def sample(build: Build, sizes: Mapping[str, int], options: Options) -> Sample:
     found: list[Study] = []
 
     def collect(gm: fx.GraphModule, inputs: list[Any]) -> Any:
-        found.append(study(gm, inputs, replace(options, cache_ratio=0)))
+        found.append(study(gm, inputs, with_ratio(options, 0)))
         raise _Seen
 
     with torch.no_grad(), torch_private.backend_may_raise(_Seen):

@@ -15,7 +15,7 @@ many tokens, and another formula where F is 0.
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields
 from itertools import product
 from typing import Any
 
@@ -88,12 +88,14 @@ class CostModel:
 
 def steps_per_mode(options: Options) -> dict[Mode, Any]:
     """How many steps of a generation run in each mode, in N and `steps`: the clock of DuCa, summed up."""
-    since = sympy.Max(STEPS - (options.warmup_steps - 1), 0)
+    method = options.method
+    assert isinstance(method, DuCa)
+    since = sympy.Max(STEPS - (method.warmup_steps - 1), 0)
     cycles, rest = sympy.floor(since / N), sympy.Mod(since, N)
     odd = cycles * sympy.floor(N / 2) + sympy.floor(rest / 2)
     even = cycles * sympy.floor((N - 1) / 2) + sympy.Max(sympy.floor((rest - 1) / 2), 0)
     counts = {Mode.FULL: STEPS - odd - even}
-    for mode, count in zip(ORDERS[options.order], (odd, even), strict=True):
+    for mode, count in zip(ORDERS[method.order], (odd, even), strict=True):
         counts[mode] = counts.get(mode, 0) + count
     return counts
 
@@ -103,12 +105,12 @@ def fit(build: Build, sizes: Mapping[str, Sequence[int]], duca_options: Mapping[
 
     `sizes` gives the values of each size to count at. The last of each is kept for the check; the others, one more than
     the degree that the size can have (two for tokens and width, one for depth, batch and most else), make the grid.
-    `duca_options` are the `options` of `torch.compile`.
+    `duca_options` are the `options` of `torch.compile`, for `method="duca"`.
 
     Raises `NotPolynomial` where a count at the kept sizes differs, and `Refused` where a model is not accelerated.
     """
-    options = replace(Options.parse(duca_options), cycle=3)
-    if not isinstance(options.caching, DuCa):
+    options = Options.parse({"method": "duca", **(duca_options or {}), "cycle": 3})
+    if not isinstance(options.method, DuCa):
         raise ValueError("the formulas count the steps of method='duca'")
     symbols = {name: sympy.Symbol(name, integer=True, positive=True) for name in sizes}
     grid = [values[:-1] for values in sizes.values()]

@@ -17,6 +17,7 @@ UNRELATED = 0.3
 class Call(NamedTuple):
     """`content` stands for what each argument holds: the `conditioning` tensors, then the numbers; `names` are theirs.
     `outputs` gives those of the calls that stood at a moment. `steps`: how many a session counts, which then decides.
+    `total`: how many there are, as far as it is told.
     """
 
     moment: Moment
@@ -26,6 +27,7 @@ class Call(NamedTuple):
     outputs: Callable[[Moment], Sequence[Tensor]]
     steps: int | None
     names: tuple[str, ...]
+    total: int | None = None
 
     @property
     def signature(self) -> Hashable:

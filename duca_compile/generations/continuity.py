@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from duca_compile.generations import digests, likeness
@@ -37,6 +38,7 @@ class Moment:
     latents: tuple[Tensor | None, ...] = ()
     index: int | None = None
     rounding: float = 0.0
+    timestep_dtype: torch.dtype | None = None
 
     @cached_property
     def place(self) -> bytes | None:

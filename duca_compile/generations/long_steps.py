@@ -5,7 +5,7 @@ What a cached step lacks grows with the way that the timestep has come, not with
 none of what came since the last full step, and the way may be a quarter as long.
 """
 
-from duca_compile.generations import sessions, way
+from duca_compile.generations import progress, sessions
 from duca_compile.generations.trajectory import Trajectory
 from duca_compile.methods.base import FULL, Method
 from duca_compile.refusal import note_once
@@ -34,17 +34,17 @@ def recipe_at(trajectory: Trajectory, method: Method, who: object) -> str:
     """
     if trajectory.clock is None:
         trajectory.clock = method.start()
-    recipe = trajectory.clock.next(way.place(trajectory))
+    recipe = trajectory.clock.next(progress.place(trajectory))
     return recipe if recipe == FULL or sessions.counts() or not _is_long(trajectory, who) else FULL
 
 
 def _is_long(trajectory: Trajectory, who: object) -> bool:
     """Whether the trajectory's last moment is too far from the one before it or from the last full step."""
-    whole = way.whole(trajectory)
+    whole = progress.whole_way(trajectory)
     if whole is None:
         return False
     stride, reach = (
-        way.between(before, trajectory) for before in (trajectory.moments[-2:][0].timesteps, trajectory.full)
+        progress.way_from(before, trajectory) for before in (trajectory.moments[-2:][0].timesteps, trajectory.full)
     )
     if stride > STRIDE * whole:
         note_once(who, FEW)

@@ -71,7 +71,9 @@ class Observer:
         for place, output in outputs:
             self._remember_output(place, output)
         times = tuple([float(value) for clock in clocks for value in clock.flatten().tolist()])
-        moment = Moment(times, tuple(picked), index, _rounding(latents[0]) if latents else 0.0)
+        rounding = _rounding(latents[0]) if latents else 0.0
+        dtype = timesteps[0].dtype if timesteps else None
+        moment = Moment(times, tuple(picked), index, rounding, dtype)
         return Observation(moment, tuple([read() for read in content]))
 
     def produced(self, output: Tensor, latents: Tensor, moment: Moment) -> None:

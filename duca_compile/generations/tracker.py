@@ -88,10 +88,11 @@ class Tracker:
         seen = self._observer.read(timesteps, latents, conditioning, index, steps is not None)
         self._now = seen.moment
         name = context and (context.name, context.total)
+        total = steps or (context.total if context else None)
         key = (session.key if session else _this_thread(), name, values)
         content = (*seen.content, *numbers)
         now = state(weights, self._probes)
-        call = Call(seen.moment, now, conditioning, content, self._observer.outputs, steps, tuple(names))
+        call = Call(seen.moment, now, conditioning, content, self._observer.outputs, steps, tuple(names), total)
         with torch_private.unseen():
             visit = self._place(key, call)
         missed = visit.trajectory.missed
@@ -297,7 +298,7 @@ class Tracker:
         Where the call may go on from the `past` one, the next call is compared with the moments of both.
         """
         weights = Identity(call.weights)
-        started = Trajectory((call.moment,), weights, call.content, judged, remade, missed=missed)
+        started = Trajectory((call.moment,), weights, call.content, judged, remade, missed=missed, total=call.total)
         if past is not None and judged != START:
             started.moments, started.begun = (*past.moments, call.moment)[-REMEMBERED:], past.begun
         learned = self._moving.get(call.signature, frozenset())

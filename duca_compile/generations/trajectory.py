@@ -75,8 +75,16 @@ class Cache:
         for slot, value in zip(slots, values, strict=True):
             known = self.kept.get(slot.key)
             before = _NOTHING if known is None else known.before_another()
-            held = (value, *before.values)
-            self.kept[slot.key] = Kept(held, (call, *before.calls), memory(held), slot.history)
+            self._hold(slot, (value, *before.values), (call, *before.calls))
+
+    def put_in_place(self, slots: Sequence[Slot], places: Sequence[Sequence[Tensor]], call: int) -> None:
+        """The same where each value of a slot lies in memory of its own, in which the step moved them along."""
+        for slot, values in zip(slots, places, strict=True):
+            known = self.kept.get(slot.key)
+            self._hold(slot, tuple(values), (call, *(known.calls[: slot.history - 1] if known else ())))
+
+    def _hold(self, slot: Slot, values: tuple[Tensor, ...], calls: tuple[int, ...]) -> None:
+        self.kept[slot.key] = Kept(values, calls, memory(values), slot.history)
         self.memory = frozenset().union(*[kept.memory for kept in self.kept.values()])
 
     def take(self, slots: Sequence[Slot]) -> list[Tensor]:
@@ -141,6 +149,10 @@ class Trajectory:
     """Steps in a row that added fresh noise."""
     own: int = 1
     """Of its moments, the last ones that are certain to be its own; those before may be another generation's."""
+    total: int | None = None
+    """How many steps its generation has, where a session or the pipeline tells it."""
+    path: list[float] = field(init=False)
+    """Its timestep at each of its calls, the largest of several; 0 where there is none."""
     calls: int = 1
     """Its steps so far, counted on where it starts over."""
     clock: Clock | None = None
@@ -149,6 +161,7 @@ class Trajectory:
 
     def __post_init__(self) -> None:
         self.begun = self.full = self.moments[-1].timesteps
+        self.path = [max(self.begun, default=0.0)]
 
     @property
     def bytes(self) -> int:
@@ -174,6 +187,7 @@ class Trajectory:
     def move(self, moment: Moment, moved: Pace, step: int) -> None:
         """Takes the next step."""
         self.moments = (*self.moments, moment)[-REMEMBERED:]
+        self.path.append(max(moment.timesteps, default=0.0))
         self.pace, self.step, self.since = moved, step, self.since + 1
         self.noisy = self.noisy + 1 if moved.likeness is Likeness.DRIFTED else 0
         self.own, self.calls = min(self.own + 1, REMEMBERED), self.calls + 1

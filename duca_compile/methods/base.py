@@ -6,6 +6,7 @@ from enum import Enum
 from typing import ClassVar, NamedTuple, Protocol
 
 from duca_compile.analysis.facts import Branch, Facts
+from duca_compile.methods.check import OptionError, require_choice, require_int
 
 
 class Action(Enum):
@@ -16,6 +17,34 @@ class Action(Enum):
     FORECAST = "combine the last features that were stored"
     REUSE = "take the feature that was stored last"
     SKIP = "leave it out: the stream is cut after it"
+
+
+SELECTIONS = ("branch", "step")
+LARGEST_SEED = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class Refresh:
+    """Which tokens a `REFRESH` recomputes: random ones.
+
+    `cache_ratio` is R: `floor((1 - R) * tokens)` are recomputed. They are drawn for every `branch` of a step (the
+    paper's way), or once for a `step`: all branches of equally many tokens then recompute the same ones, and the host
+    draws and hands over less. Every trajectory draws the same sequence, of `seed`.
+    """
+
+    cache_ratio: float = 0.9
+    selection: str = "branch"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.cache_ratio, bool) or not isinstance(self.cache_ratio, (int, float)):
+            raise OptionError(f"cache_ratio must be a number from 0 to 1, not {self.cache_ratio!r}")
+        if not 0 <= self.cache_ratio <= 1:
+            raise OptionError(f"cache_ratio must lie from 0 to 1, not {self.cache_ratio}")
+        require_choice("selection", self.selection, SELECTIONS)
+        require_int("seed", self.seed, at_least=0)
+        if self.seed > LARGEST_SEED:
+            raise OptionError(f"seed must be at most 2**64 - 1, as torch.Generator takes it, not {self.seed}")
 
 
 @dataclass(frozen=True)
@@ -30,6 +59,7 @@ class Recipe:
     decide: Callable[[int, Branch, Facts], Action]
     cut: bool = False
     history: int = 1
+    refresh: Refresh = Refresh()
 
 
 FULL = "full"
@@ -50,9 +80,9 @@ class Place(NamedTuple):
     """Counted from 0 where the trajectory began or started over."""
     since: int
     """How many steps after the last FULL one, by turn or not."""
-    way: float | None = None
-    """The share of the way from the first timestep to the last one that lies behind; None where that is not known."""
-    way_at_full: float | None = None
+    progress: float | None = None
+    """The share of the generation's steps that lie behind; None where nothing tells it."""
+    progress_at_full: float | None = None
     """The same at the last FULL step."""
 
 

@@ -1,11 +1,11 @@
 """DuCa (arXiv 2412.18911): conservative and aggressive steps between full ones."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import ClassVar
 
 from duca_compile.analysis.facts import Branch, Facts
-from duca_compile.methods.base import COMPLETE, FULL, Action, Place, Recipe, always
+from duca_compile.methods.base import COMPLETE, FULL, Action, Place, Recipe, Refresh, always
 from duca_compile.methods.check import require_choice
 from duca_compile.methods.cycles import Cycles
 
@@ -40,15 +40,22 @@ class DuCa(Cycles):
     """Which cached mode follows a FULL step; the two alternate. `conservative` and `aggressive` alone use one."""
     aggressive_depth: str = "all"
     """AGGRESSIVE skips `all` blocks, or `all-but-last` (equation 3 read literally)."""
+    cache_ratio: float = 0.9
+    """R: the share of tokens that a CONSERVATIVE step takes from the cache; it recomputes `floor((1 - R) * tokens)`."""
+    selection: str = "branch"
+    """Tokens are drawn for every `branch` of a step (the paper's way), or once for a `step`."""
+    seed: int = 0
+    """Seeds the random choice of tokens; every trajectory draws the same sequence."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._refresh  # noqa: B018 - checks it
         require_choice("order", self.order, tuple(ORDERS))
         require_choice("aggressive_depth", self.aggressive_depth, DEPTHS)
 
     def recipes(self) -> tuple[Recipe, ...]:
         used = ORDERS[self.order][: self.cycle - 1]
-        conservative = Recipe(Mode.CONSERVATIVE.value, always(Action.REFRESH))
+        conservative = Recipe(Mode.CONSERVATIVE.value, always(Action.REFRESH), refresh=self._refresh)
         aggressive = Recipe(Mode.AGGRESSIVE.value, self._skipped, cut=True)
         return (COMPLETE, *(recipe for recipe in (conservative, aggressive) if recipe.name in used))
 
@@ -57,8 +64,12 @@ class DuCa(Cycles):
 
     def without_cuts(self) -> "DuCa | None":
         used = ORDERS[self.order][: self.cycle - 1]
-        without = DuCa(self.cycle, self.warmup_steps, "conservative", self.aggressive_depth)
+        without = replace(self, order="conservative")
         return without if Mode.CONSERVATIVE in used else None
+
+    @property
+    def _refresh(self) -> Refresh:
+        return Refresh(self.cache_ratio, self.selection, self.seed)
 
     def _skipped(self, at: int, branch: Branch, facts: Facts) -> Action:
         kept = self.aggressive_depth == "all-but-last" and at in facts.blocks[-1]

@@ -16,6 +16,10 @@ class ForecastStack(TaylorSeer):
 
     NAMES: ClassVar[tuple[str, ...]] = (FULL, "forecast")
 
+    def without_cuts(self) -> TaylorSeer:
+        """Every branch's feature is forecast instead."""
+        return TaylorSeer(self.cycle, self.warmup_steps, self.schedule, self.order)
+
     @property
     def cached(self) -> Recipe:
         return Recipe("forecast", always(Action.SKIP), cut=True, history=self.order + 1)

@@ -1,51 +1,30 @@
 """The options of `torch.compile(model, backend="duca", options={...})`, validated."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import torch
 
 from duca_compile import torch_private
-from duca_compile.methods import METHODS
+from duca_compile.methods import DEFAULT, METHODS, PRESETS, name_of
 from duca_compile.methods.base import FULL, Method, even
 from duca_compile.methods.check import OptionError, nearest, require_bool, require_choice, require_int
-from duca_compile.methods.duca import DuCa
 
-SELECTIONS = ("branch", "step")
-LARGEST_SEED = 2**64 - 1
 CACHE_DTYPES = (torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2)
-
-
-OF_DUCA = tuple(field.name for field in fields(DuCa))
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a trajectory is cached. The defaults are the paper's (DuCa, arXiv 2412.18911, sections IV-C and V).
+    """How a model is cached and compiled.
 
-    `cycle`, `order`, `warmup_steps` and `aggressive_depth` are DuCa's: those of another `method` are its own, which
-    `parse` takes beside the others, such as `{"method": "taylorseer", "cycle": 6, "order": 1}`.
+    `parse` takes the options of the `method` beside the others, such as `{"method": "duca", "cycle": 4}`, and `preset`
+    in place of a method: `quality`, `balanced` or `fast`.
     """
 
-    method: str | Method = "duca"
-    """The caching method: `duca`, `fora`, `taylorseer`, `forecast-stack`, or a value, such as `TaylorSeer(order=2)`."""
-    cycle: int = DuCa.cycle
-    """N: one step in `cycle` is FULL, the `cycle - 1` after it are cached. 1 caches nothing."""
-    cache_ratio: float = 0.9
-    """R: the share of tokens that a CONSERVATIVE step takes from the cache; it recomputes `floor((1 - R) * tokens)`."""
-    selection: str = "branch"
-    """Tokens are drawn for every `branch` of a step (the paper's way), or once for a `step`: all branches of equally
-    many tokens then recompute the same ones, and the host draws and hands over less."""
-    order: str = DuCa.order
-    """Which cached mode follows a FULL step; the two alternate. `conservative` and `aggressive` alone use one."""
-    warmup_steps: int = DuCa.warmup_steps
-    """The first `warmup_steps` steps of a trajectory are FULL; the last of them opens the first cycle."""
-    aggressive_depth: str = DuCa.aggressive_depth
-    """AGGRESSIVE skips `all` blocks, or `all-but-last` (equation 3 read literally)."""
-    seed: int = 0
-    """Seeds the random choice of tokens; every trajectory draws the same sequence."""
+    method: Method = DEFAULT
+    """The caching method: `forecast-stack` (the default, as of the preset `balanced`), `duca`, `fora`, `taylorseer`, or
+    a value, such as `TaylorSeer(order=2)`."""
     cache_dtype: torch.dtype | None = None
     """Keep features in this type where it is smaller than the model's, such as `torch.bfloat16` or
     `torch.float8_e4m3fn`: fewer bytes, rounded. None keeps what the model computes. The stream that AGGRESSIVE steps
@@ -70,15 +49,11 @@ class Options:
     """Raise instead of falling back to the inner compiler when a model cannot be accelerated."""
 
     def __post_init__(self) -> None:
-        self._require_method()
-        require_int("seed", self.seed, at_least=0)
-        if self.seed > LARGEST_SEED:
-            raise OptionError(f"seed must be at most 2**64 - 1, as torch.Generator takes it, not {self.seed}")
-        if isinstance(self.cache_ratio, bool) or not isinstance(self.cache_ratio, (int, float)):
-            raise OptionError(f"cache_ratio must be a number from 0 to 1, not {self.cache_ratio!r}")
-        if not 0 <= self.cache_ratio <= 1:
-            raise OptionError(f"cache_ratio must lie from 0 to 1, not {self.cache_ratio}")
-        require_choice("selection", self.selection, SELECTIONS)
+        if isinstance(self.method, str):
+            require_choice("method", self.method, tuple(METHODS))
+            object.__setattr__(self, "method", METHODS[self.method]())
+        if not hasattr(self.method, "recipes"):
+            raise OptionError(f"method must be the name of one, or a method, not {self.method!r}")
         if self.outline is not None:
             require_bool("outline", self.outline)
         require_bool("strict", self.strict)
@@ -94,45 +69,23 @@ class Options:
     @classmethod
     def parse(cls, values: Mapping[str, Any] | None) -> "Options":
         values = dict(values or {})
-        own, method = [field.name for field in fields(cls)], values.get("method", "duca")
-        kind = METHODS.get(method) if isinstance(method, str) and method != "duca" else None
-        of_method = {field.name for field in fields(kind)} if kind else set()  # type: ignore[arg-type]
-        known = list(dict.fromkeys([*(name for name in own if kind is None or name not in OF_DUCA), *of_method]))
+        base = _method(values)
+        of_method = _names(base)
+        known = list(dict.fromkeys([*(field.name for field in fields(cls)), *of_method, "preset"]))
         for name in values:
             if name not in known:
-                of = f"of method={method!r} " if kind else ""
-                raise OptionError(
-                    f"unknown option {name!r}{nearest(name, known)}; the options {of}are {', '.join(known)}"
-                )
-        if kind is not None:
-            values["method"] = kind(**{name: values.pop(name) for name in of_method & values.keys()})
+                raise OptionError(_unknown(name, base, known))
+        own = {name: values.pop(name) for name in of_method & values.keys()}
+        try:
+            values["method"] = replace(base, **own) if own else base  # type: ignore[type-var]
+        except OptionError as error:
+            raise OptionError(f"{error} (method={name_of(base)!r})") from None
         return cls(**values)
-
-    def _require_method(self) -> None:
-        if isinstance(self.method, str):
-            require_choice("method", self.method, tuple(METHODS))
-        elif not hasattr(self.method, "recipes"):
-            raise OptionError(f"method must be the name of one, or a method, not {self.method!r}")
-        changed = [name for name in OF_DUCA if getattr(self, name) != getattr(DuCa, name)]
-        if self.method != "duca" and changed:
-            raise OptionError(f"{changed[0]} is an option of method='duca'; give the other method its own")
-        self.caching  # noqa: B018 - checks DuCa's options
-
-    @cached_property
-    def caching(self) -> Method:
-        """The method as a value."""
-        if self.method == "duca":
-            return DuCa(**{name: getattr(self, name) for name in OF_DUCA})
-        return METHODS[self.method]() if isinstance(self.method, str) else self.method
 
     def without_cuts(self) -> "Options | None":
         """The same for a model from which no stream can be cut; None where that is nothing."""
-        method = self.caching.without_cuts()
-        if method is None:
-            return None
-        if isinstance(method, DuCa):
-            return replace(self, method="duca", **{name: getattr(method, name) for name in OF_DUCA})
-        return replace(self, method=method)
+        method = self.method.without_cuts()
+        return None if method is None else replace(self, method=method)
 
     def in_mode(self, mode: str | None) -> "Options":
         """Under `torch.compile`'s own `mode`. Raises `OptionError` where `inductor_mode` is another one."""
@@ -151,16 +104,41 @@ class Options:
     @property
     def recipes(self) -> tuple[str, ...]:
         """The names of those that a trajectory under these options can run."""
-        return tuple(recipe.name for recipe in self.caching.recipes())
+        return tuple(recipe.name for recipe in self.method.recipes())
 
     def sequence(self, steps: int) -> list[str]:
         """The names of those that a generation of so many steps of one length runs."""
-        return even(self.caching, steps)
+        return even(self.method, steps)
 
     @property
     def are_cached(self) -> bool:
         """Whether any step is."""
         return self.recipes != (FULL,)
+
+
+def _method(values: dict[str, Any]) -> Method:
+    """What `method` or `preset` names, which are taken out of `values`."""
+    method, preset = values.pop("method", None), values.pop("preset", None)
+    if preset is not None:
+        if method is not None:
+            raise OptionError(f"preset={preset!r} is a method with its options; give no method beside it")
+        require_choice("preset", preset, tuple(PRESETS))
+        return PRESETS[preset]
+    return DEFAULT if method is None else Options(method=method).method
+
+
+def _names(method: Method) -> frozenset[str]:
+    """Of its options."""
+    return frozenset(field.name for field in fields(method)) if is_dataclass(method) else frozenset()
+
+
+def _unknown(name: str, method: Method, known: Sequence[str]) -> str:
+    others = [other for other, kind in METHODS.items() if name in _names(kind())]
+    if others:
+        listed = " and ".join(f"method={other!r}" for other in others)
+        return f"{name} is no option of method={name_of(method)!r}, but of {listed}; name the method you want"
+    hint = nearest(name, known)
+    return f"unknown option {name!r}{hint}; the options of method={name_of(method)!r} are {', '.join(known)}"
 
 
 def inner_names() -> tuple[str, ...]:

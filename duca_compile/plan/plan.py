@@ -39,6 +39,11 @@ class Plan:
         """What the steps draw that recompute tokens: the same for all of them."""
         return next((step.draws for step in self.steps.values() if step.draws), ())
 
+    @property
+    def seed(self) -> int:
+        """Of those draws."""
+        return next((step.recipe.refresh.seed for step in self.steps.values() if step.draws), 0)
+
     def in_fixed_memory(self) -> "Plan":
         """The same with caches in memory that stays."""
         return replace(self, steps={name: replace(step, fixed=True) for name, step in self.steps.items()})
@@ -64,7 +69,7 @@ def make_plan(graph: fx.Graph, facts: Facts, options: Options, whole: bool = Fal
 
 
 def _plan(graph: fx.Graph, facts: Facts, options: Options) -> Plan:
-    steps = [_reading(graph, facts, options, recipe) for recipe in options.caching.recipes()]
+    steps = [_reading(graph, facts, options, recipe) for recipe in options.method.recipes()]
     return Plan(facts, options, with_writes(steps))
 
 
@@ -72,18 +77,18 @@ def _reading(graph: fx.Graph, facts: Facts, options: Options, recipe: Recipe) ->
     """The step, without what it writes."""
     actions = [recipe.decide(at, branch, facts) for at, branch in enumerate(facts.branches)]
     for at, branch in enumerate(facts.branches):
-        if actions[at] is Action.REFRESH and not _can_refresh(graph, branch, options):
+        if actions[at] is Action.REFRESH and not _can_refresh(graph, branch, recipe):
             actions[at] = Action.REUSE
     refreshed = [at for at, action in enumerate(actions) if action is Action.REFRESH]
     cut = _cut(graph, facts, actions) if recipe.cut else ()
     reads = (*_of_branches(facts, actions, recipe), *(Slot(name, recipe.history, small=False) for name in cut))
     if len({slot.value for slot in reads}) < len(reads):
         raise Refused(f"method: the recipe {recipe.name!r} takes a stream from the cache that its branches read, too")
-    return StepPlan(recipe, facts, options, tuple(actions), reads, _selections(facts, options, refreshed), cut=cut)
+    return StepPlan(recipe, facts, options, tuple(actions), reads, _selections(facts, recipe, refreshed), cut=cut)
 
 
-def _can_refresh(graph: fx.Graph, branch: Branch, options: Options) -> bool:
-    return branch.path is not None and _any_fresh(graph, branch.path.place.tokens, options.cache_ratio)
+def _can_refresh(graph: fx.Graph, branch: Branch, recipe: Recipe) -> bool:
+    return branch.path is not None and _any_fresh(graph, branch.path.place.tokens, recipe.refresh.cache_ratio)
 
 
 def _of_branches(facts: Facts, actions: Sequence[Action], recipe: Recipe) -> list[Slot]:
@@ -119,16 +124,15 @@ def _any_fresh(graph: fx.Graph, tokens: int, cache_ratio: float) -> bool:
     return torch_private.guard_positive(count, like)
 
 
-def _selections(facts: Facts, options: Options, refreshed: Sequence[int]) -> tuple[Selection, ...]:
+def _selections(facts: Facts, recipe: Recipe, refreshed: Sequence[int]) -> tuple[Selection, ...]:
     groups: dict[int, list[int]] = {}
     for index in refreshed:
         path = facts.branches[index].path
         assert path is not None
         groups.setdefault(path.place.tokens, []).append(index)
-    shared = options.selection == "step"
+    ratio, shared = recipe.refresh.cache_ratio, recipe.refresh.selection == "step"
     return tuple(
-        Selection(tokens, fresh_tokens(tokens, options.cache_ratio), tuple(members), shared)
-        for tokens, members in groups.items()
+        Selection(tokens, fresh_tokens(tokens, ratio), tuple(members), shared) for tokens, members in groups.items()
     )
 
 

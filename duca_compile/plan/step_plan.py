@@ -120,7 +120,12 @@ class StepPlan:
     @property
     def kept_inputs(self) -> tuple[str, ...]:
         """The inputs after all others in whose fixed memory the graph leaves what it writes, in order."""
-        return tuple(f"{KEPT}{at}" for at in range(len(self.writes))) if self.fixed else ()
+        return tuple(name for slot in self.writes for name in self.kept_of(slot)) if self.fixed else ()
+
+    def kept_of(self, slot: Slot) -> tuple[str, ...]:
+        """Those of one slot, the one of the last value first."""
+        last = f"{KEPT}{self.writes.index(slot)}"
+        return (last, *(f"{last}_{age}_earlier" for age in range(1, slot.history)))
 
     @property
     def extra_inputs(self) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ def stats(model: nn.Module) -> Stats:
     `model` is the compiled or the original one. Models of one class can share a graph: its counts are those of all.
     """
     graphs, trackers = registry.graphs(model), registry.trackers(model)
-    methods = [graph.plan.options.caching for graph in graphs] or [Options().caching]
+    methods = [graph.plan.options.method for graph in graphs] or [Options().method]
     names = dict.fromkeys(name for method in methods for name in method.NAMES)
     steps: Counter[str] = Counter(dict.fromkeys(names, 0))
     resets: Counter[str] = Counter()

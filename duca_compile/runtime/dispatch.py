@@ -115,24 +115,27 @@ class Dispatcher:
 
     def _run(self, step: Step, args: Sequence[Any]) -> tuple[Any, ...]:
         plan, cache = self.graph.step(step.recipe), step.cache
-        fixed = () if cache is None or self._memory is None else self._memory.of(cache, plan)
-        extra = () if cache is None else self._extra(plan, step, cache, fixed)
+        fixed = [] if cache is None or self._memory is None else self._memory.of(cache, plan)
+        in_place = [each for slot in fixed for each in slot]
+        extra = () if cache is None else self._extra(plan, step, cache, in_place)
         found = self.graph.recipes[step.recipe]([*self._constants, *args, *extra])
         own = len(found) - len(plan.returned)
         results = tuple(found[:own])
         stored: Sequence[Tensor] = found[own:]
         if self._memory is not None and cache is not None:
-            results, stored = owned(results), fixed
+            results = owned(results)
         step.produced(results)
         if cache is None:
             return results
-        if stored:
+        if fixed:
+            cache.put_in_place(plan.writes, fixed, step.call)
+        elif stored:
             cache.put(plan.writes, stored, step.call)
         if not plan.is_complete:
             return delivered(results, cache.layout, cache.memory)
         cache.layout = layout(results)
         self.graph.held_bytes = cache.bytes
-        cache.used.by_current(stored)
+        cache.used.by_current([*stored, *in_place])
         step.stored()
         return results
 
@@ -152,5 +155,5 @@ class Dispatcher:
         """Of what a forecast combines: of the last value alone under a sampler that adds fresh noise."""
         slot = next(slot for slot in plan.reads if slot.history > 1)
         stored = cache.kept[slot.key].calls
-        weights = (1.0,) if step.is_noisy else plan.options.caching.weights(stored, step.call)
+        weights = (1.0,) if step.is_noisy else plan.options.method.weights(stored, step.call)
         return sent(torch.tensor([*weights, *[0.0] * (plan.history - len(weights))]), device)

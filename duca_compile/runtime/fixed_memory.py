@@ -5,7 +5,6 @@ gives it back when its cache is gone; the next trajectory then runs the graphs t
 """
 
 import weakref
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, fx
@@ -13,44 +12,60 @@ from torch import Tensor, fx
 from duca_compile.generations import device_streams
 from duca_compile.generations.trajectory import Cache
 from duca_compile.graph import ir
-from duca_compile.plan.step_plan import StepPlan
+from duca_compile.plan.step_plan import Key, StepPlan
 
 SPARE = 1
 """Sets that wait for the next trajectory at most; the memory of all others is freed."""
 
 
 class FixedMemory:
-    """Of one graph: a tensor for each value that is kept between steps."""
+    """Of one graph: a tensor for each value that is kept between steps; of a history, one for each of its values."""
 
     def __init__(self, full: fx.GraphModule, plan: StepPlan) -> None:
         """`full`: the graph of the complete step `plan`, while its values are known."""
         held = {node.name: ir.value(node) for node in ir.placeholders(full.graph)}
-        self._slots = [slot.key for slot in plan.writes]
-        self._forms = [(held[name].shape, held[name].dtype, held[name].device) for name in plan.kept_inputs]
-        self._lent: weakref.WeakKeyDictionary[Cache, list[Tensor]] = weakref.WeakKeyDictionary()
-        self._spare: list[tuple[list[Tensor], device_streams.Used]] = []
+        self._forms = {
+            slot.key: [(held[name].shape, held[name].dtype, held[name].device) for name in plan.kept_of(slot)]
+            for slot in plan.writes
+        }
+        self._lent: weakref.WeakKeyDictionary[Cache, Lent] = weakref.WeakKeyDictionary()
+        self._spare: list[tuple[Lent, device_streams.Used]] = []
         _all.add(self)
 
-    def of(self, cache: Cache, plan: StepPlan) -> Sequence[Tensor]:
-        """What a step writes to, of the set that is lent to this cache, from now on if it has none."""
+    def of(self, cache: Cache, plan: StepPlan) -> list[list[Tensor]]:
+        """What a step writes to, slot by slot, of the set that is lent to this cache, from now on if it has none."""
         found = self._lent.get(cache)
         if found is None:
             found, cache.used = self._spare.pop() if self._spare else (self._made(), cache.used)
             self._lent[cache] = found
             weakref.finalize(cache, self._give_back, found, cache.used).atexit = False
-        known = dict(zip(self._slots, found, strict=True))
-        return [known[slot.key] for slot in plan.writes]
+        if plan.is_complete and not cache.kept:
+            _clear_histories(found)
+        return [found[slot.key] for slot in plan.writes]
 
     def free(self) -> None:
         """Drops what waits for the next trajectory."""
         self._spare.clear()
 
-    def _made(self) -> list[Tensor]:
-        return [torch.empty(shape, dtype=dtype, device=device) for shape, dtype, device in self._forms]
+    def _made(self) -> "Lent":
+        return {
+            key: [torch.empty(shape, dtype=dtype, device=device) for shape, dtype, device in forms]
+            for key, forms in self._forms.items()
+        }
 
-    def _give_back(self, tensors: list[Tensor], used: device_streams.Used) -> None:
+    def _give_back(self, tensors: "Lent", used: device_streams.Used) -> None:
         if len(self._spare) < SPARE:
             self._spare.append((tensors, used))
+
+
+Lent = dict[Key, list[Tensor]]
+
+
+def _clear_histories(lent: Lent) -> None:
+    """Before the first full step: what is not known yet weighs 0 in a forecast, and must be a number."""
+    for memory in lent.values():
+        for tensor in memory if len(memory) > 1 else ():
+            tensor.zero_()
 
 
 _all: "weakref.WeakSet[FixedMemory]" = weakref.WeakSet()

@@ -22,8 +22,8 @@ def warn_partly(who: object, flops: Mapping[str, int], options: Options, advice:
     Not where the options themselves ask for it: no mode but one that computes half of the tokens.
     """
     share = in_every_mode(flops)
-    cuts = any(recipe.cut for recipe in options.caching.recipes())
-    asked_for = not cuts and options.cache_ratio < 0.5
+    recipes = options.method.recipes()
+    asked_for = not any(recipe.cut for recipe in recipes) and any(each.refresh.cache_ratio < 0.5 for each in recipes)
     if share <= 0.5 or asked_for or who in _told:
         return
     _told.add(who)

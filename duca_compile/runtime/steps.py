@@ -99,8 +99,8 @@ class OwnSteps:
         if cache is None:
             registry.add(graph, self.tracker, weights)
             trajectory.step = min(trajectory.step, 0)
-            cache = trajectory.caches[_ONLY] = graph.new_cache(args, options.seed)
-        recipe = self.tracker.begin(visit, options.caching, graph.held_bytes, self)
+            cache = trajectory.caches[_ONLY] = graph.new_cache(args, graph.plan.seed)
+        recipe = self.tracker.begin(visit, options.method, graph.held_bytes, self)
         step = (recipe, cache, trajectory.calls, trajectory.noisy > 1)
         return OwnStep(*step, tracker=self.tracker, trajectory=trajectory, latents=latents)
 

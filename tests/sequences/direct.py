@@ -95,7 +95,7 @@ class Direct:
         if cache is None:
             trajectory.step = min(trajectory.step, 0)
             cache = trajectory.caches[_KEPT] = Cache(RandomTokens([], 0))
-        mode = tracker.begin(visit, _OPTIONS.caching, 8, self)
+        mode = tracker.begin(visit, _OPTIONS.method, 8, self)
         self.oracle.meets(call.stream, mode, cache, call.time.flatten()[0].item())
         if self.interrupts == "before the output":
             return self._interrupt(tracker, visit, mode, cache)

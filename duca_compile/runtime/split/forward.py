@@ -155,7 +155,7 @@ class Split:
         if visit is None:
             warn_once(self, Refused(f"{NO_CLOCK}; {self._summary()}"))
             return Forward(self, given, None, FULL)
-        recipe = self.tracker.begin(visit, self._options.caching, visit.trajectory.bytes, self)
+        recipe = self.tracker.begin(visit, self._options.method, visit.trajectory.bytes, self)
         return Forward(self, given, visit.trajectory, recipe, latents)
 
     def _latents_of(self, rest: list[Leaf]) -> list[Leaf]:
@@ -238,7 +238,7 @@ class Forward:
         cache = trajectory.caches.get(key)
         if cache is None:
             registry.add(graph, tracker, part.weights(args))
-            cache = graph.new_cache(args, graph.plan.options.seed + len(trajectory.caches))
+            cache = graph.new_cache(args, graph.plan.seed + len(trajectory.caches))
             trajectory.caches[key] = cache
         if self._recipe != FULL and cache.full_step != trajectory.full_steps:
             self._start_over(trajectory)
