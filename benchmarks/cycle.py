@@ -3,7 +3,8 @@
 from collections import Counter
 
 from duca_compile import Options
+from duca_compile.methods.duca import DuCa
 
 CYCLE = 5
-COUNTS = Counter(Options(cycle=CYCLE).sequence(CYCLE))
+COUNTS = Counter(Options(DuCa(cycle=CYCLE)).sequence(CYCLE))
 """How many steps of a cycle run in each mode."""

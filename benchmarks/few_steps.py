@@ -146,7 +146,7 @@ class Rule:
     reach: float
 
     def modes(self, grid: Sequence[float]) -> list[str]:
-        clock, since, full, before = Options().method.start(), 0, grid[0], grid[0]
+        clock, since, full, before = Options(DuCa()).method.start(), 0, grid[0], grid[0]
         modes = []
         for step, t in enumerate(grid):
             far = before - t > self.stride * grid[0] or full - t > self.reach * grid[0]
@@ -167,9 +167,11 @@ class Bench:
         self.chunks = chunks
         self.labels = torch.arange(CHUNK) % 10
         self.model, self.judge = trained_dit(), trained_classifier()
-        self.fast = torch.compile(self.model, backend="duca", options={"inner": "eager", "strict": True})
+        self.fast = torch.compile(
+            self.model, backend="duca", options={"method": "duca", "inner": "eager", "strict": True}
+        )
         given = torch.zeros(1, 1, 28, 28), torch.zeros(1), torch.tensor([0])
-        (graph,) = duca_compile.explain(self.model, *given, duca_options={"strict": True}).graphs
+        (graph,) = duca_compile.explain(self.model, *given, duca_options={"method": "duca", "strict": True}).graphs
         self._cost = {mode: graph.flops[mode] / graph.flops[Mode.FULL] for mode in Mode}
         OUTPUT.mkdir(parents=True, exist_ok=True)
 
@@ -252,7 +254,7 @@ def grain(images: Tensor) -> Tensor:
 def row(bench: Bench, name: str, steps: int, orders: Sequence[str]) -> str:
     grid = SAMPLERS[name].grid(steps)
     moves = [(before - t) / grid[0] for before, t in itertools.pairwise(grid)]
-    modes = {order: Options(order=ORDERS[order]).sequence(steps) for order in ORDERS}
+    modes = {order: Options(DuCa(order=ORDERS[order])).sequence(steps) for order in ORDERS}
     found = bench.measure(name, modes["DuCa"])
     own = [mean(bench.measure(name, modes[order])["own"]) if order in {"DuCa", *orders} else "" for order in ORDERS]
     cells = [
@@ -307,7 +309,7 @@ def promise(steps: int) -> list[str]:
 def told(kind: Any, given: dict[str, Any], in_step: dict[str, Any], steps: int) -> str:
     torch.compiler.reset()
     model, labels = trained_dit(), torch.arange(2)
-    fast = torch.compile(model, backend="duca", options={"inner": "eager", "strict": True})
+    fast = torch.compile(model, backend="duca", options={"method": "duca", "inner": "eager", "strict": True})
     scheduler, generator = kind(**SPACED, **given), torch.Generator().manual_seed(1)
     scheduler.set_timesteps(steps)
     x = initial_noise(2, 0) * scheduler.init_noise_sigma

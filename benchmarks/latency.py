@@ -47,9 +47,9 @@ def modes(subject: Subject, depth: int, cycles: int, dtype: torch.dtype) -> Tabl
     torch.manual_seed(0)
     model, x = subject.model(depth, dtype), subject.latents().to(dtype)
     fixed = subject.arguments(x, 900.0)
-    (graph,) = duca_compile.explain(model, **fixed, duca_options={"cycle": CYCLE}).graphs
+    (graph,) = duca_compile.explain(model, **fixed, duca_options={"method": "duca", "cycle": CYCLE}).graphs
     plain = torch.compile(model)
-    cached = torch.compile(model, backend="duca", options={"cycle": CYCLE, "strict": True})
+    cached = torch.compile(model, backend="duca", options={"method": "duca", "cycle": CYCLE, "strict": True})
     ratios: dict[Mode, list[float]] = {mode: [] for mode in Mode}
     spent: dict[Mode, list[float]] = {mode: [] for mode in Mode}
     for step in range(CYCLE * (cycles + 1)):

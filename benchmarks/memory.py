@@ -115,7 +115,9 @@ def flux_dev() -> Table:
         table.add_column(heading, justify="left" if heading in ("options", "mode") else "right")
     arguments = flux_call(64, 512)(latents, 900.0)
     for name, options in OPTIONS.items():
-        (graph,) = duca_compile.explain(model, **arguments, duca_options={"cycle": CYCLE, **options}).graphs
+        (graph,) = duca_compile.explain(
+            model, **arguments, duca_options={"method": "duca", "cycle": CYCLE, **options}
+        ).graphs
         modes = [mode for mode in Mode if mode in graph.flops]
         for mode in modes:
             sizes = (graph.weight_bytes[mode], graph.cache_bytes[mode], graph.held_bytes)

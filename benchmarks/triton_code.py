@@ -102,7 +102,7 @@ def captured(subject: Subject, depth: int, options: dict[str, Any]) -> dict[str,
     torch.compile(model, backend=collect)(**fixed)
     torch._dynamo.reset()
     torch_private.inner_compiler = lambda inner, changes: collect
-    run = torch.compile(model, backend="duca", options={"strict": True, **options})
+    run = torch.compile(model, backend="duca", options={"method": "duca", "strict": True, **options})
     for step in range(3):
         run(**subject.step(latents * 0.99**step, step, fixed))
     return dict(zip(MODES, graphs, strict=True))

@@ -23,6 +23,7 @@ from torch import Tensor
 import duca_compile
 from classifier import trained_classifier
 from duca_compile import Mode
+from duca_compile.methods.duca import DuCa
 from fashion import CLASSES
 from sampling import initial_noise, sample, trained_dit
 
@@ -90,7 +91,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def warm_steps(args: argparse.Namespace) -> dict[Mode, int]:
     """The steps that `timed_run` spends on compiling, of which the first `cycle` of a trajectory use every mode."""
-    warm = duca_compile.Options(cycle=args.cycle).sequence(min(args.cycle, args.steps))
+    warm = duca_compile.Options(DuCa(cycle=args.cycle)).sequence(min(args.cycle, args.steps))
     return {mode: warm.count(mode) for mode in Mode}
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import duca_compile
 from dit import DiT
 from duca_compile import Mode
-from helpers import compiled, first, relative_error
+from helpers import compiled, first, of_duca, relative_error
 from test_generated_code import DEPTH, Code, counted, generated
 from tiny import Tiny
 from zoo.case import calls, noise, randomise
@@ -80,7 +80,7 @@ def test_code_of_a_cycle(monkeypatch: pytest.MonkeyPatch) -> None:
     x, labels = noise(2, 1, 8, 8), torch.tensor([1, 2])
     options = {"cache_ratio": 0.5, "cache_dtype": torch.float8_e4m3fn}
     with generated(monkeypatch) as found:
-        cached = torch.compile(model, backend="duca", options=options)
+        cached = torch.compile(model, backend="duca", options=of_duca(options))
         for step in range(2):
             x = x - 0.05 * cached(x, torch.full((2,), 880.0 - 20 * step), labels)
     assert duca_compile.stats(model).steps[Mode.CONSERVATIVE] == 1

@@ -14,6 +14,7 @@ from duca_compile.cost.step_cost import Cost
 from duca_compile.cost_model.calibration import Calibration
 from duca_compile.cost_model.count_family import sample
 from duca_compile.cost_model.model import STEPS, CostModel, N, NotPolynomial, R, steps_per_mode
+from duca_compile.methods.duca import DuCa
 from zoo.core import flux_call
 
 ORDERS = ("conservative-first", "aggressive-first", "conservative", "aggressive")
@@ -72,7 +73,7 @@ def test_flops_are_what_explain_counts(of_dit: CostModel) -> None:
 @pytest.mark.parametrize("tokens", [9, 256])
 def test_every_ratio_down_to_no_fresh_token(of_dit: CostModel, tokens: int) -> None:
     """9 tokens recompute none at 0.9 and 256 none at 0.999: then a conservative step has another graph."""
-    found = sample(dit, sized(tokens, depth=2), Options())
+    found = sample(dit, sized(tokens, depth=2), Options(DuCa()))
     ratios = (0, 0.37, 0.88, 0.9, 0.99, 0.999, 1)
     said = [of_dit.cost(Mode.CONSERVATIVE, cache_ratio=ratio, **sized(tokens, depth=2)) for ratio in ratios]
     assert said == [found.cost(Mode.CONSERVATIVE, ratio) for ratio in ratios]
@@ -86,7 +87,7 @@ def test_a_batch_of_another_size(of_batches: CostModel) -> None:
 
 def test_text_and_image_and_both_joined(of_flux: CostModel) -> None:
     """At 0.9 the 6 tokens of text recompute none; at 0.98 only both joined, 55 tokens, recompute one."""
-    found = sample(flux, {"tokens": 49}, Options())
+    found = sample(flux, {"tokens": 49}, Options(DuCa()))
     ratios = (0, 0.5, 0.9, 0.98, 1)
     said = [of_flux.cost(Mode.CONSERVATIVE, cache_ratio=ratio, tokens=49) for ratio in ratios]
     assert said == [found.cost(Mode.CONSERVATIVE, ratio) for ratio in ratios]
@@ -127,7 +128,7 @@ def test_a_model_without_branches_is_refused() -> None:
 def test_sampling_leaves_nothing_in_dynamo() -> None:
     """Else the class of the models would be near Dynamo's limit of recompilations before one of them is compiled."""
     for batch in (2, 3):
-        sample(dit, {"batch": batch}, Options())
+        sample(dit, {"batch": batch}, Options(DuCa()))
     model, args, _ = dit()
     with torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=True):
         torch.compile(model, backend="eager", dynamic=False)(*args)
@@ -148,7 +149,7 @@ def test_other_sizes_than_the_family_has_are_an_error(of_batches: CostModel) -> 
 @pytest.mark.parametrize("warmup", [1, 3])
 def test_steps_of_each_mode(order: str, warmup: int) -> None:
     for cycle, steps in ((1, 9), (2, 9), (3, 2), (4, 1), (5, 50), (5, 13), (6, 50)):
-        options = Options(cycle=cycle, order=order, warmup_steps=warmup)
+        options = Options(DuCa(cycle=cycle, order=order, warmup_steps=warmup))
         said = {mode: count.subs({N: cycle, STEPS: steps}) for mode, count in steps_per_mode(options).items()}
         assert {mode: count for mode, count in said.items() if count} == Counter(options.sequence(steps))
 

@@ -28,7 +28,10 @@ def capture_all() -> Iterator[None]:
 CASES = {"routed experts": own.CASES["routed experts"], "Mochi": videos_b.CASES["Mochi"]}
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=name, marks=pytest.mark.slow if name == "Mochi" else ()) for name, case in CASES.items()],
+)
 def test_models_that_break_by_default_are_one_graph(case: Case) -> None:
     model = case.model()
     ((capture, plan, args),) = survey(model, case.call(500.0)).accelerated

@@ -27,7 +27,7 @@ def steps(model: Any, call: Call) -> list[Tensor]:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in ("PixArt", "FLUX") else pytest.mark.slow) for name in CORE]
+    "name", [pytest.param(name, marks=[] if name == "PixArt" else pytest.mark.slow) for name in CORE]
 )
 def test_symbolic_sizes_give_the_results_of_static_ones(name: str) -> None:
     model, call = randomise(CORE[name].build()), CORE[name].call
@@ -172,6 +172,7 @@ def test_token_counts_stay_symbolic() -> None:
     assert concrete.tokens >= 64
 
 
+@pytest.mark.slow
 def test_too_few_tokens_to_recompute_any_are_another_graph() -> None:
     """At R = 0.9 nine tokens recompute none and sixteen one: the plans differ, so the guard on the count tells them apart."""
     found = plans(randomise(flux()), [sized(4, 12, 2), sized(3, 12, 2)], cache_ratio=0.9)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import duca_compile
 from duca_compile import DucaWarning, Mode, Options, explain
+from duca_compile.methods.duca import DuCa
 from helpers import lenient, ours
 from tiny import Tiny, tiny_call
 from zoo.case import noise, randomise
@@ -39,7 +40,7 @@ def test_flops_are_two_per_multiply_add() -> None:
 def test_cache_bytes_are_those_held() -> None:
     model = example_dit()
     (graph,) = explain(model, *CALL).graphs
-    fast = torch.compile(model, backend="duca", options={"inner": "eager"})
+    fast = torch.compile(model, backend="duca", options={"method": "duca", "inner": "eager"})
     fast(*CALL)
     assert graph.held_bytes == duca_compile.stats(model).bytes == (2 * 3 + 1) * 2 * 16 * 32 * 4
     assert graph.cache_bytes == {Mode.FULL: 0, Mode.CONSERVATIVE: 6 * 4096, Mode.AGGRESSIVE: 4096}
@@ -109,7 +110,7 @@ def around(model: nn.Module, **how: Any) -> Any:
     return torch.compile(lambda *args: model(*args), **how)
 
 
-OPTIONS = {"cycle": 2, "cache_ratio": 0.5, "inner": "eager"}
+OPTIONS = {"method": "duca", "cycle": 2, "cache_ratio": 0.5, "inner": "eager"}
 
 
 @pytest.mark.parametrize(
@@ -126,13 +127,13 @@ def test_the_options_of_a_compiled_model_are_those_explained(compiled: Callable[
         fast(*CALL)
     (graph,) = explain(fast, *CALL, duca_options={"cycle": 3}).graphs
     assert graph.plan is not None
-    assert graph.plan.options == Options(cycle=3)
+    assert graph.plan.options == Options(DuCa(cycle=3))
 
 
 def test_the_options_of_another_backend_are_none_of_ours() -> None:
     (graph,) = explain(torch.compile(example_dit(), backend="eager", options={"cycle": 9}), *CALL).graphs
     assert graph.plan is not None
-    assert graph.plan.options == Options()
+    assert graph.plan.options == Options(DuCa())
 
 
 class Clockless(Tiny):

@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 import duca_compile
 from duca_compile import DucaWarning, Mode, Options, Refused, refusal, session
 from duca_compile.generations.budget import Budget
+from duca_compile.methods.duca import DuCa
 from duca_compile.runtime import failures
 from duca_compile.runtime.split.forward import Split
 from duca_compile.runtime.split.part import PlainPart
@@ -267,7 +268,7 @@ def test_a_refusal_made_an_error_between_steps() -> None:
 
 
 def test_a_split_forward_pass_is_given_up_although_the_warning_is_an_error() -> None:
-    split = Split(Options(inner="eager"), Budget(None))
+    split = Split(Options(DuCa(), inner="eager"), Budget(None))
     with warnings.catch_warnings():
         warnings.simplefilter("error", DucaWarning)
         with pytest.raises(DucaWarning, match="a reason"):
@@ -342,7 +343,7 @@ def test_warnings_of_a_capture_are_shown_as_the_user_has_it(kind: Any) -> None:
 def test_an_empty_batch_is_a_batch_as_any_other(dynamic: bool | None) -> None:
     case = CASES["parallel attention and MLP"]
     model, given = case.model(), calls(case.call, TIMES[:3])
-    fast = torch.compile(model, backend="duca", dynamic=dynamic, options={"inner": "eager"})
+    fast = torch.compile(model, backend="duca", dynamic=dynamic, options={"method": "duca", "inner": "eager"})
     for each in given:
         fast(**each)
     nothing = {name: tensor[:0] for name, tensor in given[0].items()}

@@ -158,6 +158,6 @@ def test_a_compiler_that_fails_on_outlined_blocks_gets_them_in_line(monkeypatch:
     monkeypatch.setattr(torch_private, "inner_compiler", lambda *given: inner)
     model = example_dit()
     call = CORE["example DiT"].call
-    got = run(torch.compile(model, backend="duca", options={"strict": True}), call)
+    got = run(torch.compile(model, backend="duca", options={"method": "duca", "strict": True}), call)
     assert torch.equal(got[0], first(model(**call(TIMES[0]))))
     assert duca_compile.stats(model).steps == {Mode.FULL: 1, Mode.CONSERVATIVE: 2, Mode.AGGRESSIVE: 1}

@@ -51,11 +51,15 @@ def generated(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         yield found
 
 
+@pytest.mark.slow
 def test_code_of_a_cycle(monkeypatch: pytest.MonkeyPatch) -> None:
     model = randomise(DiT(size=8, width=32, depth=DEPTH, heads=2))
     x, labels = noise(2, 1, 8, 8), torch.tensor([1, 2])
     with generated(monkeypatch) as found:
-        plain, cached = torch.compile(model), torch.compile(model, backend="duca", options={"cache_ratio": 0.5})
+        plain, cached = (
+            torch.compile(model),
+            torch.compile(model, backend="duca", options={"method": "duca", "cache_ratio": 0.5}),
+        )
         plain(x, torch.full((2,), 900.0), labels)
         for step in range(3):
             x = x - 0.05 * cached(x, torch.full((2,), 880.0 - 20 * step), labels)
@@ -74,7 +78,7 @@ def test_flops_of_each_mode() -> None:
     """By hand: a block on T of 16 tokens at width 32, a batch of 2, 2 FLOPs a multiply-add; all else is the same."""
     model = randomise(DiT(size=8, width=32, depth=DEPTH, heads=2))
     call = (noise(2, 1, 8, 8), torch.full((2,), 900.0), torch.tensor([1, 2]))
-    (graph,) = duca_compile.explain(model, *call, duca_options={"cache_ratio": 0.5}).graphs
+    (graph,) = duca_compile.explain(model, *call, duca_options={"method": "duca", "cache_ratio": 0.5}).graphs
     rest = graph.flops[Mode.AGGRESSIVE]
     attention, mlp = 2 * 2 * 16 * (4 * 32 * 32 + 2 * 16 * 32), 2 * 2 * 16 * 8 * 32 * 32
     modulation = 2 * 2 * 32 * 32
@@ -94,7 +98,7 @@ def test_a_step_is_one_launch() -> None:
         return run
 
     model = randomise(DiT(size=8, width=32, depth=2, heads=2))
-    fast = torch.compile(model, backend="duca", options={"inner": counting, "strict": True})
+    fast = torch.compile(model, backend="duca", options={"method": "duca", "inner": counting, "strict": True})
     x, labels = noise(2, 1, 8, 8), torch.tensor([1, 2])
     for step in range(10):
         x = x - 0.05 * fast(x, torch.full((2,), 900.0 - 20 * step), labels)

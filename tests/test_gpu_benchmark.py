@@ -41,6 +41,7 @@ def test_every_section_is_in_one_of_the_groups() -> None:
     assert set(targets.SPEED) <= {*QUICK, *LONGER}
 
 
+@pytest.mark.slow
 def test_sections_give_figures(tmp_path: Path) -> None:
     sections = ran(tmp_path, QUICK)
     assert max(sections["correctness"]["dit2"]["worst"].values()) < 1e-6

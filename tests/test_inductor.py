@@ -29,7 +29,7 @@ def trajectory(model: Any) -> list[Tensor]:
 def test_inductor_and_eager_inside_agree_and_full_steps_are_plain(outline: bool) -> None:
     """Bit for bit, but where blocks are outlined: their streams lie in memory in another order, and sums round by that."""
     model = example_dit()
-    options = {"cycle": 5, "strict": True, "cache_ratio": 0.5, "outline": outline}
+    options = {"method": "duca", "cycle": 5, "strict": True, "cache_ratio": 0.5, "outline": outline}
     eager = trajectory(torch.compile(model, backend="duca", options={**options, "inner": "eager"}))
     torch._dynamo.reset()
     fused = torch.compile(model, backend="duca", options=options, fullgraph=True)
@@ -55,7 +55,7 @@ def test_a_full_step_costs_at_most_five_percent_more() -> None:
     """Paired, interleaved calls in one process, warm; the median of the pairs' ratios."""
     model = randomise(DiT(depth=4))
     x, y = noise(8, 1, 28, 28), torch.arange(8)
-    plain, full = torch.compile(model), torch.compile(model, backend="duca", options={"strict": True})
+    plain, full = torch.compile(model), torch.compile(model, backend="duca", options={"method": "duca", "strict": True})
     ratios = []
     for pair in range(60):
         clock = torch.full((8,), 900.0)  # the same step again and again: always FULL

@@ -45,8 +45,14 @@ def test_full_steps_are_exact_and_every_mode_runs(name: str) -> None:
     assert duca_compile.stats(model).steps == {Mode.FULL: 2, Mode.CONSERVATIVE: 1, Mode.AGGRESSIVE: 1}
 
 
-@pytest.mark.parametrize("name", CORE)
-@pytest.mark.parametrize(("cache_ratio", "depth"), [(0.0, "all"), (0.6, "all"), (1.0, "all"), (0.6, "all-but-last")])
+@pytest.mark.parametrize(
+    ("name", "cache_ratio", "depth"),
+    [
+        pytest.param(name, *how, marks=() if name == "DiT" or how == (0.6, "all") else pytest.mark.slow)
+        for name in CORE
+        for how in ((0.0, "all"), (0.6, "all"), (1.0, "all"), (0.6, "all-but-last"))
+    ],
+)
 def test_a_cached_step_with_the_inputs_of_the_full_step_changes_nothing(
     name: str, cache_ratio: float, depth: str
 ) -> None:

@@ -13,7 +13,7 @@ from duca_compile.generations.budget import Budget
 from duca_compile.generations.draw_tokens import RandomTokens
 from duca_compile.generations.tracker import Tracker
 from duca_compile.generations.trajectory import Cache
-from duca_compile.plan.options import Options
+from duca_compile.methods.duca import DuCa
 from duca_compile.plan.step_plan import Slot
 from zoo.case import noise
 
@@ -59,7 +59,7 @@ class Sampling:
         if not trajectory.caches:
             trajectory.step = min(trajectory.step, 0)
             trajectory.caches["only"] = Cache(RandomTokens([], 0))
-        mode = self.tracker.begin(visit, Options(inner="eager").method, 8, self)
+        mode = self.tracker.begin(visit, DuCa(), 8, self)
         if mode == Mode.FULL:
             trajectory.caches["only"].put([Slot("kept")], [torch.zeros(1)], trajectory.calls)
         self.tracker.produced((output,), [self.x])

@@ -11,7 +11,7 @@ from torch import fx
 from duca_compile.analysis.analyse import analyse
 from duca_compile.capture.capture import Capture
 from duca_compile.cost.peak_memory import peak_bytes
-from duca_compile.methods.duca import Mode
+from duca_compile.methods.duca import DuCa, Mode
 from duca_compile.passes import lower, rewrite
 from duca_compile.plan.options import Options
 from duca_compile.plan.plan import make_plan
@@ -170,7 +170,7 @@ def views(ops: int) -> Capture:
 
 def study(captured: Capture) -> None:
     """All that the backend asks of a graph before it compiles."""
-    plan = make_plan(captured.gm.graph, analyse(captured), Options())
+    plan = make_plan(captured.gm.graph, analyse(captured), Options(DuCa()))
     peak_bytes(captured.gm.graph)
     for mode in Mode:
         lower(rewrite(captured.gm, plan.steps[mode])[0], plan.steps[mode])

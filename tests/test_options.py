@@ -1,4 +1,6 @@
+import itertools
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -6,13 +8,55 @@ import torch
 
 from duca_compile import DucaWarning, Mode, OptionError, Options, torch_private
 from duca_compile.generations.draw_tokens import RandomTokens
+from duca_compile.methods.base import Place
+from duca_compile.methods.duca import DuCa
+from duca_compile.methods.forecast_stack import ForecastStack
+from duca_compile.methods.taylorseer import TaylorSeer
 from duca_compile.plan.plan import Selection
 from zoo.case import calls
 from zoo.core import CORE, example_dit
 
 
-def test_the_defaults_are_the_papers() -> None:
-    assert (Options().cycle, Options().cache_ratio, Options().order) == (5, 0.9, "conservative-first")
+def test_the_defaults_of_duca_are_the_papers() -> None:
+    method = DuCa()
+    assert (method.cycle, method.cache_ratio, method.order) == (5, 0.9, "conservative-first")
+    assert Options.parse({"method": "duca"}).method == Options(method=DuCa()).method == method
+
+
+def test_the_default_and_the_presets() -> None:
+    balanced = ForecastStack(cycle=5, schedule="dense-ends")
+    assert Options() == Options.parse({}) == Options.parse({"preset": "balanced"}) == Options(method=balanced)
+    assert Options.parse({"preset": "fast"}).method == replace(balanced, cycle=7)
+    assert Options.parse({"preset": "quality", "order": 2}).method == replace(balanced, cycle=3, order=2)
+    assert Options.parse({"cycle": 4}).method == replace(balanced, cycle=4), "options are those of the default method"
+    assert Options.parse({"method": TaylorSeer(order=2), "cycle": 4}).method == TaylorSeer(cycle=4, order=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cache_ratio": 0.5}, "cache_ratio is no option of method='forecast-stack', but of method='duca'"),
+        ({"order": "aggressive"}, r"order cannot be 'aggressive'; it is one of 0, 1, 2 \(method='forecast-stack'\)"),
+        ({"preset": "fast", "seed": 1}, "seed is no option of method='forecast-stack', but of method='duca'"),
+        ({"method": "duca", "preset": "fast"}, "give no method beside it"),
+        ({"preset": "faster"}, "preset cannot be 'faster' \\(did you mean 'fast'"),
+        ({"method": "taylor"}, "method cannot be 'taylor' \\(did you mean 'taylorseer'"),
+        ({"method": 5}, "method must be the name of one, or a method, not 5"),
+        ({"method": "fora", "order": 1}, "order is no option of method='fora', but of method='duca' and"),
+        ({"schedule": "dense"}, "schedule cannot be 'dense' \\(did you mean 'dense-ends'"),
+        ({"schedule": [3, 1]}, "list full steps that rise, counted from 0, not \\(3, 1\\)"),
+        ({"schedule": [0]}, "or list full steps that rise"),
+        ({"schedule": []}, "or list full steps that rise"),
+        ({"schedule": [0, 2.5]}, "a step of schedule must be a whole number of at least 0, not 2.5"),
+        (
+            {"schedule": 5},
+            "schedule must be 'even' or 'dense-ends', or list full steps that rise, counted from 0, not 5",
+        ),
+    ],
+)
+def test_an_option_of_another_method_is_an_error_that_helps(options: dict[str, object], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        Options.parse(options)
 
 
 @pytest.mark.parametrize(
@@ -52,12 +96,12 @@ def test_the_defaults_are_the_papers() -> None:
 )
 def test_an_impossible_option_is_an_error_that_helps(options: dict[str, object], message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        Options.parse(options)
+        Options.parse({"method": "duca", **options})
 
 
 def test_the_schedule() -> None:
     def modes(steps: int, **options: object) -> str:
-        parsed = Options.parse(options)
+        parsed = Options.parse({"method": "duca", **options})
         return "".join(recipe[0].upper() for recipe in parsed.sequence(steps))
 
     assert modes(11) == "FCACAFCACAF"
@@ -65,13 +109,32 @@ def test_the_schedule() -> None:
     assert modes(6, order="conservative", cycle=3) == "FCCFCC"
     assert modes(6, order="aggressive", cycle=3) == "FAAFAA"
     assert modes(9, cycle=4, warmup_steps=4, order="aggressive-first") == "FFFFACAFA"
-    assert modes(4, cycle=1) == "FFFF"
+    assert modes(4, cycle=1) == modes(4, cycle=1, schedule="dense-ends") == "FFFF"
+    assert modes(12, schedule=[0, 2, 7]) == "FCFCACAFCACA"
+    assert modes(15, schedule=[1, 2, 4]) == "FFFCFCFCFCFCFCF", "after the last one, as far apart as any before"
+
+
+def test_full_steps_lie_closer_together_at_the_ends() -> None:
+    def full(steps: int, cycle: int) -> list[int]:
+        names = Options.parse({"cycle": cycle, "schedule": "dense-ends"}).sequence(steps)
+        return [step for step, name in enumerate(names) if name == "full"]
+
+    assert full(50, 5) == [0, 3, 7, 12, 18, 25, 32, 39, 45, 48]
+    assert full(20, 5) == [0, 4, 10, 17]
+    for steps, cycle in itertools.product((10, 20, 28, 50, 100), (2, 3, 5, 7)):
+        assert abs(len(full(steps, cycle)) - steps / cycle) <= 1, (steps, cycle)
+
+
+def test_where_nothing_tells_the_progress_cycles_are_even() -> None:
+    clock = ForecastStack(schedule="dense-ends").start()
+    assert [clock.next(Place(10, since)) for since in (3, 4, 5)] == ["forecast", "forecast", "full"]
+    assert clock.next(Place(10, 5, 0.0, 0.0)) == "full"
 
 
 def test_modes_that_no_step_uses_are_not_built() -> None:
-    assert Options(cycle=2).recipes == (Mode.FULL, Mode.CONSERVATIVE)
-    assert Options(cycle=1).recipes == (Mode.FULL,)
-    assert Options(order="aggressive").recipes == (Mode.FULL, Mode.AGGRESSIVE)
+    assert Options(DuCa(cycle=2)).recipes == (Mode.FULL, Mode.CONSERVATIVE)
+    assert Options(DuCa(cycle=1)).recipes == (Mode.FULL,)
+    assert Options(DuCa(order="aggressive")).recipes == (Mode.FULL, Mode.AGGRESSIVE)
 
 
 def test_the_mode_of_torch_compile_and_ours_are_one() -> None:
@@ -97,7 +160,7 @@ def test_inductors_options_win_over_its_modes() -> None:
 @pytest.mark.parametrize("seed", [0, 2**64 - 1])
 def test_every_seed_draws_in_every_graph_of_a_split_model(seed: int) -> None:
     """The second graph's seed is one more than the first's."""
-    drawn = RandomTokens([Selection(10, 3, (0,))], Options(seed=seed).seed + 1).draw(torch.device("cpu"))
+    drawn = RandomTokens([Selection(10, 3, (0,))], DuCa(seed=seed).seed + 1).draw(torch.device("cpu"))
     assert [index.shape for index in drawn] == [(3,)]
 
 
@@ -122,7 +185,7 @@ def seen_by_inductor(monkeypatch: pytest.MonkeyPatch, **given: Any) -> list[dict
 def test_inductors_mode_and_options_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"inductor_mode": "max-autotune-no-cudagraphs", "inductor_options": {"epilogue_fusion": False}}
     mode = torch._inductor.list_mode_options("max-autotune-no-cudagraphs")
-    assert seen_by_inductor(monkeypatch, options=options) == [{**mode, "epilogue_fusion": False}] * 3
+    assert seen_by_inductor(monkeypatch, options=options) == [{**mode, "epilogue_fusion": False}] * 2
 
 
 @pytest.mark.parametrize(
@@ -140,12 +203,12 @@ def test_cuda_graphs_are_recorded_of_one_graph_of_fixed_sizes(
     with warnings.catch_warnings():
         warnings.simplefilter("error", DucaWarning)
         seen = seen_by_inductor(monkeypatch, **given)
-    assert [changes["triton.cudagraphs"] for changes in seen] == [True] * 3
+    assert [changes["triton.cudagraphs"] for changes in seen] == [True] * 2
     torch._dynamo.reset()
     with pytest.warns(DucaWarning, match="without CUDA graphs.*max-autotune-no-cudagraphs") as caught:
         seen = seen_by_inductor(monkeypatch, dynamic=True, **given)
     assert len(caught) == 1
-    assert [changes["triton.cudagraphs"] for changes in seen] == [False] * 3
+    assert [changes["triton.cudagraphs"] for changes in seen] == [False] * 2
 
 
 @pytest.mark.parametrize("given", [{"mode": "max-autotune"}, {"options": {"inductor_mode": "reduce-overhead"}}])
@@ -153,7 +216,7 @@ def test_a_cpu_has_no_cuda_graphs_to_warn_of(given: dict[str, Any], monkeypatch:
     with warnings.catch_warnings():
         warnings.simplefilter("error", DucaWarning)
         seen = seen_by_inductor(monkeypatch, **given)
-    assert [changes["triton.cudagraphs"] for changes in seen] == [True] * 3
+    assert [changes["triton.cudagraphs"] for changes in seen] == [True] * 2
 
 
 def test_where_nothing_is_cached_cuda_graphs_stay(monkeypatch: pytest.MonkeyPatch) -> None:

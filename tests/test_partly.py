@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from duca_compile import Mode, explain, stats
+from duca_compile.methods.duca import DuCa
 from duca_compile.plan.options import Options
 from duca_compile.runtime.partly import warn_partly
 from helpers import lenient, ours
@@ -58,12 +59,12 @@ def test_half_is_enough_and_each_is_told_once() -> None:
     who = torch.nn.Identity()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_partly(who, {Mode.FULL: 100, Mode.CONSERVATIVE: 80, Mode.AGGRESSIVE: 50}, Options(), "")
-        warn_partly(who, {Mode.FULL: 0, Mode.CONSERVATIVE: 0}, Options(), "")
+        warn_partly(who, {Mode.FULL: 100, Mode.CONSERVATIVE: 80, Mode.AGGRESSIVE: 50}, Options(DuCa()), "")
+        warn_partly(who, {Mode.FULL: 0, Mode.CONSERVATIVE: 0}, Options(DuCa()), "")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(2):
-            warn_partly(who, {Mode.FULL: 100, Mode.CONSERVATIVE: 80, Mode.AGGRESSIVE: 51}, Options(), "Do this.")
+            warn_partly(who, {Mode.FULL: 100, Mode.CONSERVATIVE: 80, Mode.AGGRESSIVE: 51}, Options(DuCa()), "Do this.")
     (warning,) = [str(each.message) for each in caught]
     assert "51% of the FLOPs of a full step run in every mode" in warning
     assert warning.endswith("Do this.")

@@ -12,6 +12,7 @@ from duca_compile.analysis.analyse import analyse
 from duca_compile.analysis.blocks import find_blocks
 from duca_compile.analysis.token_paths import Liveness, path_at
 from duca_compile.analysis.token_rules import Place
+from duca_compile.methods.duca import DuCa
 from duca_compile.passes import rewrite
 from duca_compile.plan.plan import fresh_tokens, make_plan
 from helpers import captured, compiled, frontier, lenient, refreshed, relative_error
@@ -55,7 +56,7 @@ def test_all_but_last_keeps_the_last_block() -> None:
 def test_all_but_last_of_one_block_is_refused() -> None:
     found = captured(Tiny().eval(), *tiny_call())
     with pytest.raises(Refused, match="needs at least two blocks"):
-        make_plan(found.capture.gm.graph, found.facts, Options(aggressive_depth="all-but-last"))
+        make_plan(found.capture.gm.graph, found.facts, Options(DuCa(aggressive_depth="all-but-last")))
 
 
 def test_a_result_from_inside_a_branch_cannot_be_cut() -> None:
@@ -67,7 +68,7 @@ def test_a_result_from_inside_a_branch_cannot_be_cut() -> None:
 
     found = captured(Leaks().eval(), *tiny_call(), options={"order": "conservative"})
     with pytest.raises(Refused, match="the result reads linear_1, inside a branch"):
-        make_plan(found.capture.gm.graph, found.facts, Options())
+        make_plan(found.capture.gm.graph, found.facts, Options(DuCa()))
 
 
 class Decoupled(nn.Module):
@@ -180,7 +181,7 @@ def test_a_body_of_thousands_of_ops_is_planned() -> None:
         for _ in range(2000):
             last = _like(graph, torch.ops.aten.tanh.default, last)
     reader.replace_input_with(hidden, last)
-    plan = make_plan(graph, analyse(found.capture), Options(cache_ratio=0.5))
+    plan = make_plan(graph, analyse(found.capture), Options(DuCa(cache_ratio=0.5)))
     path = plan.branches[1].path
     assert path is not None
     assert len(path.compute) == 2002

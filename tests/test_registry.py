@@ -84,7 +84,7 @@ def _sharded(rank: int, port: int) -> None:
     with torch.no_grad():
         want = model(*call(900.0))
         fully_shard(model)
-        model.compile(backend="duca", options={"inner": "eager"})
+        model.compile(backend="duca", options={"method": "duca", "inner": "eager"})
         torch.testing.assert_close(model(*call(900.0)), want)
         model(*call(880.0))
     found = duca_compile.stats(model)

@@ -237,7 +237,7 @@ def test_a_model_without_a_timestep_is_compiled_once_for_all_sizes() -> None:
         sizes.append(len(inputs))
         return gm.forward
 
-    fast = torch.compile(model, backend="duca", options={"inner": inner}, dynamic=True)
+    fast = torch.compile(model, backend="duca", options={"method": "duca", "inner": inner}, dynamic=True)
     with pytest.warns(DucaWarning, match="steps cannot be told apart"):
         fast(noise(2, 6, 8))
     for batch in (3, 4):

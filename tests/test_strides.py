@@ -13,8 +13,7 @@ from duca_compile.generations.identity import Identity, state
 from duca_compile.generations.likeness import Likeness
 from duca_compile.generations.long_steps import recipe_at
 from duca_compile.generations.trajectory import Trajectory
-from duca_compile.methods.duca import Mode
-from duca_compile.plan.options import Options
+from duca_compile.methods.duca import DuCa, Mode
 from duca_compile.runtime import registry
 from helpers import Generation, compiled
 from zoo.case import noise
@@ -32,7 +31,7 @@ def modes(times: Sequence[float], likeness: Likeness = Likeness.EXACT, **options
     for number, t in enumerate(times):
         if number:
             trajectory.move(Moment((t,)), Pace(times[number] - times[number - 1], likeness), trajectory.step + 1)
-        mode = recipe_at(trajectory, Options(inner="eager", **options).method, who)
+        mode = recipe_at(trajectory, DuCa(**options), who)
         if mode == Mode.FULL:
             trajectory.computed()
         found += mode[0].upper()

@@ -80,7 +80,7 @@ def test_a_graph_without_vmap_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
-@pytest.mark.parametrize("name", ["flex_attention", "flex_attention, block mask"])
+@pytest.mark.parametrize("name", ["flex_attention", pytest.param("flex_attention, block mask", marks=pytest.mark.slow)])
 def test_flex_attention_is_cached(name: str, dynamic: bool) -> None:
     model = CASES[name].model()
     fast = compiled(model, dynamic=dynamic, cycle=3)

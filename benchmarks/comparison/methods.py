@@ -17,6 +17,7 @@ import duca_compile
 from comparison.subjects import Around, Subject
 from duca_compile import Mode
 from duca_compile.cost.flops import MISSING_IN_TORCH
+from duca_compile.methods.duca import DuCa
 from duca_compile.plan.options import Options
 
 
@@ -33,7 +34,7 @@ class Schedule:
 
     @property
     def full(self) -> tuple[bool, ...]:
-        return tuple(recipe == Mode.FULL for recipe in Options(cycle=self.cycle).sequence(self.steps))
+        return tuple(recipe == Mode.FULL for recipe in Options(DuCa(cycle=self.cycle)).sequence(self.steps))
 
 
 @dataclass

@@ -97,7 +97,7 @@ class Row:
         if self.method.compiled and self.method.options is None:
             self.run = torch.compile(self.applied.model, backend=self.launches)
         elif self.method.options is not None:
-            options = {"cycle": order.schedule.cycle, "strict": True, **self.method.options}
+            options = {"method": "duca", "cycle": order.schedule.cycle, "strict": True, **self.method.options}
             if order.inductor:  # as users have it: a function as `inner` would get no outlined blocks
                 torch_private.inner_compiler = lambda inner, changes: self.launches  # type: ignore[assignment]
             else:
@@ -166,7 +166,7 @@ class Row:
         self.trajectory(self.schedule.steps, lambda: before.append(duca_compile.stats(model).steps))
         for earlier, later in pairwise(before):
             found.append(next(mode for mode in Mode if later[mode] > earlier[mode]))
-        asked = {"cycle": self.schedule.cycle, **(self.method.options or {})}
+        asked = {"method": "duca", "cycle": self.schedule.cycle, **(self.method.options or {})}
         again = build(self.order.subject, self.order.size)
         (graph,) = duca_compile.explain(again.model, **again.arguments, duca_options=asked).graphs
         spent = sum(graph.flops[mode] for mode in found)

@@ -55,7 +55,7 @@ class Setting:
 
     def cached(self, model: nn.Module, mode: str | None = None) -> Callable[..., Any]:
         """Under our backend, without falling back; Inductor's `mode` goes with Inductor only."""
-        options: dict[str, Any] = {"cycle": CYCLE, "strict": True, "inner": self.inner}
+        options: dict[str, Any] = {"method": "duca", "cycle": CYCLE, "strict": True, "inner": self.inner}
         if self.inner == "inductor":
             options["inductor_mode"] = mode
         return torch.compile(model, dynamic=False, backend=duca, options=options)

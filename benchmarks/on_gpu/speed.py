@@ -45,7 +45,7 @@ def speed(setting: Setting, shape: Shape, mode: str | None = None, cycles: int =
 
 
 def foretold(shape: Shape, model: torch.nn.Module, given: dict[str, Tensor]) -> GraphReport:
-    graphs = duca_compile.explain(model, **given, duca_options={"cycle": CYCLE}).graphs
+    graphs = duca_compile.explain(model, **given, duca_options={"method": "duca", "cycle": CYCLE}).graphs
     if len(graphs) != 1 or graphs[0].plan is None:
         raise RuntimeError(f"{shape.title}: {len(graphs)} graphs, not accelerated: {graphs[0].refusal}")
     return graphs[0]

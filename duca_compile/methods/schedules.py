@@ -74,9 +74,10 @@ def schedule(given: str | Sequence[int], cycle: int) -> Schedule:
     if isinstance(given, str):
         require_choice("schedule", given, (*SCHEDULES, "a list of the full steps"))
         return SCHEDULES[given](cycle)
-    full = tuple(given)
+    full: tuple[int, ...] = tuple(given) if isinstance(given, (list, tuple)) else ()
     for step in full:
         require_int("a step of schedule", step, at_least=0)
     if not full or list(full) != sorted(set(full)) or full[-1] == 0:
-        raise OptionError(f"schedule must list full steps that rise, counted from 0, not {given!r}")
+        names = " or ".join(map(repr, SCHEDULES))
+        raise OptionError(f"schedule must be {names}, or list full steps that rise, counted from 0, not {given!r}")
     return Listed(full)

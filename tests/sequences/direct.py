@@ -11,7 +11,7 @@ from duca_compile.generations.diffusers_context import Context
 from duca_compile.generations.draw_tokens import RandomTokens
 from duca_compile.generations.tracker import Tracker, Visit
 from duca_compile.generations.trajectory import Cache
-from duca_compile.methods.duca import Mode
+from duca_compile.methods.duca import DuCa, Mode
 from duca_compile.plan.options import Options
 from duca_compile.plan.step_plan import Slot
 from sequences import denoisers
@@ -42,7 +42,7 @@ class Call(NamedTuple):
 
 _KEPT = "the only graph"
 _SLOT = Slot("kept")
-_OPTIONS = Options(inner="eager")
+_OPTIONS = Options(DuCa(), inner="eager")
 
 
 @dataclass
