@@ -23,9 +23,8 @@ import itertools
 import platform
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -34,7 +33,6 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "examples"))
 
 import diffusers
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,98 +42,12 @@ from duca_compile import Mode, Options
 from duca_compile.generations import long_steps
 from duca_compile.methods.base import FULL, Place
 from duca_compile.methods.duca import DuCa
-from sampling import SCHEDULE, initial_noise, trained_dit
+from samplers import SAMPLERS, SPACED, Flow, Sampler, Scheduled
+from sampling import initial_noise, trained_dit
 
 OUTPUT = ROOT / "output" / "few_steps"
 CHUNK = 8
 STEPS = (4, 6, 8, 10, 12, 16, 20, 25, 30, 40, 50)
-SPACED = {name: value for name, value in SCHEDULE.items() if name != "clip_sample"}
-Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Scheduled:
-    """A scheduler of `diffusers`; `start` below 1 is image to image, from that share of the timesteps on."""
-
-    kind: Any
-    start: float = 1.0
-    eta: float | None = None
-
-    @property
-    def stochastic(self) -> bool:
-        return self.eta is not None or self.kind in (diffusers.EulerAncestralDiscreteScheduler, diffusers.DDPMScheduler)
-
-    def grid(self, steps: int) -> list[float]:
-        return (self._scheduler(steps)[1] / 1000).tolist()
-
-    def images(self, model: Denoiser, noise: Tensor, labels: Tensor, steps: int, source: Tensor | None) -> Tensor:
-        scheduler, timesteps = self._scheduler(steps)
-        generator = torch.Generator().manual_seed(1)
-        x = noise * scheduler.init_noise_sigma
-        if source is not None:
-            x = scheduler.add_noise(source, noise, timesteps[:1].expand(len(noise)).long())
-        given = {"generator": generator} if self.stochastic else {}
-        given |= {} if self.eta is None else {"eta": self.eta}
-        for t in timesteps:
-            output = model(scheduler.scale_model_input(x, t), t.float().expand(len(x)), labels)
-            x = scheduler.step(output, t, x, **given).prev_sample
-        return x.clamp(-1, 1)
-
-    def _scheduler(self, steps: int) -> tuple[Any, Tensor]:
-        """`steps` of them from `start` on, as a pipeline leaves out those before it."""
-        extra = {"clip_sample": False} if self.kind in (diffusers.DDIMScheduler, diffusers.DDPMScheduler) else {}
-        scheduler = self.kind(**SPACED, **extra)
-        scheduler.set_timesteps(round(steps / self.start))
-        return scheduler, scheduler.timesteps[-steps:]
-
-
-@dataclass(frozen=True)
-class Flow:
-    """Rectified flow over the weights of the cosine schedule: `x_s = (1 - s) x0 + s noise`, whose velocity is
-    `noise - x0`; the network is asked at the timestep of equal signal-to-noise ratio. Euler's method.
-    """
-
-    shift: float
-    start: float = 1.0
-    stochastic = False
-
-    def grid(self, steps: int) -> list[float]:
-        return self._shares(steps)[:-1]
-
-    def images(self, model: Denoiser, noise: Tensor, labels: Tensor, steps: int, source: Tensor | None) -> Tensor:
-        shares = self._shares(steps)
-        x = noise if source is None else (1 - shares[0]) * source + shares[0] * noise
-        for s, after in itertools.pairwise(shares):
-            norm = (s**2 + (1 - s) ** 2) ** 0.5
-            alpha, sigma = (1 - s) / norm, s / norm
-            v = model(x / norm, torch.tensor(self._timestep(s)).expand(len(x)), labels)
-            x = x + (after - s) * ((sigma - alpha) * x / norm + (alpha + sigma) * v)
-        return x.clamp(-1, 1)
-
-    def _shares(self, steps: int) -> list[float]:
-        s = np.linspace(1, 0, round(steps / self.start) + 1)[-steps - 1 :]
-        return (self.shift * s / (1 + (self.shift - 1) * s)).tolist()
-
-    @cached_property
-    def _table(self) -> np.ndarray:
-        alphas = diffusers.DDIMScheduler(**SPACED).alphas_cumprod.double().numpy()
-        return (1 - alphas) ** 0.5 / (alphas**0.5 + (1 - alphas) ** 0.5)
-
-    def _timestep(self, share: float) -> float:
-        return float(np.interp(share, self._table, np.arange(1000.0)))
-
-
-Sampler = Scheduled | Flow
-SAMPLERS: dict[str, Sampler] = {
-    "DDIM": Scheduled(diffusers.DDIMScheduler),
-    "flow, shift 3": Flow(3),
-    "flow, shift 1": Flow(1),
-    "DPM-Solver++ 2M": Scheduled(diffusers.DPMSolverMultistepScheduler),
-    "DDIM, eta = 1": Scheduled(diffusers.DDIMScheduler, eta=1.0),
-    "Euler ancestral": Scheduled(diffusers.EulerAncestralDiscreteScheduler),
-    "DDIM from half the noise": Scheduled(diffusers.DDIMScheduler, start=0.5),
-    "flow, shift 1, from half": Flow(1, start=0.5),
-}
 
 
 @dataclass(frozen=True)

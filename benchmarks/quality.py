@@ -1,169 +1,231 @@
-"""Quality and cost of caching on the trained example DiT; writes the table of `docs/measured.md`, and a short one of the README.
+"""Quality at a given cost on the trained example DiT: presets, methods, fewer steps; writes tables and a figure.
 
-    python benchmarks/quality.py                 # half an hour on 2 cores; run again to resume
-    python benchmarks/quality.py --samples 100   # a quick look
+    python benchmarks/quality.py                         # an hour on 2 cores; run again to resume
+    python benchmarks/quality.py --frechet 1000          # half an hour more: the rows of the second table
+    python benchmarks/quality.py --report-only           # the pages from finished rows alone
 
-Every row starts from the same noise and labels, class-conditional, without guidance. Fréchet distance is taken in the feature space of `examples/classifier.py`
-against the 10,000 test images (arXiv 1706.08500 with another network, so only rows of this table compare).
-PSNR is against the uncached 50-step samples, pixel range 2.
+Every row starts from the same noise and labels, class-conditional, without guidance, in float32 through Inductor.
+*Own*: PSNR (pixel range 2) to the sampler's own images of 50 computed steps, mean and standard error over the images.
+*Exact*: to 100 steps of DPM-Solver++ 2M, which all these samplers approach. Fréchet distance is taken in the feature
+space of `examples/classifier.py` against the 10,000 test images (arXiv 1706.08500 with another network, so only rows of
+this table compare).
 """
 
 import argparse
 import platform
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "examples"))
 import duca_compile
 from classifier import trained_classifier
-from duca_compile import Mode
 from fashion import load
-from sampling import initial_noise, sample, trained_dit
+from samplers import SAMPLERS
+from sampling import initial_noise, trained_dit
 
 RESULTS = Path(__file__).parent / "results"
 README, MEASURED = ROOT / "README.md", ROOT / "docs" / "measured.md"
 CHUNK = 100
+CACHED: dict[str, dict[str, Any]] = {
+    "preset quality": {"preset": "quality"},
+    "preset balanced (default)": {"preset": "balanced"},
+    "preset fast": {"preset": "fast"},
+    "forecast-stack, even cycles of 5": {"method": "forecast-stack"},
+    "taylorseer, N = 5": {"method": "taylorseer"},
+    "fora, N = 5": {"method": "fora"},
+    "duca, N = 3": {"method": "duca", "cycle": 3},
+    "duca, N = 5": {"method": "duca"},
+}
+FEWER = (17, 10, 7)
+WITNESSES = ("DDIM", "flow, shift 1", "flow, shift 3")
+IN_ALL = ("preset quality", "preset balanced (default)", "preset fast", "duca, N = 5")
+"""The cached rows of witnesses other than the first."""
+SOLVERS = ("DPM-Solver++ 2M", "UniPC")
 
 
 @dataclass(frozen=True)
 class Row:
+    sampler: str
     name: str
     steps: int = 50
-    options: dict[str, Any] | None = None
+
+    @property
+    def options(self) -> dict[str, Any] | None:
+        return CACHED.get(self.name)
 
 
 @dataclass
 class Outcome:
     images: list[Tensor] = field(default_factory=list)
     flops: int = 0
-    modes: dict[str, int] = field(default_factory=dict)
+    full_steps: int = 0
+    held_bytes: int = 0
 
 
-ROWS = (
-    Row("uncached, 50 steps"),
-    *(Row(f"DuCa, N = {n}", options={"cycle": n}) for n in (3, 4, 5, 6)),
-    Row("conservative only, N = 5", options={"cycle": 5, "order": "conservative"}),
-    Row("aggressive only, N = 5", options={"cycle": 5, "order": "aggressive"}),
-    *(Row(f"uncached, {steps} steps", steps=steps) for steps in (25, 20, 17, 15)),
-)
-IN_SHORT = (
-    "uncached, 50 steps",
-    *(f"DuCa, N = {n}" for n in (3, 4, 5)),
-    *(f"uncached, {steps} steps" for steps in (25, 17, 15)),
-)
+def rows() -> list[Row]:
+    found = [Row("DPM-Solver++ 2M", "uncached, 100 steps", 100)]
+    for sampler in WITNESSES:
+        found.append(Row(sampler, "uncached, 50 steps"))
+        found += [Row(sampler, name) for name in CACHED if sampler == WITNESSES[0] or name in IN_ALL]
+        found += [Row(sampler, f"uncached, {steps} steps", steps) for steps in FEWER]
+    return found + [Row(sampler, f"uncached, {steps} steps", steps) for sampler in SOLVERS for steps in FEWER]
+
+
+FRECHET = tuple(Row("DDIM", name) for name in ("uncached, 50 steps", *IN_ALL))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=1000)
-    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
-    parser.add_argument("--report-only", action="store_true", help="write the table from finished rows alone")
+    parser.add_argument("--samples", type=int, default=100, help="a multiple of 100")
+    parser.add_argument("--frechet", type=int, default=0, help="samples of each row of the second table")
+    parser.add_argument("--report-only", action="store_true")
     args = parser.parse_args()
-    folder = ROOT / "output" / f"quality-{args.dtype}-{args.samples}"
+    folder = ROOT / "output" / "quality"
     folder.mkdir(parents=True, exist_ok=True)
-    columns = (
-        TextColumn("{task.description:28}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns) as progress:
-        for row in () if args.report_only else ROWS:
-            generate(row, args.samples, getattr(torch, args.dtype), folder, progress)
-    write_report(folder, args.samples, args.dtype)
+    wanted = dict.fromkeys(rows(), args.samples // CHUNK)
+    wanted |= {row: max(args.frechet // CHUNK, wanted[row]) for row in FRECHET}
+    for row, chunks in wanted.items() if not args.report_only else ():
+        generate(row, chunks, folder)
+    write_report(folder)
 
 
-def generate(row: Row, samples: int, dtype: torch.dtype, folder: Path, progress: Progress) -> None:
+def generate(row: Row, chunks: int, folder: Path) -> None:
     """Samples a row chunk by chunk; finished chunks are kept in its file."""
-    path = folder / f"{row.name}.pt"
-    done = Outcome(**torch.load(path)) if path.exists() else Outcome()
-    task = progress.add_task(row.name, total=samples // CHUNK, completed=len(done.images))
-    model = trained_dit().to(dtype)
-    options = {"cycle": 1, "strict": True, **(row.options or {})}
+    done = load_row(row, folder)
+    if len(done.images) >= chunks:
+        return
     torch.compiler.reset()
-    compiled = (
-        torch.compile(model)
-        if row.options is None
-        else torch.compile(model, backend=duca_compile.duca, options=options)
-    )
-    for chunk in range(len(done.images), samples // CHUNK):
-        labels = torch.arange(CHUNK) % 10
+    model, labels = trained_dit(), torch.arange(CHUNK) % 10
+    given = {} if row.options is None else {"backend": "duca", "options": {"strict": True, **row.options}}
+    compiled = torch.compile(model, dynamic=False, **given)
+    for chunk in range(len(done.images), chunks):
         began = time.perf_counter()
-        images = sample(compiled, labels, initial_noise(CHUNK, seed=chunk), row.steps, guidance=1, dtype=dtype)
+        with torch.no_grad():
+            noise = initial_noise(CHUNK, seed=chunk)
+            done.images.append(SAMPLERS[row.sampler].images(compiled, noise, labels, row.steps, None))
         if not done.flops:
-            done.modes = steps_per_mode(row, compiled)
-            done.flops = flops(row, model, options, done.modes, dtype)
-        done.images.append(images)
-        torch.save(vars(done), path)
-        progress.console.print(f"{row.name}: chunk {chunk + 1} in {time.perf_counter() - began:.0f} s")
-        progress.update(task, advance=1)
+            count_cost(row, model, done)
+        torch.save(vars(done), path_of(row, folder))
+        print(f"{row.sampler}, {row.name}: chunk {chunk + 1} in {time.perf_counter() - began:.0f} s", flush=True)
 
 
-def steps_per_mode(row: Row, compiled: Any) -> dict[str, int]:
-    if row.options is None:
-        return {"full": row.steps}
-    return dict(duca_compile.stats(compiled).steps)
-
-
-def flops(row: Row, model: Any, options: dict[str, Any], modes: dict[str, int], dtype: torch.dtype) -> int:
-    """FLOPs of one sample, 2 per multiply-add, the denoiser alone."""
-    x, t, y = torch.zeros(1, 1, 28, 28, dtype=dtype), torch.zeros(1, dtype=torch.int64), torch.tensor([0])
-    (graph,) = duca_compile.explain(model, x, t, y, duca_options=options).graphs
+def count_cost(row: Row, model: Any, done: Outcome) -> None:
+    """FLOPs of one sample, 2 per multiply-add, the denoiser alone, after one generation."""
+    x, t, y = torch.zeros(1, 1, 28, 28), torch.zeros(1), torch.tensor([0])
+    (graph,) = duca_compile.explain(model, x, t, y, duca_options=row.options).graphs
     assert graph.refusal is None, graph.refusal
-    return sum(graph.flops[Mode(name)] * count for name, count in modes.items() if count)
+    steps = duca_compile.stats(model).steps if row.options else {"full": row.steps}
+    done.flops = sum(graph.flops[name] * count for name, count in steps.items() if count)
+    done.full_steps = steps["full"]
+    done.held_bytes = graph.held_bytes if row.options else 0
 
 
-def write_report(folder: Path, samples: int, dtype: str) -> None:
+def path_of(row: Row, folder: Path) -> Path:
+    return folder / f"{row.sampler}, {row.name}.pt"
+
+
+def load_row(row: Row, folder: Path) -> Outcome:
+    path = path_of(row, folder)
+    return Outcome(**torch.load(path)) if path.exists() else Outcome()
+
+
+def write_report(folder: Path) -> None:
+    found = {row: outcome for row in rows() if (outcome := load_row(row, folder)).images}
+    RESULTS.mkdir(exist_ok=True)
+    long = table(found, found)
+    (RESULTS / "quality.md").write_text(long + "\n")
+    insert(MEASURED, "quality", long)
+    short = [row for row in found if row.sampler != "DDIM" or row.name not in CACHED or row.name in IN_ALL]
+    insert(README, "quality", table([row for row in short if row.sampler in WITNESSES], found))
+    second = {row: load_row(row, folder) for row in FRECHET}
+    if all(len(each.images) > 1 for each in second.values()):
+        insert(MEASURED, "frechet", frechet_table(second))
+    draw(found)
+    print(long)
+
+
+def table(shown: Iterable[Row], found: dict[Row, Outcome]) -> str:
+    exact = torch.cat(found[rows()[0]].images)
+    lines = [
+        f"{len(exact)} samples a row, without guidance, float32; {platform.machine()}, CPU, torch {torch.__version__}.",
+        "",
+        "| sampler | | full steps | FLOPs | cache a sample (MiB) | own (dB) | exact (dB) |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in shown:
+        done, own = found[row], found.get(Row(row.sampler, "uncached, 50 steps"))
+        images, once = torch.cat(done.images)[: len(exact)], found[Row("DDIM", "uncached, 50 steps")].flops
+        near = "" if own is None or own is done else spread(decibels(images, torch.cat(own.images)[: len(exact)]))
+        held = f"{done.held_bytes / 2**20:.2f}" if done.held_bytes else ""
+        far = "" if images is exact or torch.equal(images, exact) else spread(decibels(images, exact))
+        lines.append(
+            f"| {row.sampler} | {row.name} | {done.full_steps} | {once / done.flops:.2f}x | {held} | {near} | {far} |"
+        )
+    return "\n".join(lines)
+
+
+def frechet_table(found: dict[Row, Outcome]) -> str:
     judge = trained_classifier()
     real, _ = judged(judge, load("t10k")[0])
-    labels = torch.arange(CHUNK).repeat(samples // CHUNK) % 10
-    outcomes = {
-        row.name: Outcome(**torch.load(folder / f"{row.name}.pt"))
-        for row in ROWS
-        if (folder / f"{row.name}.pt").exists()
-    }
-    finished = {name: found for name, found in outcomes.items() if len(found.images) == samples // CHUNK}
-    reference = finished[ROWS[0].name]
-    want = torch.cat(reference.images)
-    head = [
-        f"{samples:,} samples a row, DDIM, conditional without guidance, {dtype}; {platform.machine()}, CPU, torch {torch.__version__}.",
+    count = min(len(each.images) for each in found.values())
+    labels = torch.arange(CHUNK).repeat(count) % 10
+    want = torch.cat(found[FRECHET[0]].images[:count])
+    lines = [
+        f"{count * CHUNK:,} samples a row, DDIM, without guidance, float32.",
         "",
-        "| | full / conservative / aggressive | GFLOPs a sample | FLOPs speed-up | Fréchet distance ↓ | class accuracy ↑ | PSNR (dB) ↑ |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| | full steps | FLOPs | Fréchet distance ↓ | class accuracy ↑ | own (dB) ↑ |",
+        "|---|---:|---:|---:|---:|---:|",
     ]
-    lines = {}
-    for name, found in finished.items():
-        images = torch.cat(found.images)
+    for row, done in found.items():
+        images = torch.cat(done.images[:count])
         features, guesses = judged(judge, images)
         accuracy = (guesses == labels).float().mean().item()
-        counts = " / ".join(str(found.modes.get(mode.value, 0)) for mode in Mode)
-        psnr = "" if found is reference else f"{mean_psnr(images, want):.1f}"
-        lines[name] = (
-            f"| {name} | {counts} | {found.flops / 1e9:.1f} | {reference.flops / found.flops:.2f}x "
-            f"| {frechet(features, real):.2f} | {accuracy:.1%} | {psnr} |"
-        )
-    table = "\n".join([*head, *lines.values()])
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "quality.md").write_text(table + "\n")
-    insert(MEASURED, table)
-    insert(README, "\n".join([*head, *(line for name, line in lines.items() if name in IN_SHORT)]))
-    print(table)
+        near = "" if row is FRECHET[0] else spread(decibels(images, want))
+        speed = found[FRECHET[0]].flops / done.flops
+        distance = frechet(features, real)
+        lines.append(f"| {row.name} | {done.full_steps} | {speed:.2f}x | {distance:.2f} | {accuracy:.1%} | {near} |")
+    return "\n".join(lines)
 
 
-def insert(page: Path, table: str) -> None:
+def insert(page: Path, mark: str, text: str) -> None:
     """Between the page's two marks."""
-    before, _, rest = page.read_text().partition("<!-- quality -->")
-    _, _, after = rest.partition("<!-- /quality -->")
-    page.write_text(f"{before}<!-- quality -->\n{table}\n<!-- /quality -->{after}")
+    before, _, rest = page.read_text().partition(f"<!-- {mark} -->")
+    _, _, after = rest.partition(f"<!-- /{mark} -->")
+    page.write_text(f"{before}<!-- {mark} -->\n{text}\n<!-- /{mark} -->{after}")
+
+
+def draw(found: dict[Row, Outcome]) -> None:
+    """Each witness in a panel: decibels to its own 50 steps, against FLOPs."""
+    figure, axes = plt.subplots(1, len(WITNESSES), figsize=(12, 4), sharey=True, layout="constrained")
+    lines = {
+        "presets": ["preset quality", "preset balanced (default)", "preset fast"],
+        "DuCa": ["duca, N = 3", "duca, N = 5"],
+        "fewer steps": [f"uncached, {steps} steps" for steps in FEWER],
+    }
+    for axis, sampler in zip(axes, WITNESSES, strict=True):
+        whole = found[Row(sampler, "uncached, 50 steps")]
+        for label, names in lines.items():
+            steps = [int(name.split()[1]) if name.startswith("uncached") else 50 for name in names]
+            there = [row for row in map(Row, [sampler] * len(names), names, steps) if row in found]
+            away = [decibels(torch.cat(found[row].images), torch.cat(whole.images)).mean() for row in there]
+            axis.plot([whole.flops / found[row].flops for row in there], away, "o-", label=label)
+        axis.set(title=sampler, xlabel="times fewer FLOPs")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("PSNR to the 50 steps (dB)")
+    axes[0].legend()
+    figure.savefig(RESULTS / "quality.png", dpi=110)
 
 
 @torch.no_grad()
@@ -173,9 +235,13 @@ def judged(judge: Any, images: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([features for _, features in parts]), torch.cat([logits.argmax(1) for logits, _ in parts])
 
 
-def mean_psnr(images: Tensor, want: Tensor) -> float:
-    error = (images - want).square().mean(dim=(1, 2, 3))
-    return float((10 * torch.log10(4 / error)).mean())
+def decibels(images: Tensor, want: Tensor) -> Tensor:
+    """PSNR of each image, pixel range 2."""
+    return 10 * torch.log10(4 / (images - want).square().mean(dim=(1, 2, 3)))
+
+
+def spread(values: Tensor) -> str:
+    return f"{values.mean():.1f} ± {values.std() / len(values) ** 0.5:.1f}"
 
 
 def frechet(a: Tensor, b: Tensor) -> float:
@@ -183,8 +249,8 @@ def frechet(a: Tensor, b: Tensor) -> float:
     a, b = a.double(), b.double()
     product = torch.cov(a.T) @ torch.cov(b.T)
     root_trace = torch.linalg.eigvals(product).real.clamp(min=0).sqrt().sum()
-    spread = torch.trace(torch.cov(a.T)) + torch.trace(torch.cov(b.T)) - 2 * root_trace
-    return float((a.mean(0) - b.mean(0)).square().sum() + spread)
+    spread_of_both = torch.trace(torch.cov(a.T)) + torch.trace(torch.cov(b.T)) - 2 * root_trace
+    return float((a.mean(0) - b.mean(0)).square().sum() + spread_of_both)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Which steps are full: in even cycles, denser where generations bend, or a given list.
 
 Full steps at the ends are worth more than those in the middle: what a step changes is largest in the first steps of a
-generation and in the last ones, under every sampler that was measured (`benchmarks/schedules.py`).
+generation and in the last ones, under every sampler that was measured (`benchmarks/quality.py`).
 """
 
 import itertools
