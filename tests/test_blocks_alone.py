@@ -35,7 +35,7 @@ def test_repeated_blocks_say_to_compile_the_model(counted: bool) -> None:
     reasons = run(model, CORE["FLUX"].call, counted)
     assert len(reasons) >= 2, "of double blocks and of single ones"
     assert all("compile the whole model instead" in reason for reason in reasons)
-    assert duca_compile.stats(model).steps == dict.fromkeys(Mode, 0)
+    assert not duca_compile.stats(model).steps.total()
 
 
 @pytest.mark.parametrize("name", ["PixArt", pytest.param("Wan", marks=pytest.mark.slow)])

@@ -43,7 +43,7 @@ def test_caches_are_smaller_and_results_near(name: str, dtype: torch.dtype) -> N
     exact = duca_compile.stats(model).bytes
     got = generation(model, given, cache_dtype=dtype)
     assert duca_compile.stats(model).steps[Mode.CONSERVATIVE] == 2
-    (graph,) = duca_compile.explain(model, **given[0], duca_options={"cache_dtype": dtype}).graphs
+    (graph,) = duca_compile.explain(model, **given[0], duca_options={"method": "duca", "cache_dtype": dtype}).graphs
     held = duca_compile.stats(model).bytes
     assert held == graph.held_bytes
     frontier = graph.cache_bytes[Mode.AGGRESSIVE]

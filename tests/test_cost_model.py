@@ -136,7 +136,9 @@ def test_sampling_leaves_nothing_in_dynamo() -> None:
 
 def test_explain_looks_into_any_number_of_models() -> None:
     with torch._dynamo.config.patch(recompile_limit=1):
-        reports = [explain(dit(batch=batch)[0], *dit(batch=batch)[1]) for batch in (2, 3)]
+        reports = [
+            explain(dit(batch=batch)[0], *dit(batch=batch)[1], duca_options={"method": "duca"}) for batch in (2, 3)
+        ]
     assert [len(report.graphs) for report in reports] == [1, 1]
 
 

@@ -22,7 +22,7 @@ CALL = (noise(2, 1, 8, 8), torch.full((2,), 900.0), torch.tensor([1, 2]))
 
 def test_flops_are_two_per_multiply_add() -> None:
     """Counted by hand for the example DiT: 2 samples, 16 tokens, width 32, 3 blocks, MLP ratio 4."""
-    (graph,) = explain(example_dit(), *CALL).graphs
+    (graph,) = explain(example_dit(), *CALL, duca_options={"method": "duca"}).graphs
     batch, tokens, width, depth = 2, 16, 32, 3
     embed = 2 * batch * tokens * width * 4
     time = 2 * batch * (256 * width + width * width)
@@ -39,7 +39,7 @@ def test_flops_are_two_per_multiply_add() -> None:
 
 def test_cache_bytes_are_those_held() -> None:
     model = example_dit()
-    (graph,) = explain(model, *CALL).graphs
+    (graph,) = explain(model, *CALL, duca_options={"method": "duca"}).graphs
     fast = torch.compile(model, backend="duca", options={"method": "duca", "inner": "eager"})
     fast(*CALL)
     assert graph.held_bytes == duca_compile.stats(model).bytes == (2 * 3 + 1) * 2 * 16 * 32 * 4
@@ -47,13 +47,13 @@ def test_cache_bytes_are_those_held() -> None:
 
 
 def test_caches_that_no_mode_reads_are_not_stored() -> None:
-    (graph,) = explain(example_dit(), *CALL, duca_options={"order": "aggressive"}).graphs
+    (graph,) = explain(example_dit(), *CALL, duca_options={"method": "duca", "order": "aggressive"}).graphs
     assert graph.held_bytes == 2 * 16 * 32 * 4
 
 
 def test_the_text() -> None:
     torch.manual_seed(0)
-    text = str(explain(Tiny().eval(), *tiny_call()))
+    text = str(explain(Tiny().eval(), *tiny_call(), duca_options={"method": "duca"}))
     plain = text.translate(str.maketrans("│┃", "||"))
     lines = "\n".join(line.rstrip() for line in plain.splitlines() if line.isascii())
     assert_expected_inline(
@@ -83,7 +83,9 @@ def test_a_refusal_is_shown_with_its_reason() -> None:
 
 def test_kinds_of_branches() -> None:
     def kinds(name: str) -> list[str]:
-        (graph,) = explain(randomise(CORE[name].build()), **CORE[name].call(500.0)).graphs
+        (graph,) = explain(
+            randomise(CORE[name].build()), **CORE[name].call(500.0), duca_options={"method": "duca"}
+        ).graphs
         assert graph.plan is not None
         return [branch.kind for branch in graph.plan.branches]
 
@@ -125,7 +127,7 @@ def test_the_options_of_a_compiled_model_are_those_explained(compiled: Callable[
         assert graph.plan is not None
         assert graph.plan.options == Options.parse(OPTIONS)
         fast(*CALL)
-    (graph,) = explain(fast, *CALL, duca_options={"cycle": 3}).graphs
+    (graph,) = explain(fast, *CALL, duca_options={"method": "duca", "cycle": 3}).graphs
     assert graph.plan is not None
     assert graph.plan.options == Options(DuCa(cycle=3))
 
@@ -133,7 +135,7 @@ def test_the_options_of_a_compiled_model_are_those_explained(compiled: Callable[
 def test_the_options_of_another_backend_are_none_of_ours() -> None:
     (graph,) = explain(torch.compile(example_dit(), backend="eager", options={"cycle": 9}), *CALL).graphs
     assert graph.plan is not None
-    assert graph.plan.options == Options(DuCa())
+    assert graph.plan.options == Options()
 
 
 class Clockless(Tiny):
@@ -168,5 +170,5 @@ def test_a_fault_is_told_as_the_backend_tells_it(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("duca_compile.analysis.analyse.find_blocks", fail)
     with pytest.warns(DucaWarning, match="a planted fault; this is a fault of duca"):
         lenient(example_dit())(*CALL)
-    (graph,) = explain(example_dit(), *CALL).graphs
+    (graph,) = explain(example_dit(), *CALL, duca_options={"method": "duca"}).graphs
     assert graph.refusal == "RuntimeError: a planted fault; this is a fault of duca, please report it"

@@ -113,6 +113,6 @@ def test_grouped_products(a: tuple[int, ...], b: tuple[int, ...], products: int)
 def test_a_step_of_one_graph_executes_what_explain_counts() -> None:
     """So the figures of the zoo, which are of executed steps, are those of `explain` where nothing runs outside."""
     model, call = example_dit(), CORE["example DiT"].call
-    (graph,) = explain(model, **call(900.0)).graphs
+    (graph,) = explain(model, **call(900.0), duca_options={"method": "duca"}).graphs
     torch._dynamo.reset()
     assert executed(model, call) == graph.flops

@@ -60,14 +60,14 @@ def test_results_that_nobody_reads_are_gone_at_once() -> None:
 
 def test_a_full_step_holds_its_caches_beside_what_a_plain_one_takes() -> None:
     """At the last block's hidden layer all features are there but one, and that one is what the plain step holds too."""
-    (graph,) = duca_compile.explain(example_dit(), *CALL).graphs
+    (graph,) = duca_compile.explain(example_dit(), *CALL, duca_options={"method": "duca"}).graphs
     assert graph.full_step_bytes - graph.plain_step_bytes == graph.held_bytes - 2 * STREAM
 
 
 def test_of_smaller_caches_the_values_do_not_live_to_the_end() -> None:
     """At the last block's hidden layer five of the features are there in a byte instead of four."""
     reports = [
-        duca_compile.explain(example_dit(), *CALL, duca_options={"cache_dtype": dtype}).graphs[0]
+        duca_compile.explain(example_dit(), *CALL, duca_options={"method": "duca", "cache_dtype": dtype}).graphs[0]
         for dtype in (None, torch.float8_e4m3fn)
     ]
     usual, small = (report.full_step_bytes for report in reports)

@@ -125,7 +125,7 @@ def test_what_cannot_be_cut_is_cached_by_conservative_steps_alone(caplog: pytest
     assert stats(model).steps == {Mode.FULL: 1, Mode.CONSERVATIVE: 2, Mode.AGGRESSIVE: 0}
     (told,) = [record.getMessage() for record in caplog.records if "no step cuts" in record.getMessage()]
     assert told.endswith("no step can skip the blocks: the result reads linear_2, inside a branch")
-    assert told in " ".join(str(explain(model, x, torch.full((1,), 0.5))).split())
+    assert told in " ".join(str(explain(model, x, torch.full((1,), 0.5), duca_options={"method": "duca"})).split())
 
 
 def test_aggressive_steps_alone_that_cannot_be_cut_are_refused() -> None:
