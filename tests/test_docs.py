@@ -11,7 +11,7 @@ import torch
 import duca_compile
 import op_calls
 from duca_compile.analysis import token_rules
-from duca_compile.methods import METHODS
+from duca_compile.methods import METHODS, PRESETS
 from duca_compile.methods.base import FULL
 from duca_compile.plan.options import Options
 from helpers import STEPS, captured, compiled
@@ -132,5 +132,8 @@ def test_the_methods_that_users_are_shown(method: dict[str, Any]) -> None:
 
 def test_every_option_and_method_is_told() -> None:
     text = README.read_text()
-    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == {each.name for each in fields(Options)}
+    of_methods = {each.name for kind in METHODS.values() for each in fields(kind)}  # type: ignore[arg-type]
+    known = {each.name for each in fields(Options)} | of_methods | {"preset"}
+    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == known
+    assert all(f'`"{name}"`' in text for name in PRESETS)
     assert set(re.findall(r'^\| `"([\w-]+)"` \(', text, re.MULTILINE)) == set(METHODS)
