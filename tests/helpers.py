@@ -72,6 +72,19 @@ def captured(model: nn.Module, *args: Any, options: dict[str, Any] | None = None
     return only
 
 
+def concrete_inputs(found: Captured) -> list[Tensor]:
+    """Real tensors for the captured graph's inputs, drawn at random but for integers and the timestep."""
+    generator = torch.Generator().manual_seed(3)
+    values = []
+    for node in found.capture.gm.graph.find_nodes(op="placeholder"):
+        fake = node.meta["val"]
+        if fake.dtype.is_floating_point:
+            values.append(torch.randn(fake.shape, generator=generator).to(fake.dtype) * 0.3)
+        else:
+            values.append(torch.ones(fake.shape, dtype=fake.dtype))
+    return values
+
+
 def caches(plan: Plan) -> tuple[str, ...]:
     """The values that are kept of branches."""
     return tuple(slot.value for slot in plan.slots if slot.small)

@@ -55,7 +55,7 @@ def of_flux() -> CostModel:
 
 
 def counted(model: nn.Module, args: Any, kwargs: Any, **options: Any) -> Any:
-    (graph,) = explain(model, *args, duca_options=options, **kwargs).graphs
+    (graph,) = explain(model, *args, duca_options={"method": "duca", **options}, **kwargs).graphs
     return graph
 
 

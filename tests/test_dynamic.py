@@ -12,7 +12,7 @@ import duca_compile
 from duca_compile import Mode, Options
 from duca_compile.plan.plan import Plan
 from duca_compile.study import study
-from helpers import compiled, first, refreshed, relative_error
+from helpers import compiled, first, of_duca, refreshed, relative_error
 from zoo.case import Call, calls, noise, randomise
 from zoo.core import CORE, example_dit, flux, flux_call
 
@@ -154,7 +154,7 @@ def plans(model: nn.Module, sizes: list[Call], **options: Any) -> list[Plan]:
     found = []
 
     def ask(gm: Any, inputs: Any) -> Any:
-        found.append(study(gm, inputs, Options.parse(options)).planned()[1])
+        found.append(study(gm, inputs, Options.parse(of_duca(options))).planned()[1])
         return gm.forward
 
     plain = torch.compile(model, backend=ask, fullgraph=True, dynamic=True)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import duca_compile
 from duca_compile import Mode
 from duca_compile.passes import lower, rewrite
-from helpers import Captured, caches, captured, compiled, first, refreshed, relative_error, stored
+from helpers import Captured, caches, captured, compiled, concrete_inputs, first, refreshed, relative_error, stored
 from tiny import Tiny
 from zoo.case import calls, noise, randomise
 from zoo.core import CORE
@@ -173,19 +173,6 @@ def test_flux_double_and_single_blocks_follow_the_paper() -> None:
         cached = {node.name: node for node in found.capture.gm.graph.nodes}[path.cached[0][0]]
         assert len(path.cached) == 1
         assert "attention" in str(cached.target)
-
-
-def concrete_inputs(found: Captured) -> list[Tensor]:
-    """Real tensors for the captured graph's inputs, drawn at random but for integers and the timestep."""
-    generator = torch.Generator().manual_seed(3)
-    values = []
-    for node in found.capture.gm.graph.find_nodes(op="placeholder"):
-        fake = node.meta["val"]
-        if fake.dtype.is_floating_point:
-            values.append(torch.randn(fake.shape, generator=generator).to(fake.dtype) * 0.3)
-        else:
-            values.append(torch.ones(fake.shape, dtype=fake.dtype))
-    return values
 
 
 class Grid(nn.Module):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from duca_compile.generations.continuity import Doubt, Moment, Pace, common_gap, pace
 from duca_compile.generations.identity import State
-from duca_compile.generations.likeness import Likeness, cosine
+from duca_compile.generations.likeness import cosine
 from duca_compile.generations.trajectory import Trajectory
 
 UNRELATED = 0.3
@@ -61,8 +61,8 @@ class Call(NamedTuple):
         if not travels and any(map(_are_unrelated, last.latents, self.moment.latents)):
             return Doubt("latents are new noise", Pace(gap))  # the model may count up, under a sampler that draws anew
         followed = pace(known.moments, known.pace, self.moment, self.outputs, known.own)
-        how = followed.likeness if isinstance(followed, Pace) else Likeness.UNKNOWN
-        return Pace(gap or known.pace.gap, how)
+        seen = followed if isinstance(followed, Pace) else followed.pace
+        return Pace(gap or known.pace.gap, seen.likeness)
 
 
 def _is_back(begun: tuple[float, ...], now: tuple[float, ...], gap: float) -> bool:

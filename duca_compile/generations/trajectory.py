@@ -147,6 +147,8 @@ class Trajectory:
     """What the sessions of its key share; it lives as long as the trajectory."""
     noisy: int = 0
     """Steps in a row that added fresh noise."""
+    drifted: int = 0
+    """The last of its calls that did not come straight from the one before: fresh noise was added in between."""
     own: int = 1
     """Of its moments, the last ones that are certain to be its own; those before may be another generation's."""
     total: int | None = None
@@ -191,6 +193,8 @@ class Trajectory:
         self.pace, self.step, self.since = moved, step, self.since + 1
         self.noisy = self.noisy + 1 if moved.likeness is Likeness.DRIFTED else 0
         self.own, self.calls = min(self.own + 1, REMEMBERED), self.calls + 1
+        if moved.likeness in (Likeness.DRIFTED, Likeness.APART):
+            self.drifted = self.calls
         if step > 0:
             self.missed = None
 

@@ -152,8 +152,9 @@ class Dispatcher:
         return extra
 
     def _weights(self, plan: StepPlan, step: Step, cache: Cache, device: torch.device) -> Tensor:
-        """Of what a forecast combines: of the last value alone under a sampler that adds fresh noise."""
+        """Of what a forecast combines: nothing of before fresh noise was added, but the last value as it is."""
         slot = next(slot for slot in plan.reads if slot.history > 1)
-        stored = cache.kept[slot.key].calls
-        weights = (1.0,) if step.is_noisy else plan.options.method.weights(stored, step.call)
+        last, *before = cache.kept[slot.key].calls
+        stored = [last, *(call for call in before if call >= step.since)]
+        weights = plan.options.method.weights(stored, step.call) if last >= step.since else (1.0,)
         return sent(torch.tensor([*weights, *[0.0] * (plan.history - len(weights))]), device)

@@ -27,13 +27,13 @@ NO_CLOCK = (
 class Step:
     """Run by `recipe`. Without a `cache`, it is FULL and nothing is kept. This one tells nobody what came of it.
 
-    `call` numbers the steps of a trajectory; `is_noisy`: its sampler adds fresh noise.
+    `call` numbers the steps of a trajectory; forecasts combine what was stored from its call `since` on.
     """
 
     recipe: str
     cache: Cache | None
     call: int = 0
-    is_noisy: bool = False
+    since: int = 0
 
     def produced(self, results: Sequence[Any]) -> None:
         """To be called with the results."""
@@ -101,7 +101,7 @@ class OwnSteps:
             trajectory.step = min(trajectory.step, 0)
             cache = trajectory.caches[_ONLY] = graph.new_cache(args, graph.plan.seed)
         recipe = self.tracker.begin(visit, options.method, graph.held_bytes, self)
-        step = (recipe, cache, trajectory.calls, trajectory.noisy > 1)
+        step = (recipe, cache, trajectory.calls, trajectory.drifted)
         return OwnStep(*step, tracker=self.tracker, trajectory=trajectory, latents=latents)
 
     def clear(self) -> None:

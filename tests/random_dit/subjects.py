@@ -150,7 +150,7 @@ def subject(spec: Spec, cache_ratio: float, depth: str) -> Subject | None:
     order = "conservative" if spec.returns == "feature" else "conservative-first"
     fixed = {"cache_ratio": cache_ratio, "order": order, "selection": SELECTIONS[spec.seed % 2]}
     for aggressive_depth in (depth, "all"):
-        options = Options.parse({"aggressive_depth": aggressive_depth, **fixed})
+        options = Options.parse({"method": "duca", "aggressive_depth": aggressive_depth, **fixed})
         try:
             plan = make_plan(found.capture.gm.graph, found.facts, options)
         except Refused:

@@ -45,7 +45,7 @@ _SLOT = Slot("kept")
 _OPTIONS = Options(DuCa(), inner="eager")
 
 
-@dataclass
+@dataclass(eq=False)
 class Direct:
     """The models of one process, as far as a tracker sees them."""
 

@@ -16,7 +16,7 @@ from duca_compile.plan.options import Options
 from duca_compile.plan.plan import Plan
 from duca_compile.refusal import Refused
 from duca_compile.study import study
-from helpers import lenient
+from helpers import lenient, of_duca
 from zoo.case import Call, calls
 
 TIMES = (900.0, 880.0, 860.0, 840.0)
@@ -68,7 +68,7 @@ def survey(model: nn.Module, call: dict[str, Any], **options: Any) -> Survey:
     refused: list[tuple[Capture | None, str]] = []
 
     def ask(gm: Any, inputs: Sequence[Any]) -> Callable[..., Any]:
-        found = study(gm, inputs, Options.parse(options))
+        found = study(gm, inputs, Options.parse(of_duca(options)))
         if isinstance(found.error, Refused):
             told = str(found.error)
             return noted(gm, lambda args: refused.append((found.captured, told)))

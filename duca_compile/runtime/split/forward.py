@@ -244,7 +244,7 @@ class Forward:
             self._start_over(trajectory)
         if self._recipe == FULL:
             cache.full_step = trajectory.full_steps
-        return PartStep(self._recipe, cache, trajectory.calls, trajectory.noisy > 1, forward=self)
+        return PartStep(self._recipe, cache, trajectory.calls, trajectory.drifted, forward=self)
 
     def meet(self, part: Part, args: Sequence[Any]) -> Hashable:
         """What tells this run of the graph from others in a call. Starts over where the trajectory has not met it."""
