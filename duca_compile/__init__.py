@@ -11,6 +11,8 @@ from duca_compile.plan.options import Options
 from duca_compile.refusal import DucaWarning, Refused
 from duca_compile.report.explain import Report, explain
 from duca_compile.report.stats import Stats, reset, stats
+from duca_compile.tuning.tune import tune
+from duca_compile.tuning.tuned import Tuned
 
 __version__ = "0.1.0"
 __all__ = [
@@ -21,9 +23,11 @@ __all__ = [
     "Refused",
     "Report",
     "Stats",
+    "Tuned",
     "duca",
     "explain",
     "reset",
     "session",
     "stats",
+    "tune",
 ]

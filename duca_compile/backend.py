@@ -131,9 +131,11 @@ def build(
         steps = SharedSteps(Part(gm, captured, plan, operations=operations), plan.options)
     memory = FixedMemory(rewritten[FULL], plan.steps[FULL]) if recorded else None
     recipes = compiled(captured, plan, rewritten, inputs, inner)
-    if found.whole:
-        _warn_partly(captured, operations, plan.options)
-    return Dispatcher(captured, plan, recipes, plain, steps, memory)
+    costs = _costs(captured, operations)
+    if found.whole and costs:
+        call = torch_private.root_call()
+        warn_partly(captured if call is None else call.owner, costs, plan.options, partly.LOOK)
+    return Dispatcher(captured, plan, recipes, plain, steps, memory, costs)
 
 
 def plain_part(gm: fx.GraphModule, found: Study, error: Exception, run: Compiled, chosen: Options) -> PlainPart:
@@ -178,14 +180,11 @@ def _operations(graphs: Mapping[str, fx.GraphModule]) -> dict[str, Operations]:
         return {}
 
 
-def _warn_partly(captured: Capture, operations: Mapping[str, Operations], options: Options) -> None:
-    """Where sizes are symbolic, by those of the call at hand."""
+def _costs(captured: Capture, operations: Mapping[str, Operations]) -> dict[str, int] | None:
+    """FLOPs by recipe; where sizes are symbolic, by those of the call at hand."""
     symbols = ir.symbols(captured.gm.graph).items()
     sizes = {symbol: torch_private.size_now(ir.value(node)) for symbol, node in symbols}
-    costs = flops.per_recipe(operations, sizes)
-    if costs is not None:
-        call = torch_private.root_call()
-        warn_partly(captured if call is None else call.owner, costs, options, partly.LOOK)
+    return flops.per_recipe(operations, sizes)
 
 
 def _fake_inputs(captured: Capture, rewritten: fx.GraphModule, inputs: Sequence[Any]) -> list[Any]:

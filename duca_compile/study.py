@@ -9,11 +9,13 @@ from torch import Tensor, fx
 
 from duca_compile import torch_private
 from duca_compile.analysis.analyse import analyse
+from duca_compile.analysis.facts import Facts
 from duca_compile.capture.capture import Capture, capture
 from duca_compile.generations import sessions
 from duca_compile.plan.devices import refuse_devices
 from duca_compile.plan.options import Options
 from duca_compile.plan.plan import Plan, make_plan
+from duca_compile.plan.tuned_file import portrait
 from duca_compile.refusal import Refused
 from duca_compile.runtime.blocks_alone import refuse_block, refuse_submodule
 from duca_compile.runtime.steps import NO_CLOCK
@@ -49,6 +51,7 @@ def study(gm: fx.GraphModule, inputs: Sequence[Any], options: Options) -> Study:
         _refuse_training(inputs)
         captured = capture(gm, inputs)
         facts = analyse(captured, whole)
+        _refuse_another_model(facts, options)
         if whole:
             refuse_block(captured.gm.graph, facts)
         planned = make_plan(captured.gm.graph, facts, options, whole)
@@ -80,3 +83,11 @@ def is_empty(inputs: Sequence[Any]) -> bool:
 def _refuse_training(inputs: Sequence[Any]) -> None:
     if torch.is_grad_enabled() and any(isinstance(given, Tensor) and given.requires_grad for given in inputs):
         raise Refused("gradients are enabled; run the model under torch.no_grad() or torch.inference_mode()")
+
+
+def _refuse_another_model(facts: Facts, options: Options) -> None:
+    looks = portrait(facts)
+    if options.made_for and looks not in options.made_for.split("; and "):
+        raise Refused(
+            f"tuned: the file was made for {options.made_for}; this model has {looks}. Call duca_compile.tune"
+        )

@@ -38,7 +38,10 @@ def test_the_default_and_the_presets() -> None:
         ({"cache_ratio": 0.5}, "cache_ratio is no option of method='forecast-stack', but of method='duca'"),
         ({"order": "aggressive"}, r"order cannot be 'aggressive'; it is one of 0, 1, 2 \(method='forecast-stack'\)"),
         ({"preset": "fast", "seed": 1}, "seed is no option of method='forecast-stack', but of method='duca'"),
-        ({"method": "duca", "preset": "fast"}, "give no method beside it"),
+        (
+            {"method": "duca", "preset": "fast"},
+            "method='duca', preset='fast': each names a method with its options; give one of them",
+        ),
         ({"preset": "faster"}, "preset cannot be 'faster' \\(did you mean 'fast'"),
         ({"method": "taylor"}, "method cannot be 'taylor' \\(did you mean 'taylorseer'"),
         ({"method": 5}, "method must be the name of one, or a method, not 5"),

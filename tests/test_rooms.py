@@ -22,6 +22,7 @@ FLOORS = (
     ("study",),
     ("backend",),
     ("report", "cost_model"),
+    ("tuning",),
 )
 """From the ground up. Rooms of one floor do not know each other."""
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
@@ -77,8 +78,8 @@ def _modules(path: Path) -> Iterator[str]:
 
 def test_the_public_face_is_all_that_a_user_sees() -> None:
     assert set(duca_compile.__all__) == {
-        "DucaWarning", "Mode", "OptionError", "Options", "Refused", "Report", "Stats", "duca", "explain", "reset",
-        "session", "stats",
+        "DucaWarning", "Mode", "OptionError", "Options", "Refused", "Report", "Stats", "Tuned", "duca", "explain", "reset",
+        "session", "stats", "tune",
     }  # fmt: skip
     undocumented = [name for name in duca_compile.__all__ if not getattr(duca_compile, name).__doc__]
     assert not undocumented

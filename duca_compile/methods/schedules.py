@@ -39,11 +39,11 @@ class DenseEnds:
         now, before = place.progress, place.progress_at_full
         if now is None or before is None or now <= before:
             return place.since >= self.cycle
-        density = (_steps_before(now) - _steps_before(before)) / (now - before)
+        density = (full_steps_before(now) - full_steps_before(before)) / (now - before)
         return place.since * density >= self.cycle - 0.5
 
 
-def _steps_before(progress: float) -> float:
+def full_steps_before(progress: float) -> float:
     """The share of the full steps that lie before: the integral of their density, which is 1 on average."""
     start = START * START_WIDTH * (1 - math.exp(-progress / START_WIDTH))
     end = END * END_WIDTH * (math.exp((progress - 1) / END_WIDTH) - math.exp(-1 / END_WIDTH))

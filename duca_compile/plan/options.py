@@ -10,6 +10,7 @@ from duca_compile import torch_private
 from duca_compile.methods import DEFAULT, METHODS, PRESETS, name_of
 from duca_compile.methods.base import FULL, Method, even
 from duca_compile.methods.check import OptionError, nearest, require_bool, require_choice, require_int
+from duca_compile.plan import tuned_file
 
 CACHE_DTYPES = (torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2)
 
@@ -18,8 +19,8 @@ CACHE_DTYPES = (torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8
 class Options:
     """How a model is cached and compiled.
 
-    `parse` takes the options of the `method` beside the others, such as `{"method": "duca", "cycle": 4}`, and `preset`
-    in place of a method: `quality`, `balanced` or `fast`.
+    `parse` takes the options of the `method` beside the others, such as `{"method": "duca", "cycle": 4}`; in place of a
+    method `preset`: `quality`, `balanced` or `fast`; or `tuned`: a file that `duca_compile.tune` has written.
     """
 
     method: Method = DEFAULT
@@ -45,6 +46,8 @@ class Options:
     outline: bool | None = None
     """Compile each distinct block once and call it for all of its kind. Where `inner` is Inductor; else blocks stay.
     None does so on CPUs: on a GPU a block that is called fuses with neither neighbour, which costs launches."""
+    made_for: str = ""
+    """Of a method that `tune` found: what the model looks like that it is for; another one is refused."""
     strict: bool = False
     """Raise instead of falling back to the inner compiler when a model cannot be accelerated."""
 
@@ -71,7 +74,7 @@ class Options:
         values = dict(values or {})
         base = _method(values)
         of_method = _names(base)
-        known = list(dict.fromkeys([*(field.name for field in fields(cls)), *of_method, "preset"]))
+        known = list(dict.fromkeys([*(field.name for field in fields(cls)), *of_method, "preset", "tuned"]))
         for name in values:
             if name not in known:
                 raise OptionError(_unknown(name, base, known))
@@ -117,13 +120,19 @@ class Options:
 
 
 def _method(values: dict[str, Any]) -> Method:
-    """What `method` or `preset` names, which are taken out of `values`."""
-    method, preset = values.pop("method", None), values.pop("preset", None)
+    """What `method`, `preset` or `tuned` names, which are taken out of `values`."""
+    named = {name: values.pop(name, None) for name in ("method", "preset", "tuned")}
+    method, preset, tuned = named.values()
+    if sum(each is not None for each in named.values()) > 1:
+        given = ", ".join(f"{name}={each!r}" for name, each in named.items() if each is not None)
+        raise OptionError(f"{given}: each names a method with its options; give one of them")
     if preset is not None:
-        if method is not None:
-            raise OptionError(f"preset={preset!r} is a method with its options; give no method beside it")
         require_choice("preset", preset, tuple(PRESETS))
         return PRESETS[preset]
+    if tuned is not None:
+        found = tuned_file.read(tuned)
+        values["made_for"] = found.portrait
+        return found.method
     return DEFAULT if method is None else Options(method=method).method
 
 

@@ -1,6 +1,6 @@
 """One graph of a model as it stands compiled: below all that run it, tell its steps and count them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,13 @@ from duca_compile.runtime.compiled import CompiledRecipe
 
 @dataclass(eq=False)
 class CompiledGraph:
-    """`held_bytes`: what the cache of one trajectory takes; 0 before the first full step."""
+    """`flops` of a step by each recipe, at the sizes that it was captured at; empty where they could not be counted.
+    `held_bytes`: what the cache of one trajectory takes; 0 before the first full step."""
 
     plan: Plan
     arguments: Arguments
     recipes: dict[str, CompiledRecipe]
+    flops: Mapping[str, int]
     held_bytes: int = 0
 
     def step(self, recipe: str) -> StepPlan:

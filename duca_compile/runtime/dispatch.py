@@ -2,14 +2,14 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from duca_compile.capture.capture import Capture
-from duca_compile.generations import budget
+from duca_compile.generations import budget, recording
 from duca_compile.generations.draw_tokens import sent
 from duca_compile.generations.own_results import delivered, layout, owned
 from duca_compile.generations.trajectory import Cache
@@ -38,8 +38,9 @@ class Dispatcher:
         plain: CompiledPlain,
         steps: Steps,
         memory: FixedMemory | None = None,
+        flops: Mapping[str, int] | None = None,
     ) -> None:
-        self.graph = CompiledGraph(plan, Arguments(captured, plan.facts.inputs), recipes)
+        self.graph = CompiledGraph(plan, Arguments(captured, plan.facts.inputs), recipes, flops or {})
         self._constants = captured.constants
         self._memory = memory
         self._plain = plain
@@ -136,6 +137,7 @@ class Dispatcher:
         cache.layout = layout(results)
         self.graph.held_bytes = cache.bytes
         cache.used.by_current([*stored, *in_place])
+        recording.note(cache)
         step.stored()
         return results
 

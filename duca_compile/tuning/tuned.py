@@ -1,0 +1,83 @@
+"""What `tune` has found: a table, a curve, options, a file."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from duca_compile.methods.forecast_stack import ForecastStack
+from duca_compile.plan.tuned_file import TunedFile
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One generation: the FLOPs of a computed one over its own, and how good it is by the metric; more is better."""
+
+    name: str
+    method: ForecastStack
+    full_steps: int
+    speedup: float
+    quality: float
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """`trials`, each of which was really run; `best` of them, one for each cost that was asked for, cheapest last.
+
+    `metric` names what `quality` is. `str(tuned)` is the table.
+    """
+
+    steps: int
+    portrait: str
+    metric: str
+    trials: tuple[Trial, ...]
+    best: tuple[Trial, ...]
+
+    def at(self, speedup: float | None = None) -> Trial:
+        """The best one of about this speed-up; the cheapest without."""
+        return self.best[-1] if speedup is None else min(self.best, key=lambda trial: abs(trial.speedup - speedup))
+
+    def options(self, speedup: float | None = None) -> dict[str, Any]:
+        """For `torch.compile`."""
+        return {"method": self.at(speedup).method}
+
+    def save(self, path: str | Path, speedup: float | None = None) -> None:
+        """A small JSON file, which `options={"tuned": path}` takes."""
+        chosen = self.at(speedup)
+        found = {"placed": chosen.name, "speedup": round(chosen.speedup, 3), self.metric: round(chosen.quality, 3)}
+        TunedFile(chosen.method, self.steps, self.portrait, found).write(Path(path))
+
+    def draw(self, path: str | Path) -> None:
+        """The curve as a PNG. Needs matplotlib."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        axes = figure.subplots()
+        for name in dict.fromkeys(trial.name for trial in self.trials):
+            _plot(axes, [trial for trial in self.trials if trial.name == name], "o:", name)
+        _plot(axes, self.best, "k-", "best")
+        axes.set(xlabel="times fewer FLOPs", ylabel=self.metric, title=f"{self.steps} steps")
+        axes.grid(alpha=0.3)
+        axes.legend()
+        figure.savefig(path, dpi=130)
+
+    def __str__(self) -> str:
+        table = Table(title=f"{self.steps} steps; {self.portrait}")
+        for heading in ("full steps", "placed", "FLOPs", self.metric, "best at its cost"):
+            table.add_column(heading, justify="left" if heading in ("placed", "best at its cost") else "right")
+        for trial in self.trials:
+            listed = " ".join(map(str, trial.method.schedule)) if trial in self.best else ""
+            cells = (str(trial.full_steps), trial.name, f"{trial.speedup:.2f}x", f"{trial.quality:.2f}", listed)
+            table.add_row(*cells)
+        sink = io.StringIO()
+        Console(file=sink, width=80, color_system=None, legacy_windows=False).print(table)
+        return sink.getvalue()
+
+
+def _plot(axes: Any, trials: Sequence[Trial], style: str, label: str) -> None:
+    ordered = sorted(trials, key=lambda trial: trial.speedup)
+    axes.plot([each.speedup for each in ordered], [each.quality for each in ordered], style, label=label)
