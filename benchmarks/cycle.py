@@ -7,4 +7,4 @@ from duca_compile.methods.duca import DuCa
 
 CYCLE = 5
 COUNTS = Counter(Options(DuCa(cycle=CYCLE)).sequence(CYCLE))
-"""How many steps of a cycle run in each mode."""
+"""How many steps of a cycle run in each recipe."""

@@ -22,7 +22,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of a plain step and of one in each mode; `ratios`, of each cached step's to its plain one's."""
+    """Seconds of a plain step and of one in each recipe; `ratios`, of each cached step's to its plain one's."""
 
     plain: float
     seconds: dict[Mode, float]

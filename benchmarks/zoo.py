@@ -1,4 +1,4 @@
-"""What the backend finds in every model of the zoo, a line each.
+"""What the backend finds in every recipel of the zoo, a line each.
 
 Tiny configurations with random weights, run through the backend with `eager` inside: FLOPs are counted as they are
 executed, not timed, and at this size the ends of a model weigh more than they do at full size. `--markdown` prints the
@@ -57,8 +57,8 @@ def look_at(name: str, case: Case) -> Line:
 
 
 def verdict(case: Case, least: float) -> str:
-    """`least`: the share of a full step that runs in every mode."""
-    reasons = [case.partly] * bool(case.partly) + ["more than half of a full step runs in every mode"] * (least > 0.5)
+    """`least`: the share of a full step that runs in every recipe."""
+    reasons = [case.partly] * bool(case.partly) + ["more than half of a full step runs in every recipe"] * (least > 0.5)
     return f"partly: {'; '.join(reasons)}" if reasons else "accelerated"
 
 

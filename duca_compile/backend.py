@@ -88,7 +88,7 @@ NO_CUDA_GRAPHS = (
 
 
 def can_be_recorded(found: Study) -> bool:
-    """Whether the modes of this graph may run as CUDA graphs."""
+    """Whether the recipes of this graph may run as CUDA graphs."""
     return found.whole and found.captured is not None and found.plan is not None and not found.captured.symbols
 
 
@@ -111,7 +111,7 @@ def build(
     plain: CompiledPlain,
     recorded: bool = False,
 ) -> Dispatcher:
-    """The dispatcher over one graph per mode, and `plain` for when one of them fails. `recorded`: as CUDA graphs.
+    """The dispatcher over one graph per recipe, and `plain` for when one of them fails. `recorded`: as CUDA graphs.
 
     Raises what `found` has against it; where sizes are symbolic, also that there is nothing to tell steps apart: left
     to wait for a session, the graph would be compiled for each of its sizes.

@@ -1,4 +1,4 @@
-"""A forward that writes to its arguments does so in every mode."""
+"""A forward that writes to its arguments does so in every recipe."""
 
 import pytest
 import torch

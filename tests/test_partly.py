@@ -40,7 +40,7 @@ def test_a_whole_graph_of_which_most_runs_in_every_mode(dynamic: bool) -> None:
     assert 0.5 < share < 0.95
     more = x.repeat(3, 1, 1), t.repeat(3)
     (warning,) = told(model, (x.repeat(2, 1, 1), t.repeat(2)), more, dynamic=dynamic)
-    assert f"only partly: {share:.0%} of the FLOPs of a full step run in every mode" in warning
+    assert f"only partly: {share:.0%} of the FLOPs of a full step run in every recipe" in warning
     assert f"no schedule makes it more than {1 / share:.1f}x as fast" in warning
     assert "duca_compile.explain(model, ...) lists" in warning
 
@@ -66,7 +66,7 @@ def test_half_is_enough_and_each_is_told_once() -> None:
         for _ in range(2):
             warn_partly(who, {Mode.FULL: 100, Mode.CONSERVATIVE: 80, Mode.AGGRESSIVE: 51}, Options(DuCa()), "Do this.")
     (warning,) = [str(each.message) for each in caught]
-    assert "51% of the FLOPs of a full step run in every mode" in warning
+    assert "51% of the FLOPs of a full step run in every recipe" in warning
     assert warning.endswith("Do this.")
 
 

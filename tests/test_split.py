@@ -376,12 +376,12 @@ def test_what_is_told_is_what_runs(
     (line,) = [record.getMessage() for record in caplog.records if "split" in record.getMessage()]
     for mode in Mode:
         assert f"{mode.value} {found[mode] / found[F]:.1%}" in line
-    (outside,) = re.findall(r"([\d.]+)% run outside of the graphs, in every mode", line)
+    (outside,) = re.findall(r"([\d.]+)% run outside of the graphs, in every recipe", line)
     assert 2 * 2 * 2 * 6 * 8 * width <= float(outside) / 100 * found[F] <= found[A]
     told = ours(caught)
     assert len(told) == (width == 2000)
     for warning in told:
-        assert f"only partly: {found[A] / found[F]:.0%} of the FLOPs of a full step run in every mode" in warning
+        assert f"only partly: {found[A] / found[F]:.0%} of the FLOPs of a full step run in every recipe" in warning
         assert "after a break" in warning
         assert "torch.compiler.disable" in warning
 

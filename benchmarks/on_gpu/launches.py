@@ -20,7 +20,7 @@ OTHER_ATTENTION = ("fmha_cutlass", "efficient_attention", "attention_math", "sof
 
 
 def launched(pair: Pair) -> dict[str, Any]:
-    """Of a plain step and of one in each mode, from the second cycle. On the CPU the operators stand for kernels."""
+    """Of a plain step and of one in each recipe, from the second cycle. On the CPU the operators stand for kernels."""
     given = pair.subject.call(pair.subject.latents, 979.0)
     pair.plain(**given)
     found = {"plain": _profiled(pair, lambda: pair.plain(**given))}

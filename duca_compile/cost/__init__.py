@@ -1,1 +1,1 @@
-"""FLOPs and bytes of a mode's graph."""
+"""FLOPs and bytes of a recipe's graph."""

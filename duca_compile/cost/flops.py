@@ -117,7 +117,7 @@ def count(found: Operations, sizes: Mapping[Any, int] | None = None) -> tuple[in
 
 
 def per_recipe(found: Mapping[str, Operations], sizes: Mapping[Any, int]) -> dict[str, int] | None:
-    """FLOPs of one graph in each mode; None where they cannot be told: no step depends on them, only what we say."""
+    """FLOPs of one graph in each recipe; None where they cannot be told: no step depends on them, only what we say."""
     try:
         return {name: sum(count(each, sizes)) for name, each in found.items()} or None
     except Exception:

@@ -39,7 +39,7 @@ class NotPolynomial(ValueError):
 
 @dataclass(frozen=True)
 class CostModel:
-    """`costs`: of one step in each mode, expressions in the symbols `sizes` and R; CONSERVATIVE's are piecewise.
+    """`costs`: of one step in each recipe, expressions in the symbols `sizes` and R; CONSERVATIVE's are piecewise.
 
     `options` are those that the graphs were planned with, but for `cycle` and `cache_ratio`, which are N and R.
     """
@@ -87,7 +87,7 @@ class CostModel:
 
 
 def steps_per_mode(options: Options) -> dict[Mode, Any]:
-    """How many steps of a generation run in each mode, in N and `steps`: the clock of DuCa, summed up."""
+    """How many steps of a generation run in each recipe, in N and `steps`: the clock of DuCa, summed up."""
     method = options.method
     assert isinstance(method, DuCa)
     since = sympy.Max(STEPS - (method.warmup_steps - 1), 0)

@@ -37,7 +37,7 @@ class DuCa(Cycles):
     NAMES: ClassVar[tuple[str, ...]] = tuple(mode.value for mode in Mode)
 
     order: str = "conservative-first"
-    """Which cached mode follows a FULL step; the two alternate. `conservative` and `aggressive` alone use one."""
+    """Which cached recipe follows a FULL step; the two alternate. `conservative` and `aggressive` alone use one."""
     aggressive_depth: str = "all"
     """AGGRESSIVE skips `all` blocks, or `all-but-last` (equation 3 read literally)."""
     cache_ratio: float = 0.9

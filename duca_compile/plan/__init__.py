@@ -1,1 +1,1 @@
-"""What each mode does with every branch, by the options."""
+"""What each recipe does with every branch, by the options."""

@@ -34,14 +34,14 @@ class Options:
     """The most bytes that the caches of one compiled model may take, over all its generations; the least recently used
     go first. None sets no limit in bytes. At most 8 generations keep caches at once, whatever the budget."""
     inner: str | Callable[..., Any] = "inductor"
-    """The compiler that each mode's graph goes to: a registered backend's name, or a backend function."""
+    """The compiler that each recipe's graph goes to: a registered backend's name, or a backend function."""
     inductor_mode: str | None = None
     """What `torch.compile` takes as its `mode`, which it does not take beside options: "reduce-overhead"."""
     inductor_options: Mapping[str, Any] | None = None
     """What `torch.compile` takes as its `options` for Inductor: {"max_autotune": True}. They win over the mode's.
 
-    Where a mode or an option asks for CUDA graphs, each mode's graph is recorded for each trajectory that keeps caches
-    at once, over caches in memory that stays where it is. They stay off for a forward pass that is split and for
+    Where a mode or an option asks for CUDA graphs, each recipe's graph is recorded for each trajectory that keeps
+    caches at once, over caches in memory that stays where it is. They stay off for a forward pass that is split and for
     symbolic sizes, which is said once."""
     outline: bool | None = None
     """Compile each distinct block once and call it for all of its kind. Where `inner` is Inductor; else blocks stay.

@@ -13,8 +13,8 @@ from duca_compile.torch_private.causes import causes
 log = logging.getLogger("duca_compile")
 
 FAULTS = 2
-"""Failures in a row of one mode that end caching. Once may be chance, as a neighbour on the device; what fails twice in
-succession is taken for a fault of ours, and every further attempt would cost a step for nothing."""
+"""Failures in a row of one recipe that end caching. Once may be chance, as a neighbour on the device; what fails twice
+in succession is taken for a fault of ours, and every further attempt would cost a step for nothing."""
 OUT_OF_MEMORY = 3
 """The same, where memory was short: that may pass, but each attempt costs the time of two failed steps."""
 TOLD = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "alloc_failed")
@@ -22,22 +22,22 @@ TOLD = ("out of memory", "not enough memory", "can't allocate memory", "cannot a
 
 
 class Failures:
-    """Those of one graph, by the mode in which it ran; None where the step was not placed yet.
+    """Those of one graph, by the recipe that ran; None where the step was not placed yet.
 
-    A mode that works again is forgiven. Another one proves nothing: a fault in AGGRESSIVE would never be known as
+    A recipe that works again is forgiven. Another one proves nothing: a fault in one of them would never be known as
     lasting if each FULL step between two of them counted.
     """
 
     def __init__(self) -> None:
         self._in_a_row: Counter[Hashable] = Counter()
 
-    def passed(self, mode: Hashable) -> None:
-        self._in_a_row.pop(mode, None)
+    def passed(self, recipe: Hashable) -> None:
+        self._in_a_row.pop(recipe, None)
 
-    def last(self, mode: Hashable, error: Exception, certain: bool) -> Exception | None:
+    def last(self, recipe: Hashable, error: Exception, certain: bool) -> Exception | None:
         """Takes note of a failure; what ends caching, if it was one too many. `certain`: it would fail again."""
-        self._in_a_row[mode] += 1
-        times = self._in_a_row[mode]
+        self._in_a_row[recipe] += 1
+        times = self._in_a_row[recipe]
         if is_out_of_memory(error):
             return None if times < OUT_OF_MEMORY else Refused(_short_of_memory(times))
         if times < FAULTS and not certain:

@@ -1,4 +1,4 @@
-"""Says, once, where no schedule makes a model twice as fast: more than half of a full step runs in every mode."""
+"""Says, once, where no schedule makes a model twice as fast: more than half of a full step runs in every recipe."""
 
 import weakref
 from collections.abc import Mapping
@@ -12,14 +12,14 @@ _told: "weakref.WeakSet[object]" = weakref.WeakSet()
 
 
 def in_every_mode(flops: Mapping[str, int]) -> float:
-    """The share of a full step's FLOPs that runs even in the cheapest mode."""
+    """The share of a full step's FLOPs that runs even by the cheapest recipe."""
     return min(flops.values()) / max(1, flops[FULL])
 
 
 def warn_partly(who: object, flops: Mapping[str, int], options: Options, advice: str) -> None:
-    """For `flops` of a step in each mode that the options use. `who` hears of it once.
+    """For `flops` of a step in each recipe that the options use. `who` hears of it once.
 
-    Not where the options themselves ask for it: no mode but one that computes half of the tokens.
+    Not where the options themselves ask for it: no recipe but one that computes half of the tokens.
     """
     share = in_every_mode(flops)
     recipes = options.method.recipes()
@@ -28,6 +28,6 @@ def warn_partly(who: object, flops: Mapping[str, int], options: Options, advice:
         return
     _told.add(who)
     warn(
-        f"duca accelerates this model only partly: {share:.0%} of the FLOPs of a full step run in every mode, so that "
-        f"no schedule makes it more than {1 / share:.1f}x as fast. {advice}"
+        f"duca accelerates this model only partly: {share:.0%} of the FLOPs of a full step run in every recipe, so "
+        f"that no schedule makes it more than {1 / share:.1f}x as fast. {advice}"
     )

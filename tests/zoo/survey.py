@@ -82,7 +82,7 @@ def survey(model: nn.Module, call: dict[str, Any], **options: Any) -> Survey:
 
 
 def executed(model: nn.Module, call: Call, **options: Any) -> dict[Mode, int]:
-    """FLOPs of a step in each mode that ran: of all that PyTorch executes in it, in and outside of the graphs."""
+    """FLOPs of a step in each recipe that ran: of all that PyTorch executes in it, in and outside of the graphs."""
     fast, found = lenient(model, cycle=3, **options), dict[Mode, int]()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -19,7 +19,7 @@ _BREAKS = (
 
 
 class Bill:
-    """Kept while the call runs. What runs outside of its graphs runs in every mode; it is counted as it is executed.
+    """Kept while the call runs. What runs outside of its graphs runs in every recipe; it is counted as it is executed.
 
     Of the graphs it is counted from what they hold: the kernels that an inner compiler made of them tell nothing.
     """
@@ -75,14 +75,14 @@ class Bill:
 
     @property
     def flops(self) -> dict[str, int] | None:
-        """In each mode; None where the cost of a graph is not known."""
+        """By each recipe; None where the cost of a graph is not known."""
         if self._unknown or self._executed.unknown:
             return None
         return {name: self._graphs[name] + self._outside.total() for name in self._recipes}
 
     @property
     def advice(self) -> str:
-        """What to do about that which costs most in every mode."""
+        """What to do about that which costs most in every recipe."""
         full = max(1, self._graphs[FULL] + self._outside.total())
         plain, outside = self._plain.total(), self._outside.total()
         rest = min(self._graphs[name] for name in self._recipes) - plain
@@ -101,5 +101,5 @@ class Bill:
         full = max(1, flops[FULL])
         shares = ", ".join(sorted(f"{name} {cost / full:.1%}" for name, cost in flops.items()))
         more = " or more, as what runs before the first graph is not counted" if self._before else ""
-        outside = f"{self._outside.total() / full:.1%} run outside of the graphs, in every mode"
+        outside = f"{self._outside.total() / full:.1%} run outside of the graphs, in every recipe"
         return f"FLOPs as a share of a full step: {shares}{more}; {outside}"

@@ -26,7 +26,7 @@ RETURNED = "return_value"
 class Part:
     """What is known of the graph `gm`. `plan` is None where it runs as it is, and `refusal` says why.
 
-    `operations` are those of each mode's graph. They are of use in one call, from whose costs the model's are told.
+    `operations` are those of each recipe's graph. They are of use in one call, from whose costs the model's are told.
     Where one `is_random`, no part of the same forward pass may be cached.
     """
 
@@ -55,7 +55,7 @@ class Part:
         self._sizes = {} if captured is None else captured.symbols
 
     def flops(self, args: Sequence[Any]) -> dict[str, int] | None:
-        """Of this run, in each mode; None where they cannot be counted."""
+        """Of this run, in each recipe; None where they cannot be counted."""
         sizes = {symbol: args[at] for symbol, at in self._sizes.items()}
         return flops.per_recipe(self._operations, sizes)
 
