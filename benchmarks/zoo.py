@@ -1,4 +1,4 @@
-"""What the backend finds in every recipel of the zoo, a line each.
+"""What the backend finds in every model of the zoo, a line each.
 
 Tiny configurations with random weights, run through the backend with `eager` inside: FLOPs are counted as they are
 executed, not timed, and at this size the ends of a model weigh more than they do at full size. `--markdown` prints the
