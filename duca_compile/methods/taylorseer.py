@@ -10,6 +10,9 @@ from duca_compile.methods.check import require_choice
 from duca_compile.methods.cycles import Cycles
 
 ORDERS = (0, 1, 2)
+REACH = 2
+"""How many times as far as the last two full steps lie apart a forecast reaches; then it stays. They lie close together
+where one was computed out of turn, and what they differ by is then hardly known."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,9 @@ class TaylorSeer(Cycles):
         return Recipe("forecast", always(Action.FORECAST), history=self.order + 1)
 
     def weights(self, stored: Sequence[int], now: int) -> tuple[float, ...]:
-        return taylor(stored[: self.order + 1], now)
+        nodes = stored[: self.order + 1]
+        apart = nodes[0] - nodes[1] if len(nodes) > 1 else 0
+        return taylor(nodes, min(now, nodes[0] + REACH * apart))
 
 
 def taylor(nodes: Sequence[int], at: int) -> tuple[float, ...]:
