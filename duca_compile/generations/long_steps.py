@@ -35,10 +35,10 @@ def recipe_at(trajectory: Trajectory, method: Method, who: object) -> str:
     if trajectory.clock is None:
         trajectory.clock = method.start()
     recipe = trajectory.clock.next(progress.place(trajectory))
-    return recipe if recipe == FULL or sessions.counts() or not _is_long(trajectory, who) else FULL
+    return recipe if recipe == FULL or sessions.counts() or not is_long(trajectory, who) else FULL
 
 
-def _is_long(trajectory: Trajectory, who: object) -> bool:
+def is_long(trajectory: Trajectory, who: object) -> bool:
     """Whether the trajectory's last moment is too far from the one before it or from the last full step."""
     whole = progress.whole_way(trajectory)
     if whole is None:

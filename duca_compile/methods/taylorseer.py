@@ -10,9 +10,6 @@ from duca_compile.methods.check import require_choice
 from duca_compile.methods.cycles import Cycles
 
 ORDERS = (0, 1, 2)
-REACH = 2
-"""How many times as far as the last two full steps lie apart a forecast reaches; then it stays. They lie close together
-where one was computed out of turn, and what they differ by is then hardly known."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +30,11 @@ class TaylorSeer(Cycles):
         return Recipe("forecast", always(Action.FORECAST), history=self.order + 1)
 
     def weights(self, stored: Sequence[int], now: int) -> tuple[float, ...]:
+        """No further ahead than the last two full steps lie apart: those that do so little, as where one was computed out
+        of turn, hardly tell where things go."""
         nodes = stored[: self.order + 1]
-        apart = nodes[0] - nodes[1] if len(nodes) > 1 else 0
-        return taylor(nodes, min(now, nodes[0] + REACH * apart))
+        reach = nodes[0] - nodes[1] if len(nodes) > 1 else 0
+        return taylor(nodes, min(now, nodes[0] + reach))
 
 
 def taylor(nodes: Sequence[int], at: int) -> tuple[float, ...]:

@@ -2,17 +2,18 @@
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
+from unittest import mock
 
 import torch
 from torch import Tensor
 
+from duca_compile.generations import long_steps
 from duca_compile.generations.budget import Budget
 from duca_compile.generations.diffusers_context import Context
 from duca_compile.generations.draw_tokens import RandomTokens
 from duca_compile.generations.tracker import Tracker, Visit
 from duca_compile.generations.trajectory import Cache
 from duca_compile.methods.duca import DuCa, Mode
-from duca_compile.plan.options import Options
 from duca_compile.plan.step_plan import Slot
 from sequences import denoisers
 from sequences.oracle import Interrupted, Oracle, Stream
@@ -42,7 +43,7 @@ class Call(NamedTuple):
 
 _KEPT = "the only graph"
 _SLOT = Slot("kept")
-_OPTIONS = Options(DuCa(), inner="eager")
+_METHOD = DuCa()
 
 
 @dataclass(eq=False)
@@ -95,7 +96,8 @@ class Direct:
         if cache is None:
             trajectory.step = min(trajectory.step, 0)
             cache = trajectory.caches[_KEPT] = Cache(RandomTokens([], 0))
-        mode = tracker.begin(visit, _OPTIONS.method, 8, self)
+        with mock.patch.object(long_steps, "is_long", return_value=False):  # they are put to the test as well
+            mode = tracker.begin(visit, _METHOD, 8, self)
         self.oracle.meets(call.stream, mode, cache, call.time.flatten()[0].item())
         if self.interrupts == "before the output":
             return self._interrupt(tracker, visit, mode, cache)
