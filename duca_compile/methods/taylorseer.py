@@ -30,8 +30,8 @@ class TaylorSeer(Cycles):
         return Recipe("forecast", always(Action.FORECAST), history=self.order + 1)
 
     def weights(self, stored: Sequence[int], now: int) -> tuple[float, ...]:
-        """No further ahead than the last two full steps lie apart: those that do so little, as where one was computed out
-        of turn, hardly tell where things go."""
+        """No further ahead than the last two full steps lie apart: where that is little, as after one that was computed
+        out of turn, they hardly tell where things go."""
         nodes = stored[: self.order + 1]
         reach = nodes[0] - nodes[1] if len(nodes) > 1 else 0
         return taylor(nodes, min(now, nodes[0] + reach))
