@@ -39,7 +39,7 @@ def duca(
     mode: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Compiled:
-    """The backend Dynamo calls. `mode` is Inductor's; `options` are the fields of `duca_compile.Options`.
+    """The backend Dynamo calls. `mode` is Inductor's; `options` are what `duca_compile.Options.parse` takes.
 
     `torch.compile` takes one of the two; what else Inductor should know is among the options.
 
