@@ -52,7 +52,7 @@ def test_the_ops_of_each_mode() -> None:
     ops, model = Ops(), example_dit()
 
     def backend(gm: fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
-        dispatcher = duca(gm, inputs, options={"inner": ops.inner, "strict": True})
+        dispatcher = duca(gm, inputs, options={"method": "duca", "inner": ops.inner, "strict": True})
 
         def run(*args: Any) -> Any:
             ops.found.clear()
