@@ -43,7 +43,7 @@ def guard() -> Table:
         return graphs.timed(gm.forward)
 
     def backend(gm: fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
-        return calls.timed(duca(gm, inputs, options={"cycle": CYCLE, "inner": inner, "strict": True}))
+        return calls.timed(duca(gm, inputs, options={"method": "duca", "cycle": CYCLE, "inner": inner, "strict": True}))
 
     fast = whole.timed(torch.compile(model, backend=backend))
     x, labels = torch.randn(2, 1, 8, 8), torch.tensor([1, 2])
