@@ -193,8 +193,8 @@ class Trajectory:
         self.pace, self.step, self.since = moved, step, self.since + 1
         self.noisy = self.noisy + 1 if moved.likeness is Likeness.DRIFTED else 0
         self.own, self.calls = min(self.own + 1, REMEMBERED), self.calls + 1
-        if moved.likeness in (Likeness.DRIFTED, Likeness.APART):
-            self.drifted = self.calls
+        if self.noisy > 1 or (self.noisy and self.calls <= REMEMBERED) or moved.likeness is Likeness.APART:
+            self.drifted = self.calls  # but not for a single drift later on, as where a sampler clips
         if step > 0:
             self.missed = None
 
