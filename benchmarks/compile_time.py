@@ -40,14 +40,14 @@ from cycle import CYCLE
 from dit import DiT
 from duca_compile import torch_private
 
-DUCA: dict[str, Any] = {"backend": "duca", "options": {"strict": True}}
+DUCA: dict[str, Any] = {"backend": "duca", "options": {"method": "duca", "strict": True}}
 CALLABLES = "duca, a callable per block"
 ONE_BLOCK = "plain, 1 block"
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     ONE_BLOCK: {},
     "duca": DUCA,
-    "duca, not outlined": {"backend": "duca", "options": {"strict": True, "outline": False}},
+    "duca, not outlined": {"backend": "duca", "options": {"method": "duca", "strict": True, "outline": False}},
     CALLABLES: DUCA,
 }
 WAYS = tuple(OPTIONS)

@@ -18,12 +18,12 @@ SURE = 4.0
 def place(trajectory: Trajectory) -> Place:
     """Of the trajectory's last step."""
     now, since = len(trajectory.path) - 1, trajectory.since
-    steps = trajectory.total or _steps(trajectory)
+    left = _left(trajectory)
+    steps = trajectory.total or _steps(trajectory, left)
     if steps is not None:
         counted = trajectory.moments[-1].index
         last = now if counted is None else counted
         return Place(trajectory.step, since, min(last / steps, 1.0), max(last - since, 0) / steps)
-    left = _left(trajectory)
     if not left:
         return Place(trajectory.step, since)
     return Place(trajectory.step, since, 1 - left[now] / left[0], 1 - left[now - since] / left[0])
@@ -55,12 +55,12 @@ def _left(trajectory: Trajectory) -> list[float]:
     return left if left[0] > 0 else []
 
 
-def _steps(trajectory: Trajectory) -> float | None:
-    """How many steps the timesteps of the trajectory tell that it has, or None."""
+def _steps(trajectory: Trajectory, left: list[float]) -> float | None:
+    """How many steps the timesteps of the trajectory tell that it has, by the way `left` at each of them, or None."""
     now = len(trajectory.path) - 1
     if now < 2:
         return None
-    left, half = _left(trajectory), now // 2
+    half = now // 2
     if not left or left[now] <= 0 or not left[0] > left[half] > left[now]:
         return None
     first, second = (1 / left[at] - 1 / left[0] for at in (half, now))

@@ -40,11 +40,11 @@ class DuCa(Cycles):
     """Which cached recipe follows a FULL step; the two alternate. `conservative` and `aggressive` alone use one."""
     aggressive_depth: str = "all"
     """AGGRESSIVE skips `all` blocks, or `all-but-last` (equation 3 read literally)."""
-    cache_ratio: float = 0.9
+    cache_ratio: float = Refresh.cache_ratio
     """R: the share of tokens that a CONSERVATIVE step takes from the cache; it recomputes `floor((1 - R) * tokens)`."""
-    selection: str = "branch"
+    selection: str = Refresh.selection
     """Tokens are drawn for every `branch` of a step (the paper's way), or once for a `step`."""
-    seed: int = 0
+    seed: int = Refresh.seed
     """Seeds the random choice of tokens; every trajectory draws the same sequence."""
 
     def __post_init__(self) -> None:
