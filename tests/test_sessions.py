@@ -57,11 +57,46 @@ def test_the_innermost_session_counts_and_an_exception_leaves_it(generation: Gen
     assert sessions.current() is None
 
 
-def test_counted_sessions_win_over_timesteps(generation: Generation) -> None:
+def test_counted_sessions_need_no_timestep_that_travels(generation: Generation) -> None:
     generation.travel = 0.0  # the latents stay
     with session("request", steps=6):
-        assert generation.modes([900.0, 900.0, 880.0, 10.0, 740.0, 820.0]) == [F, C, A, C, A, F]
+        assert generation.modes([900.0, 900.0, 880.0, 880.0, 840.0, 820.0]) == [F, C, A, C, A, F]
         assert generation.modes([780.0, 740.0]) == [F, C], "six steps are done: another generation"
+
+
+@pytest.mark.parametrize(
+    ("begins", "goes_on", "resumes"),
+    [
+        pytest.param([500.0], [940.0, 920.0], [F, F, C], id="up, before a second step"),
+        pytest.param([900.0, 880.0, 860.0], [880.0, 860.0], [F, C, A], id="up"),
+        pytest.param([900.0, 880.0, 860.0], [600.0, 580.0], [F, C, A], id="far down"),
+    ],
+)
+def test_a_counted_generation_over_the_same_noise_starts_where_the_timestep_does_not_travel_on(
+    generation: Generation, begins: list[float], goes_on: list[float], resumes: list[Mode]
+) -> None:
+    """The loop before was left early, without an exception: its count does not go on."""
+    generation.travel = 0.0
+    with session("request", steps=50):
+        generation.modes(begins)
+    with session("request", steps=50):
+        assert generation.modes([*goes_on, goes_on[-1] - 20.0]) == resumes
+
+
+def test_a_counted_generation_starts_where_its_latents_are_no_longer_made_of_the_last_ones(
+    generation: Generation,
+) -> None:
+    with session("request", steps=50):
+        assert generation.modes([900.0, 880.0, 860.0]) == [F, C, A]
+        generation.x = generation.x + 0.3 * noise(2, 1, 8, 8, seed=99)
+        assert generation.modes([840.0, 820.0]) == [F, C], "the noise with which an image begins"
+
+
+def test_a_session_that_counts_other_steps_is_another_generation(generation: Generation) -> None:
+    with session("request", steps=8):
+        assert generation.modes([900.0, 880.0]) == [F, C]
+    with session("request", steps=12):
+        assert generation.modes([860.0, 840.0]) == [F, C]
 
 
 def test_a_counted_generation_that_was_given_up_is_not_gone_on_from(generation: Generation) -> None:

@@ -5,9 +5,20 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from duca_compile.generations.continuity import Doubt, Moment, Pace, common_gap, pace
+from duca_compile.generations.continuity import (
+    START,
+    TURNED,
+    UPWARD,
+    Doubt,
+    Moment,
+    Pace,
+    common_gap,
+    interruption,
+    likeness_of,
+    pace,
+)
 from duca_compile.generations.identity import State
-from duca_compile.generations.likeness import cosine
+from duca_compile.generations.likeness import Likeness, cosine
 from duca_compile.generations.trajectory import Trajectory
 
 UNRELATED = 0.3
@@ -53,20 +64,20 @@ class Call(NamedTuple):
         """The next step, unless it must be a new generation's: the one before may have been given up."""
         if known.calls >= steps:
             return Doubt("the session's steps are done")
+        if known.total != self.total:
+            return Doubt("the session counts other steps")
         last = known.moments[-1]
         gap = common_gap(last.timesteps, self.moment.timesteps) or 0.0
-        if gap * known.pace.gap < 0 and _is_back(known.begun, self.moment.timesteps, gap):
-            return Doubt("timestep is back where the generation began")
+        turned = interruption(known.pace, gap, self.moment) if gap else None
+        if turned is not None:
+            return Doubt(turned, Pace(gap) if turned == UPWARD else START)
         travels = gap * known.pace.gap > 0 or (known.pace.gap == 0 and gap < 0)
         if not travels and any(map(_are_unrelated, last.latents, self.moment.latents)):
             return Doubt("latents are new noise", Pace(gap))  # the model may count up, under a sampler that draws anew
-        followed = pace(known.moments, known.pace, self.moment, self.outputs, known.own)
-        seen = followed if isinstance(followed, Pace) else followed.pace
-        return Pace(gap or known.pace.gap, seen.likeness)
-
-
-def _is_back(begun: tuple[float, ...], now: tuple[float, ...], gap: float) -> bool:
-    return any((b - a) * gap >= 0 for a, b in zip(begun, now, strict=True))
+        found = likeness_of(known.moments, self.moment, self.outputs, known.own)
+        if known.pace.likeness is Likeness.EXACT and found in (Likeness.STRAIGHT, Likeness.DRIFTED, Likeness.APART):
+            return Doubt(TURNED)
+        return Pace(gap or known.pace.gap, found)
 
 
 def _are_unrelated(before: Tensor | None, now: Tensor | None) -> bool:

@@ -90,12 +90,12 @@ def pace(
     if counted not in (None, 1):
         return Doubt("the pipeline's step_index jumped")
     gap = common_gap(before.timesteps, now.timesteps)
-    reason = "timesteps of the batch move apart" if gap is None else _interruption(last, gap, now) if gap else None
+    reason = "timesteps of the batch move apart" if gap is None else interruption(last, gap, now) if gap else None
     if counted and reason == UPWARD:
         reason = None
     if gap is None or reason not in (None, UPWARD):
         return Doubt(CONFLICT if counted else reason or "")
-    found = likeness.of([_stand(moment, outputs) for moment in past], now.latents, now.rounding, own)
+    found = likeness_of(past, now, outputs, own)
     if reason == UPWARD:
         rises = found is Likeness.EXACT
         return Pace(gap, found, True) if rises and last.rising else Doubt(UPWARD, Pace(rising=rises))
@@ -106,8 +106,12 @@ def pace(
     return Doubt(TURNED, moved) if drifts and not last.likeness.follows else moved
 
 
-def _stand(moment: Moment, outputs: Callable[[Moment], Sequence[Tensor]]) -> Stand:
-    return Stand(moment.latents, outputs(moment))
+def likeness_of(
+    past: Sequence[Moment], now: Moment, outputs: Callable[[Moment], Sequence[Tensor]], own: int
+) -> Likeness:
+    """How the latents of `now` follow from those of the `past` moments; the rest is as for `pace`."""
+    stands = [Stand(moment.latents, outputs(moment)) for moment in past]
+    return likeness.of(stands, now.latents, now.rounding, own)
 
 
 def common_gap(before: tuple[float, ...], after: tuple[float, ...]) -> float | None:
@@ -119,7 +123,8 @@ def common_gap(before: tuple[float, ...], after: tuple[float, ...]) -> float | N
     return furthest if all(gap * furthest > 0 for gap in gaps) else None
 
 
-def _interruption(last: Pace, gap: float, now: Moment) -> str | None:
+def interruption(last: Pace, gap: float, now: Moment) -> str | None:
+    """Why a timestep that moved by `gap`, not 0, does not travel on; `last` is how it moved before."""
     if last.gap == 0:
         if gap > 0:
             return UPWARD

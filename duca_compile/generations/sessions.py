@@ -39,9 +39,10 @@ class session:
     exception. In a generator it holds while the generator runs, not where it yields to.
 
     Within a session, steps are told apart by their timesteps as everywhere. With `steps`, the number of steps of the
-    generation, they are counted instead: every call under one conditioning is the next step, whatever its timestep,
-    and after `steps` of them the count begins anew. So it does where the timestep is back where the generation began,
-    or the latents are new noise and no timestep has moved on. Use it for models whose timestep is not found.
+    generation, they are counted: every call under one conditioning is the next step, though its timestep may stay and
+    its latents may not follow from the last ones, and after `steps` of them the count begins anew. So it does where
+    the timestep leaps or turns back, where latents that were made of the outputs no longer are, and where they are new
+    noise and no timestep has moved on. Use it for models whose timestep is not found.
 
     Raises `TypeError` for a key that cannot be hashed, and `ValueError` where `steps` is no whole number of at least 1.
     """
