@@ -1,5 +1,6 @@
 """What several tests need: compiled models, captured graphs, generations, models that are odd, faults."""
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from duca_compile.methods.base import Action
 from duca_compile.plan.options import Options
 from duca_compile.plan.plan import Plan
 from duca_compile.study import study
-from zoo.case import noise
+from zoo.case import noise, randomise
+from zoo.core import CORE
 
 STEPS = [float(t) for t in range(980, -20, -20)]
 """50 timesteps, as a 50-step sampler visits them."""
@@ -70,6 +72,13 @@ def captured(model: nn.Module, *args: Any, options: dict[str, Any] | None = None
     torch.compile(model, backend=collect, fullgraph=True)(*args, **kwargs)
     (only,) = found
     return only
+
+
+@functools.cache
+def captured_core(name: str) -> Captured:
+    """One of the zoo's core models, with all options at their defaults."""
+    case = CORE[name]
+    return captured(randomise(case.build()), **case.call(500.0))
 
 
 def concrete_inputs(found: Captured) -> list[Tensor]:

@@ -242,12 +242,13 @@ def test_autocast_inside_of_ops_casts_as_eager_does(mode: Any, dtype: torch.dtyp
     assert duca_compile.stats(model).steps == {Mode.FULL: 2, Mode.CONSERVATIVE: 1, Mode.AGGRESSIVE: 1}
 
 
+@pytest.mark.slow
 def test_flux_under_autocast() -> None:
     model = randomise(CORE["FLUX"].build())
     given = calls(CORE["FLUX"].call, [900.0, 880.0])
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        fast, plain = compiled(model), torch.compile(model, backend="eager")
-        assert torch.equal(fast(**given[0])[0], plain(**given[0])[0])
+        fast = compiled(model)
+        assert torch.equal(fast(**given[0])[0], model(**given[0])[0])
         fast(**given[1])
     assert duca_compile.stats(model).steps[Mode.CONSERVATIVE] == 1
 

@@ -27,7 +27,7 @@ def generation(model: nn.Module, given: list[dict[str, Any]], **options: Any) ->
     return [first(fast(**call)) for call in given]
 
 
-FAST = {("FLUX", torch.float8_e4m3fn), *itertools.product(["example DiT"], FEWEST_BITS), ("grid", torch.bfloat16)}
+FAST = {("long skips", torch.float8_e4m3fn), *itertools.product(["example DiT"], FEWEST_BITS), ("grid", torch.bfloat16)}
 
 
 @pytest.mark.parametrize(

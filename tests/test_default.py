@@ -18,10 +18,12 @@ from zoo.core import CORE, example_dit
 from zoo.every import ZOO
 
 DEFAULT = {"preset": "balanced"}
+TRIED = ("example DiT", "hand-written", "PixArt", "SD3")
+"""By default."""
 TIMES = [900.0, 880.0, 860.0, 840.0, 820.0, 800.0, 780.0, 760.0]
 
 
-@pytest.mark.parametrize("name", CORE)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in TRIED else pytest.mark.slow) for name in CORE])
 def test_a_forecast_is_the_aggressive_step_of_the_combined_streams(name: str) -> None:
     case = CORE[name]
     model, call = randomise(case.build()), case.call(500.0)
@@ -39,7 +41,7 @@ def test_a_forecast_is_the_aggressive_step_of_the_combined_streams(name: str) ->
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in CORE else pytest.mark.slow) for name in ZOO])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in TRIED else pytest.mark.slow) for name in ZOO])
 def test_full_steps_are_exact_and_forecasts_run(name: str) -> None:
     case = ZOO[name]
     model = case.model()

@@ -27,7 +27,7 @@ def steps(model: Any, call: Call) -> list[Tensor]:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name == "PixArt" else pytest.mark.slow) for name in CORE]
+    "name", [pytest.param(name, marks=[] if name == "hand-written" else pytest.mark.slow) for name in CORE]
 )
 def test_symbolic_sizes_give_the_results_of_static_ones(name: str) -> None:
     model, call = randomise(CORE[name].build()), CORE[name].call
@@ -133,11 +133,12 @@ def test_sizes_that_change_keep_a_core_model_accelerated(name: str, change: str)
     assert [torch.equal(a, b) for a, b in zip(again, want, strict=True)] == [True] * 4
 
 
-def test_sizes_belong_to_the_trajectory() -> None:
+@pytest.mark.parametrize("name", ["hand-written", pytest.param("FLUX", marks=pytest.mark.slow)])
+def test_sizes_belong_to_the_trajectory(name: str) -> None:
     """Two requests of different resolution, interleaved on one graph: each goes its own way."""
-    model = randomise(flux())
+    model = randomise(CORE[name].build())
     fast = compiled(model, dynamic=True, **OPTIONS)
-    sizes = [sized(4, 6, 2), sized(5, 6, 2)]
+    sizes = [core_call(name, side=8), core_call(name, side=10)]
     counters.clear()
     alone = [steps(fast, call) for call in sizes]
     duca_compile.reset(model)
@@ -164,7 +165,7 @@ def plans(model: nn.Module, sizes: list[Call], **options: Any) -> list[Plan]:
 
 
 def test_token_counts_stay_symbolic() -> None:
-    (plan,) = plans(randomise(flux()), [sized(4, 6, 2)], cache_ratio=0.75)
+    (plan,) = plans(randomise(CORE["hand-written"].build()), [core_call("hand-written")], cache_ratio=0.75)
     image = next(chosen for chosen in plan.draws if len(plan.branches[chosen.branches[0]].shape) == 3)
     symbols = dict.fromkeys(image.tokens.free_symbols, 64)  # type: ignore[attr-defined]
     concrete = image.at(symbols)

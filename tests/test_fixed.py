@@ -79,7 +79,9 @@ def generation(fast: Any, given: list[dict[str, Any]]) -> list[Tensor]:
         {"method": "taylorseer", "order": 2, "cycle": 2},
     ],
 )
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name == "FLUX" else ()) for name in MODELS]
+)
 def test_steps_are_the_same_as_without(name: str, options: dict[str, Any], replays: list[Replay]) -> None:
     model, given = ZOO[name].model(), calls(ZOO[name].call, TIMES)
     want = generation(compiled(model, inner="inductor", outline=False, **options), given)

@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from helpers import captured
-from zoo.case import noise, randomise
-from zoo.core import CORE
+from helpers import captured, captured_core
+from zoo.case import noise
 
 PARTS = {
     "example DiT": ("x", "t", ["y"]),
@@ -25,8 +24,7 @@ PARTS = {
 
 @pytest.mark.parametrize("name", PARTS)
 def test_the_parts(name: str) -> None:
-    case = CORE[name]
-    inputs = captured(randomise(case.build()), **case.call(500.0)).facts.inputs
+    inputs = captured_core(name).facts.inputs
     latents, timestep, conditioning = PARTS[name]
     assert [inputs.spelled[name] for name in inputs.latents] == [latents]
     assert [inputs.spelled[name] for name in inputs.timesteps] == [timestep]

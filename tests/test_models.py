@@ -10,7 +10,18 @@ from torch import Tensor, nn
 import duca_compile
 from duca_compile import Mode
 from duca_compile.passes import lower, rewrite
-from helpers import Captured, caches, captured, compiled, concrete_inputs, first, refreshed, relative_error, stored
+from helpers import (
+    Captured,
+    caches,
+    captured,
+    captured_core,
+    compiled,
+    concrete_inputs,
+    first,
+    refreshed,
+    relative_error,
+    stored,
+)
 from tiny import Tiny
 from zoo.case import calls, noise, randomise
 from zoo.core import CORE
@@ -21,8 +32,7 @@ STREAMS = {"SD3": 2, "FLUX": 3, "Latte": 4}
 
 @pytest.mark.parametrize("name", CORE)
 def test_every_branch_is_found(name: str) -> None:
-    case = CORE[name]
-    found = captured(randomise(case.build()), **case.call(500.0))
+    case, found = CORE[name], captured_core(name)
     assert len(found.facts.branches) == case.branches
     assert sum(branch.path is not None for branch in found.facts.branches) == case.recomputed
     assert len(found.facts.streams) == STREAMS.get(name, 1)
@@ -148,8 +158,7 @@ def check_fresh_caches(found: Captured, args: Sequence[Any] | None = None) -> No
 
 @pytest.mark.parametrize("name", CORE)
 def test_the_aggressive_graph_holds_no_block(name: str) -> None:
-    case = CORE[name]
-    found = captured(randomise(case.build()), **case.call(500.0))
+    found = captured_core(name)
     graph = rewrite(found.capture.gm, found.plan.steps[Mode.AGGRESSIVE])[0].graph
     left = {node.name for node in graph.nodes}
     bodies = {node for branch in found.facts.branches for node in branch.body}

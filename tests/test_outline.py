@@ -21,9 +21,9 @@ from duca_compile.passes.hoist_slices import HoistSlices
 from duca_compile.passes.outline_blocks import OutlineBlocks
 from duca_compile.passes.straighten_streams import StraightenStreams
 from duca_compile.torch_private import invoke_subgraph
-from helpers import Captured, captured
-from zoo.case import noise, randomise
-from zoo.core import CORE, example_dit
+from helpers import Captured, captured, captured_core
+from zoo.case import noise
+from zoo.core import example_dit
 
 CALL = (noise(2, 1, 8, 8), torch.full((2,), 900.0), torch.tensor([1, 2]))
 
@@ -145,8 +145,7 @@ def test_a_subgraph_returns_no_view() -> None:
 @pytest.mark.parametrize(("name", "full"), [("FLUX", 5), ("PixArt", 3), ("Latte", 0), ("SD3", 2)])
 def test_each_distinct_block_is_there_once(name: str, full: int) -> None:
     """FLUX has two kinds of blocks, the last of SD3 lacks half, and Latte has one over space and one over time here."""
-    case = CORE[name]
-    found = captured(randomise(case.build()), **case.call(500.0))
+    found = captured_core(name)
     gm, results = outlined(found, Mode.FULL)
     assert len(calls(gm)) == full
     assert len(set(calls(gm))) == results["OutlineBlocks"].count == {"FLUX": 2, "Latte": 0}.get(name, 1)

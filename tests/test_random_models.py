@@ -25,7 +25,7 @@ from random_dit.subjects import Subject, subject
 
 WIDE = 1e-9
 """Of float64: rounding is some 1e-16, and norms over few features enlarge it."""
-FEW, MANY = 8, 400
+FEW, MANY = 5, 400
 """Examples of each property: by default, and with `-m slow`."""
 
 GRIDS = [(4,), (5,), (6,), (8,), (2, 2), (2, 3), (4, 2), (1, 6), (4, 1), (2, 2, 2), (2, 1, 3)]

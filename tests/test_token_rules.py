@@ -25,6 +25,7 @@ from op_calls import CALLS, Call, Drawn, Make, aliasings, factorings, pointwise,
 
 Op = Callable[[Tensor], Tensor]
 TOKENS = 5
+EXAMPLES = [100, pytest.param(1_000, marks=pytest.mark.slow)]
 NO_PLAN: Any = SimpleNamespace(branches=(), kept_in=lambda dtype: dtype)
 
 
@@ -170,35 +171,43 @@ def tokens_first(value: Tensor, place: Place) -> Tensor:
     return apart.movedim(place.dim + 1, 0)
 
 
-@settings(max_examples=400, deadline=None)
-@given(
-    names=st.lists(st.sampled_from(sorted(OPS)), min_size=1, max_size=7),
-    dim=st.integers(0, 4),
-    token=st.integers(0, TOKENS - 1),
-    dims=st.permutations([2, TOKENS, 4]),
-)
-def test_perturbing_a_token_moves_only_that_token(names: list[str], dim: int, token: int, dims: list[int]) -> None:
-    run, x = composed(names), torch.randn(dims)
-    graph, result = traced(run, x), run(x)
-    for at in range(result.dim()):
-        for outer in range(1, result.shape[at] + 1):
-            if result.shape[at] % (outer * TOKENS) == 0:
-                check_place(graph, run, x, Place(at, TOKENS, outer, result.shape[at] // outer // TOKENS), token)
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_perturbing_a_token_moves_only_that_token(examples: int) -> None:
+    @settings(max_examples=examples, deadline=None)
+    @given(
+        names=st.lists(st.sampled_from(sorted(OPS)), min_size=1, max_size=7),
+        dim=st.integers(0, 4),
+        token=st.integers(0, TOKENS - 1),
+        dims=st.permutations([2, TOKENS, 4]),
+    )
+    def check(names: list[str], dim: int, token: int, dims: list[int]) -> None:
+        run, x = composed(names), torch.randn(dims)
+        graph, result = traced(run, x), run(x)
+        for at in range(result.dim()):
+            for outer in range(1, result.shape[at] + 1):
+                if result.shape[at] % (outer * TOKENS) == 0:
+                    check_place(graph, run, x, Place(at, TOKENS, outer, result.shape[at] // outer // TOKENS), token)
+
+    check()
 
 
-@settings(max_examples=400, deadline=None)
-@given(
-    names=st.lists(st.sampled_from(sorted(OPS)), min_size=1, max_size=7),
-    token=st.integers(0, 5),
-    dims=st.permutations([2, 3, 2, 4]),
-)
-def test_perturbing_a_token_of_a_grid_moves_only_that_token(names: list[str], token: int, dims: list[int]) -> None:
-    run, x = composed(names), torch.randn(dims)
-    graph, result = traced(run, x), run(x)
-    for first in range(result.dim()):
-        for stop in range(first + 1, result.dim() + 1):
-            if math.prod(result.shape[first:stop]) == 6:
-                check_place(graph, run, x, Place.over(tuple(result.shape), first, stop), token)
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_perturbing_a_token_of_a_grid_moves_only_that_token(examples: int) -> None:
+    @settings(max_examples=examples, deadline=None)
+    @given(
+        names=st.lists(st.sampled_from(sorted(OPS)), min_size=1, max_size=7),
+        token=st.integers(0, 5),
+        dims=st.permutations([2, 3, 2, 4]),
+    )
+    def check(names: list[str], token: int, dims: list[int]) -> None:
+        run, x = composed(names), torch.randn(dims)
+        graph, result = traced(run, x), run(x)
+        for first in range(result.dim()):
+            for stop in range(first + 1, result.dim() + 1):
+                if math.prod(result.shape[first:stop]) == 6:
+                    check_place(graph, run, x, Place.over(tuple(result.shape), first, stop), token)
+
+    check()
 
 
 def check_place(graph: fx.Graph, run: Op, x: Tensor, place: Place, token: int) -> None:
@@ -394,36 +403,39 @@ TOGETHER: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
-@given(
-    steps=st.lists(
-        st.tuples(st.sampled_from(sorted(TOGETHER)), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=6
-    ),
-    streams=st.sets(st.integers(0, 5), max_size=2),
-    count=st.integers(1, 3),
-)
-def test_a_path_computes_the_tokens_of_the_whole(
-    steps: list[tuple[str, int, int]], streams: set[int], count: int
-) -> None:
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_a_path_computes_the_tokens_of_the_whole(examples: int) -> None:
     """Bodies that read a stream and another value, each once or often, through any of the latest values."""
 
-    def body(stream: Tensor, other: Tensor) -> list[Tensor]:
-        values = [other, stream]
-        for name, a, b in steps:
-            values.append(TOGETHER[name](values[-1 - a % len(values)], values[-1 - b % len(values)]))
-        return values
+    @settings(max_examples=examples, deadline=None)
+    @given(
+        steps=st.lists(
+            st.tuples(st.sampled_from(sorted(TOGETHER)), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=6
+        ),
+        streams=st.sets(st.integers(0, 5), max_size=2),
+        count=st.integers(1, 3),
+    )
+    def check(steps: list[tuple[str, int, int]], streams: set[int], count: int) -> None:
 
-    gm = make_fx(body, pre_dispatch=True)(torch.rand(SQUARE).double(), torch.rand(SQUARE).double())
-    WithValues(gm).run(torch.rand(SQUARE).double(), torch.rand(SQUARE).double())
-    values: Any = ir.output_node(gm.graph).args[0]
-    stream, feature = values[1], values[-1]
-    between = {value for index, value in enumerate(values[2:-1]) if index in streams}
-    moving = frozenset(ir.descendants([stream]))
-    live = Liveness(frozenset(({stream} | between) & moving), frozenset(), moving, frozenset())
-    for place in places(SQUARE):
-        path = path_at(feature, place, live)
-        if isinstance(path, TokenPath):
-            check_path(path, feature, min(count, place.tokens - 1), f"{steps} at {place}: {path}")
+        def body(stream: Tensor, other: Tensor) -> list[Tensor]:
+            values = [other, stream]
+            for name, a, b in steps:
+                values.append(TOGETHER[name](values[-1 - a % len(values)], values[-1 - b % len(values)]))
+            return values
+
+        gm = make_fx(body, pre_dispatch=True)(torch.rand(SQUARE).double(), torch.rand(SQUARE).double())
+        WithValues(gm).run(torch.rand(SQUARE).double(), torch.rand(SQUARE).double())
+        values: Any = ir.output_node(gm.graph).args[0]
+        stream, feature = values[1], values[-1]
+        between = {value for index, value in enumerate(values[2:-1]) if index in streams}
+        moving = frozenset(ir.descendants([stream]))
+        live = Liveness(frozenset(({stream} | between) & moving), frozenset(), moving, frozenset())
+        for place in places(SQUARE):
+            path = path_at(feature, place, live)
+            if isinstance(path, TokenPath):
+                check_path(path, feature, min(count, place.tokens - 1), f"{steps} at {place}: {path}")
+
+    check()
 
 
 class WithValues(fx.Interpreter):

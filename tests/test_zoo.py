@@ -1,7 +1,5 @@
 """The unchanged backend on every entry of the zoo: it finds what is there, and cached steps are right."""
 
-import re
-
 import pytest
 import torch
 from torch import Tensor
@@ -11,46 +9,31 @@ import duca_compile
 from duca_compile import Mode
 from helpers import Captured, lenient
 from test_models import check_fresh_caches
+from zoo.broken import CASES as BROKEN
 from zoo.case import calls
 from zoo.core import CORE
 from zoo.every import ZOO
+from zoo.own import CASES as OWN
+from zoo.own_more import CASES as OWN_MORE
 from zoo.survey import survey
 
 OTHERS = [name for name in ZOO if name not in CORE]
 SPLIT = [name for name, case in ZOO.items() if case.graphs > 1]
-COUSINS = {
-    "Allegro": "Latte", "Bria": "FLUX", "Chroma": "FLUX", "ChronoEdit": "Wan", "ConsisID": "CogVideoX",
-    "EasyAnimate": "SD3", "FramePack": "HunyuanVideo", "GLM": "CogView4", "HunyuanImage": "HunyuanVideo",
-    "Ideogram": "Lumina 2", "JoyImage": "Qwen-Image", "LongCat": "FLUX", "Motif": "HunyuanVideo", "Ovis": "FLUX",
-    "SkyReels": "Wan", "DreamLite": "Sana",
-}  # fmt: skip
-"""Of other families, built as one that is tried by default."""
+TRIED = {*OWN, *OWN_MORE, *BROKEN, "HunyuanVideo-1.5", "LTX", "OmniGen", "PRX", "Sana", "Stable Audio"}
+"""By default: the models written here, and of `diffusers` one of each kind, beside the core models."""
+SLOW = {"HiDream", "HiDream without experts"}
 
 
-def family(name: str) -> str:
-    return re.split(r"[ ,.\-\d]", name)[0]
+def marks(name: str) -> pytest.MarkDecorator | tuple[()]:
+    return () if name in TRIED - SLOW else pytest.mark.slow
 
-
-def is_first(name: str) -> bool:
-    """Whether no model of its family, nor one built like it, is tried before it; or whether it is an odd one."""
-    before = list(ZOO)[: list(ZOO).index(name)]
-    odd = name in SPLIT or ZOO[name].refusal or ZOO[name].partly
-    return bool(odd) or not (family(name) in map(family, before) or family(name) in COUSINS)
-
-
-LONG = {
-    "AnyFlow", "AuraFlow", "Cosmos 1", "FramePack", "Helios", "HiDream", "HiDream without experts", "HunyuanDiT",
-    "HunyuanVideo", "Lumina 2", "Mochi", "NucleusMoE-Image by default", "RFD4-Proteina", "RFD4-Proteina chirality",
-    "SANA-WM", "Wan Animate 2",
-}  # fmt: skip
-"""Each takes as long as ten others."""
 
 TIMES = [900.0, 880.0, 860.0, 840.0, 820.0]
 
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=() if is_first(name) and name not in LONG else pytest.mark.slow) for name in OTHERS],
+    [pytest.param(name, marks=marks(name)) for name in OTHERS],
 )
 def test_what_is_there_is_found_and_cached_steps_are_right(name: str) -> None:
     case = ZOO[name]
@@ -69,7 +52,7 @@ def test_what_is_there_is_found_and_cached_steps_are_right(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=() if name in SPLIT and name not in LONG else pytest.mark.slow) for name in OTHERS],
+    [pytest.param(name, marks=marks(name) if name in SPLIT else pytest.mark.slow) for name in OTHERS],
 )
 def test_full_steps_are_exact_and_every_mode_runs(name: str) -> None:
     case = ZOO[name]
