@@ -34,8 +34,8 @@ def test_the_number_of_recomputed_tokens(tokens: int, cache_ratio: float, fresh:
 def test_each_mode_acts_as_the_paper_says() -> None:
     plan = captured(example_dit(), *CALL, options={"cache_ratio": 0.5}).plan
     assert [plan.steps[Mode.CONSERVATIVE].told(branch) for branch in range(2)] == ["reuse", "8/16 tokens"]
-    assert {plan.steps[Mode.FULL].told(branch) for branch in range(6)} == {"compute"}
-    assert {plan.steps[Mode.AGGRESSIVE].told(branch) for branch in range(6)} == {"skip"}
+    assert {plan.steps[Mode.FULL].told(branch) for branch in range(4)} == {"compute"}
+    assert {plan.steps[Mode.AGGRESSIVE].told(branch) for branch in range(4)} == {"skip"}
 
 
 def test_one_selection_for_a_step_is_one_input() -> None:
@@ -43,14 +43,14 @@ def test_one_selection_for_a_step_is_one_input() -> None:
         plan = captured(example_dit(), *CALL, options={"cache_ratio": 0.5, **options}).plan
         return [name for name in plan.steps[Mode.CONSERVATIVE].extra_inputs if name.startswith("selected")]
 
-    assert inputs() == ["selected_for_branch_1", "selected_for_branch_3", "selected_for_branch_5"]
+    assert inputs() == ["selected_for_branch_1", "selected_for_branch_3"]
     assert inputs(selection="step") == ["selected_from_branch_1"]
 
 
 def test_all_but_last_keeps_the_last_block() -> None:
     plan = captured(example_dit(), *CALL, options={"aggressive_depth": "all-but-last"}).plan
-    assert [plan.steps[Mode.AGGRESSIVE].told(branch) for branch in range(6)] == ["skip"] * 4 + ["compute"] * 2
-    assert frontier(plan) == (plan.branches[3].sum,)
+    assert [plan.steps[Mode.AGGRESSIVE].told(branch) for branch in range(4)] == ["skip"] * 2 + ["compute"] * 2
+    assert frontier(plan) == (plan.branches[1].sum,)
 
 
 def test_all_but_last_of_one_block_is_refused() -> None:

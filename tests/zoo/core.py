@@ -50,7 +50,7 @@ class HandWritten(nn.Module):
 
 
 def example_dit() -> nn.Module:
-    return randomise(DiT(size=8, width=32, depth=3, heads=2))
+    return randomise(DiT(size=8, width=32, depth=2, heads=2))
 
 
 def dit_transformer() -> nn.Module:
@@ -137,7 +137,7 @@ CORE: dict[str, Case] = {
     "example DiT": Case(
         example_dit,
         lambda t: {"x": noise(2, 1, 8, 8), "t": torch.full((2,), t), "y": torch.tensor([1, 2])},
-        branches=3 * 2, recomputed=3, blocks=3,
+        branches=2 * 2, recomputed=2, blocks=2,
     ),
     "hand-written": Case(
         HandWritten, lambda t: {"latents": noise(2, 16, 8), "timestep": torch.full((2,), t)}, branches=2 * 2, recomputed=2, blocks=2,
