@@ -109,9 +109,9 @@ def test_fifty_steps_agree(options: dict[str, Any], monkeypatch: pytest.MonkeyPa
         inputs.append(x)
         results.append(fast(x, torch.full((2,), t), LABELS))
         x = x - 0.05 * results[-1]
-    assert (
-        len({tuple(map(tuple, drawn.tolist())) for drawn in draws}) == len(draws) or options.get("cache_ratio") == 0.0
-    )
+    if options.get("cache_ratio") != 0.0:
+        distinct = {tuple(map(tuple, drawn.tolist())) for drawn in draws}
+        assert len(distinct) >= 0.8 * len(draws), "drawn anew at each step: one of 16 tokens for each of two branches"
     if options.get("cache_ratio") != 1.0:
         assert len(draws) == modes.count("C")
     slow = EagerDuca(model, options.get("aggressive_depth", "all"), draws, options.get("cache_dtype"))

@@ -302,7 +302,7 @@ def test_half_precision_weights(dtype: torch.dtype) -> None:
     fast = compiled(model)
     assert torch.equal(fast(X.to(dtype), T, Y), model(X.to(dtype), T, Y))
     assert fast(X.to(dtype), T - 10, Y).dtype == dtype
-    assert duca_compile.stats(model).bytes == (2 * 3 + 1) * 2 * 16 * 32 * 2, "features and stream in the model's dtype"
+    assert duca_compile.stats(model).bytes == (2 * 2 + 1) * 2 * 16 * 32 * 2, "features and stream in the model's dtype"
 
 
 def test_stats_of_a_model_never_compiled_are_zero() -> None:

@@ -15,7 +15,7 @@ from helpers import Generation, compiled
 from zoo.core import example_dit
 
 F, C, A = Mode.FULL, Mode.CONSERVATIVE, Mode.AGGRESSIVE
-ONE = (2 * 3 + 1) * 2 * 16 * 32 * 4
+ONE = (2 * 2 + 1) * 2 * 16 * 32 * 4
 """Bytes of one generation: two features in each of three blocks and the stream, `[2, 16, 32]` in fp32."""
 
 

@@ -29,9 +29,13 @@ def generate(model: Any, seed: int = 0) -> Tensor:
     return x
 
 
+def three_blocks() -> nn.Module:
+    return randomise(DiT(size=8, width=32, depth=3, heads=2))
+
+
 @pytest.fixture(scope="module")
 def tuned() -> Tuned:
-    return duca_compile.tune(generate, example_dit(), speedups=(3, 5), options=EAGER, progress=False)
+    return duca_compile.tune(generate, three_blocks(), speedups=(3, 5), options=EAGER, progress=False)
 
 
 def test_every_trial_was_run_and_the_best_of_each_cost_is_chosen(tuned: Tuned) -> None:
@@ -58,7 +62,7 @@ def test_what_was_found_is_what_runs(tuned: Tuned, tmp_path: Path) -> None:
     tuned.save(path, speedup=5)
     tuned.draw(tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 10_000
-    model = example_dit()
+    model = three_blocks()
     torch.compiler.reset()
     fast = torch.compile(model, backend="duca", options={"tuned": path, "strict": True, **EAGER})
     with torch.no_grad():
@@ -72,8 +76,7 @@ def test_a_file_is_refused_for_another_model(tuned: Tuned, tmp_path: Path) -> No
     path = tmp_path / "tuned.json"
     tuned.save(path)
     torch.compiler.reset()
-    shallow = randomise(DiT(size=8, width=32, depth=2, heads=2))
-    fast = torch.compile(shallow, backend="duca", options={"tuned": path, **EAGER})
+    fast = torch.compile(example_dit(), backend="duca", options={"tuned": path, **EAGER})
     with pytest.warns(
         DucaWarning, match="made for 6 branches in 3 blocks; streams: 32 wide; this model has 4 branches"
     ):
