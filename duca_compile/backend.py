@@ -156,18 +156,19 @@ def compiled(
         if plan.options.inner == "inductor":
             forms.insert(0, lower(rewritten, plan.steps[name])[0])
         for form in forms:
-            torch_private.declare_static(form.graph, static(captured, plan.steps[name], form))
+            torch_private.declare_static(form.graph, static(captured, plan.steps[name]))
         recipes[name] = CompiledRecipe(name, forms, inner, captured.autocast)
         if captured.symbols:
-            recipes[name].compile(_fake_inputs(captured, rewritten, inputs))
+            fakes = [ir.value(node) for node in ir.placeholders(rewritten.graph)]
+            # Dynamo's own inputs know the numbers behind wrapped scalars
+            recipes[name].compile(captured.signature.with_call(fakes, inputs))
     return recipes
 
 
-def static(captured: Capture, step: StepPlan, form: fx.GraphModule) -> list[str]:
+def static(captured: Capture, step: StepPlan) -> list[str]:
     """The inputs that lie at one place at every call: the model's own state, and caches in fixed memory."""
-    names = [node.name for node in ir.placeholders(form.graph)]
-    memory = {*step.kept_inputs, *(name for slot in step.reads for name in slot.inputs)} if step.fixed else set()
-    return [*captured.state, *(name for name in names if name in memory)]
+    memory = (*step.signature.reads, *step.signature.memory) if step.fixed else ()
+    return [*captured.state, *memory]
 
 
 def _operations(graphs: Mapping[str, fx.GraphModule]) -> dict[str, Operations]:
@@ -185,10 +186,3 @@ def _costs(captured: Capture, operations: Mapping[str, Operations]) -> dict[str,
     symbols = ir.symbols(captured.gm.graph).items()
     sizes = {symbol: torch_private.size_now(ir.value(node)) for symbol, node in symbols}
     return flops.per_recipe(operations, sizes)
-
-
-def _fake_inputs(captured: Capture, rewritten: fx.GraphModule, inputs: Sequence[Any]) -> list[Any]:
-    """Dynamo's own `inputs`, which know the numbers behind wrapped scalars, among the fakes of what we added."""
-    fakes = [ir.value(node) for node in ir.placeholders(rewritten.graph)]
-    first = len(captured.constants)
-    return [*fakes[:first], *inputs, *fakes[first + len(inputs) :]]

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import fx
 
@@ -17,6 +17,13 @@ log = logging.getLogger("duca_compile")
 
 class Refused(Exception):
     """This graph cannot be accelerated; the message is a reason a user can act on."""
+
+
+class Refusal(NamedTuple):
+    """Why an analysis or a pass leaves the value named `node` as it is; "graph" where it is all of it."""
+
+    node: str
+    reason: str
 
 
 class Random(Refused):

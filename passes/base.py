@@ -8,23 +8,24 @@ from torch import Tensor, fx
 
 from duca_compile.graph import ir
 from duca_compile.plan.step_plan import StepPlan
+from duca_compile.refusal import Refusal
 
 FRESH = "fresh_"
 
 
 @dataclass(frozen=True)
 class PassResult:
-    """How often a pass applied, and (node, reason) where it could not."""
+    """How often a pass applied, and where it could not."""
 
     count: int
-    refusals: tuple[tuple[str, str], ...] = ()
+    refusals: tuple[Refusal, ...] = ()
 
 
-SYMBOLIC = PassResult(0, (("graph", "its sizes are symbolic"),))
+SYMBOLIC = PassResult(0, (Refusal("graph", "its sizes are symbolic"),))
 """Of a pass that outlines blocks or prepares it: a subgraph takes no symbolic size as an operand."""
 
 
-COMPUTES_ALL = PassResult(0, (("graph", "it computes all, with the model's own layers"),))
+COMPUTES_ALL = PassResult(0, (Refusal("graph", "it computes all, with the model's own layers"),))
 """Of a pass that makes other layers of the model's: a step that computes all stays equal to it, bit for bit."""
 
 

@@ -12,6 +12,7 @@ from duca_compile.graph.emit import emit
 from duca_compile.kernels import few_row_linear
 from duca_compile.passes.base import COMPUTES_ALL, PassResult
 from duca_compile.plan.step_plan import StepPlan
+from duca_compile.refusal import Refusal
 
 aten = torch.ops.aten
 FEW = 512
@@ -33,7 +34,7 @@ class FewRowLinears:
         if step.is_complete:
             return COMPUTES_ALL
         if not torch_private.has_onednn():
-            return PassResult(0, (("graph", "this build of torch is without oneDNN"),))
+            return PassResult(0, (Refusal("graph", "this build of torch is without oneDNN"),))
         linears = [node for node in gm.graph.nodes if ir.packet(node) is aten.linear and _has_few_rows(node)]
         for node in linears:
             with gm.graph.inserting_before(node):

@@ -14,6 +14,7 @@ from duca_compile.graph import ir
 from duca_compile.graph.repeats import Repeat, find_repeats
 from duca_compile.passes.base import SYMBOLIC, PassResult
 from duca_compile.plan.step_plan import StepPlan
+from duca_compile.refusal import Refusal
 
 SMALLEST = 4
 """Ops in a region that is worth a call."""
@@ -48,7 +49,7 @@ class OutlineBlocks:
                 continue
             unfit = next(((given, reason) for given in first.inputs if (reason := _unfit(given))), None)
             if unfit:
-                refusals.append((first.nodes[0].name, f"%{unfit[0].name}, which it reads, {unfit[1]}"))
+                refusals.append(Refusal(first.nodes[0].name, f"%{unfit[0].name}, which it reads, {unfit[1]}"))
                 continue
             _outline(gm, f"region_{count}", regions)
             count += 1

@@ -15,7 +15,7 @@ from duca_compile.methods.base import Action
 from duca_compile.passes.base import FRESH, PassResult, named
 from duca_compile.passes.small_caches import shrunk, widened
 from duca_compile.plan.step_plan import CACHE, StepPlan
-from duca_compile.refusal import located
+from duca_compile.refusal import Refusal, located
 
 aten = torch.ops.aten
 
@@ -39,7 +39,7 @@ class RecomputeTokens:
         for index, branch in enumerate(step.branches):
             if index not in refreshed:
                 if step.recipe.decide(index, branch, step.facts) is Action.REFRESH:
-                    refusals.append((branch.sum, branch.refusal or "no token is recomputed at this cache ratio"))
+                    refusals.append(Refusal(branch.sum, branch.refusal or "no token is recomputed at this cache ratio"))
                 continue
             assert branch.path is not None
             chosen = step.selection_of(index)

@@ -27,9 +27,9 @@ def check(gm: fx.GraphModule, after: str) -> None:
 
 def check_signature(gm: fx.GraphModule, step: StepPlan) -> None:
     """The inputs that a step's graph takes are those that it will be passed, and no body is left that it leaves out."""
-    want, have = list(step.extra_inputs), [node.name for node in ir.placeholders(gm.graph)]
-    if have[len(have) - len(want) :] != want:
-        raise SpecError(f"{step.name}: inputs {have} do not end in {want}")
+    want, have = step.signature.inputs, tuple(node.name for node in ir.placeholders(gm.graph))
+    if have != want:
+        raise SpecError(f"{step.name}: the inputs are {have}, not {want}")
     left = {node.name for node in gm.graph.nodes if node.op == "call_function"}
     for at, branch in enumerate(step.branches):
         gone = {Action.SKIP: branch.sum, Action.REUSE: branch.feature, Action.FORECAST: branch.feature}

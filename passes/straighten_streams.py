@@ -37,7 +37,7 @@ class StraightenStreams:
         if bent:
             output = ir.output_node(gm.graph)
             results = list(output.args[0])  # type: ignore[arg-type]
-            own = results[: len(results) - len(step.returned)]
+            own = step.signature.own(results)
             layouts = [ir.value(result) if isinstance(result, fx.Node) else None for result in own]
             for root in bent:
                 _straighten(gm.graph, root)

@@ -11,6 +11,7 @@ from torch import Tensor
 from duca_compile import DucaWarning, Mode
 from duca_compile.generations.budget import Budget
 from duca_compile.generations.draw_tokens import RandomTokens
+from duca_compile.generations.given import Given
 from duca_compile.generations.tracker import Tracker
 from duca_compile.generations.trajectory import Cache
 from duca_compile.methods.duca import DuCa
@@ -53,7 +54,7 @@ class Sampling:
     def _call(self, prompt: Tensor, given: Any, output: Tensor) -> str:
         tensors, numbers = ([prompt, given], ()) if isinstance(given, Tensor) else ([prompt], (given,))
         clock = torch.full((2,), self.t)
-        visit = self.tracker.visit([clock], [self.x], tensors, self.weights, (), None, numbers, ("prompt", "control"))
+        visit = self.tracker.visit(Given([clock], [self.x], tensors, self.weights, (), numbers, ("prompt", "control")))
         assert visit is not None
         trajectory = visit.trajectory
         if not trajectory.caches:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from duca_compile.generations import digests, observe_call
+from duca_compile.generations.given import Given
 from duca_compile.generations.observe_call import Observer
 from zoo.case import noise
 
@@ -44,19 +45,22 @@ class HostOps(torch.overrides.TorchFunctionMode):
 
 def test_what_lies_on_the_host_is_told_by_its_content() -> None:
     observer, t = Observer(), torch.tensor([900.0, 800.0])
-    seen = observer.read([t], [LATENTS], [PROMPT])
+    seen = observer.read(Given([t], [LATENTS], [PROMPT]))
     assert seen.moment.timesteps == (900.0, 800.0)
     assert seen.moment.latents[0] is not None
     assert seen.moment.latents[0].shape == (2, 256)
-    assert seen.content == observer.read([t], [LATENTS], [PROMPT.clone()]).content
-    assert seen.content != observer.read([t], [LATENTS], [PROMPT.flip(1)]).content
-    assert seen.content == observer.read([t], [LATENTS], [PROMPT.transpose(0, 1).contiguous().transpose(0, 1)]).content
+    assert seen.content == observer.read(Given([t], [LATENTS], [PROMPT.clone()])).content
+    assert seen.content != observer.read(Given([t], [LATENTS], [PROMPT.flip(1)])).content
+    assert (
+        seen.content
+        == observer.read(Given([t], [LATENTS], [PROMPT.transpose(0, 1).contiguous().transpose(0, 1)])).content
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_what_was_read_of_latents_stays_when_a_sampler_writes_to_them(dtype: torch.dtype) -> None:
     observer, latents, output = Observer(), noise(2, 4, 8, 8).to(dtype), noise(2, 4, 8, 8, seed=1).to(dtype)
-    moment = observer.read([], [latents], []).moment
+    moment = observer.read(Given(latents=[latents])).moment
     observer.produced(output, latents, moment)
     (read,) = moment.latents
     assert read is not None
@@ -64,7 +68,7 @@ def test_what_was_read_of_latents_stays_when_a_sampler_writes_to_them(dtype: tor
     for written in (latents, output):
         written.zero_()
     assert torch.equal(read, before)
-    observer.read([], [latents], [])
+    observer.read(Given(latents=[latents]))
     (made,) = observer.outputs(moment)
     assert made.any()
 
@@ -72,11 +76,13 @@ def test_what_was_read_of_latents_stays_when_a_sampler_writes_to_them(dtype: tor
 def test_outputs_are_known_by_the_latents_that_they_were_made_of() -> None:
     """Of all calls over them, and of no other; whoever shares all else."""
     observer, outputs = Observer(), [noise(2, 4, 8, 8, seed=seed) for seed in range(4)]
-    moments = [observer.read([], [given], []).moment for given in (LATENTS, noise(2, 4, 8, 8, seed=9), LATENTS.clone())]
+    moments = [
+        observer.read(Given(latents=[given])).moment for given in (LATENTS, noise(2, 4, 8, 8, seed=9), LATENTS.clone())
+    ]
     for moment, output in zip(moments, outputs, strict=False):
         observer.produced(output, LATENTS, moment)
     observer.produced(outputs[0].clone(), LATENTS, moments[0])
-    observer.read([], [], [])
+    observer.read(Given())
     one, other, again = (observer.outputs(moment) for moment in moments)
     assert [len(found) for found in (one, other, again)] == [2, 1, 2]
     assert torch.equal(other[0], observe_call.pick(outputs[1]))
@@ -85,47 +91,47 @@ def test_outputs_are_known_by_the_latents_that_they_were_made_of() -> None:
 def test_writes_that_no_counter_sees() -> None:
     array = np.zeros(4, np.float32)
     shared, observer = torch.from_numpy(array), Observer()
-    before = observer.read([], [], [shared]).content
+    before = observer.read(Given(conditioning=[shared])).content
     array[2] = 1
-    between = observer.read([], [], [shared]).content
+    between = observer.read(Given(conditioning=[shared])).content
     shared.data.add_(1)
-    assert len({before, between, observer.read([], [], [shared]).content}) == 3
+    assert len({before, between, observer.read(Given(conditioning=[shared])).content}) == 3
 
 
 def test_a_device_is_waited_for_once_where_the_timestep_lies_on_it(waits: list[int]) -> None:
     observer, t = Observer(), torch.tensor([900])
-    first = observer.read([t], [LATENTS], [PROMPT])
+    first = observer.read(Given([t], [LATENTS], [PROMPT]))
     assert first.moment.timesteps == (900.0,)
     assert first.moment.latents[0] is not None
     assert waits == [3], "timestep, latents and the digest of the prompt, together"
-    again = observer.read([t], [LATENTS], [PROMPT])
+    again = observer.read(Given([t], [LATENTS], [PROMPT]))
     assert again.content == first.content
     assert waits == [3, 2], "the digest is known"
-    assert observer.read([t], [LATENTS], [PROMPT.clone()]).content == first.content
+    assert observer.read(Given([t], [LATENTS], [PROMPT.clone()])).content == first.content
     PROMPT.add_(0)
-    assert observer.read([t], [LATENTS], [PROMPT]).content == first.content
+    assert observer.read(Given([t], [LATENTS], [PROMPT])).content == first.content
     assert waits == [3, 2, 3, 3]
 
 
 def test_a_device_is_not_waited_for_where_the_timestep_lies_on_the_host(waits: list[int]) -> None:
     observer, t = Observer(), on_host(torch.tensor([900.0]))
     with HostOps():
-        first = observer.read([t], [LATENTS], [PROMPT])
+        first = observer.read(Given([t], [LATENTS], [PROMPT]))
         assert first.moment.latents == (None,)
-        assert observer.read([t], [LATENTS], [PROMPT]).content == first.content
-        assert observer.read([t], [LATENTS], [PROMPT.clone()]).content != first.content
+        assert observer.read(Given([t], [LATENTS], [PROMPT])).content == first.content
+        assert observer.read(Given([t], [LATENTS], [PROMPT.clone()])).content != first.content
     assert waits == [0, 0, 0]
 
 
 def test_a_device_is_not_waited_for_where_steps_are_counted(waits: list[int]) -> None:
     """But for conditioning that is new: made anew for every call, it is told by its content alone."""
     observer, t, prompt = Observer(), torch.tensor([900.0]), PROMPT.clone()
-    first = observer.read([t], [LATENTS], [prompt], counted=True)
-    again = observer.read([t - 20], [LATENTS], [prompt], counted=True)
+    first = observer.read(Given([t], [LATENTS], [prompt]), counted=True)
+    again = observer.read(Given([t - 20], [LATENTS], [prompt]), counted=True)
     assert waits == [3, 0]
     assert again == (again.moment, first.content)
     assert (again.moment.timesteps, again.moment.latents) == ((), (None,))
-    anew = observer.read([t - 40], [LATENTS], [prompt.clone()], counted=True)
+    anew = observer.read(Given([t - 40], [LATENTS], [prompt.clone()]), counted=True)
     assert anew.content == first.content
     assert anew.moment.timesteps == (860.0,)
     assert waits == [3, 0, 3]
@@ -136,7 +142,7 @@ def test_devices_without_float64_are_read_all_the_same(waits: list[int], monkeyp
     asked: list[str] = []
     cpu = Tensor.cpu
     monkeypatch.setattr(Tensor, "cpu", lambda self: (asked.append(str(self.dtype)), cpu(self))[1])
-    seen = Observer().read([torch.tensor([900.0])], [LATENTS], [])
+    seen = Observer().read(Given([torch.tensor([900.0])], [LATENTS]))
     assert seen.moment.timesteps == (900.0,)
     assert asked[:2] == ["torch.float32"] * 2
 
@@ -145,10 +151,10 @@ def test_on_a_device_what_nobody_counts_the_writes_to_is_read_every_time(waits: 
     observer, t = Observer(), torch.tensor([900.0])
     with torch.inference_mode():
         prompt = PROMPT.clone()
-        first = observer.read([t], [], [prompt]).content
-        assert observer.read([t], [], [prompt]).content == first
+        first = observer.read(Given([t], [], [prompt])).content
+        assert observer.read(Given([t], [], [prompt])).content == first
         prompt[0, 0, 0] += 1
-        assert observer.read([t], [], [prompt]).content != first
+        assert observer.read(Given([t], [], [prompt])).content != first
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.bool, torch.complex64])

@@ -41,7 +41,7 @@ def test_each_mode_acts_as_the_paper_says() -> None:
 def test_one_selection_for_a_step_is_one_input() -> None:
     def inputs(**options: object) -> list[str]:
         plan = captured(example_dit(), *CALL, options={"cache_ratio": 0.5, **options}).plan
-        return [name for name in plan.steps[Mode.CONSERVATIVE].extra_inputs if name.startswith("selected")]
+        return list(plan.steps[Mode.CONSERVATIVE].signature.draws)
 
     assert inputs() == ["selected_for_branch_1", "selected_for_branch_3"]
     assert inputs(selection="step") == ["selected_from_branch_1"]
@@ -134,7 +134,7 @@ def test_aggressive_steps_alone_that_cannot_be_cut_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("signatures", "blocks"),
+    ("fingerprints", "blocks"),
     [
         ("ababab", ["ab", "ab", "ab"]),
         ("aaa", ["a", "a", "a"]),
@@ -145,9 +145,9 @@ def test_aggressive_steps_alone_that_cannot_be_cut_are_refused() -> None:
         ("", []),
     ],
 )
-def test_blocks_are_periods(signatures: str, blocks: list[str]) -> None:
-    found = find_blocks([ord(letter) for letter in signatures])
-    assert ["".join(signatures[index] for index in block) for block in found] == blocks
+def test_blocks_are_periods(fingerprints: str, blocks: list[str]) -> None:
+    found = find_blocks([ord(letter) for letter in fingerprints])
+    assert ["".join(fingerprints[index] for index in block) for block in found] == blocks
 
 
 class Deep(Tiny):

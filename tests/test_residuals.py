@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from duca_compile.analysis.facts import Facts
-from duca_compile.analysis.order import CONVOLUTIONS
 from duca_compile.graph import ir
+from duca_compile.graph.op_sets import CONVOLUTIONS
 from duca_compile.methods.duca import Mode
 from duca_compile.passes import rewrite
 from helpers import captured

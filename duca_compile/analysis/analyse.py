@@ -10,18 +10,17 @@ from duca_compile.analysis.blocks import find_blocks
 from duca_compile.analysis.call_inputs import find_inputs
 from duca_compile.analysis.chains import Chain, chains, without_nested
 from duca_compile.analysis.facts import Branch, Facts, Stream
-from duca_compile.analysis.order import CONVOLUTIONS, Order, multiplies
+from duca_compile.analysis.order import Order, multiplies
 from duca_compile.analysis.residuals import Residual, find_residuals
 from duca_compile.analysis.token_paths import Layout, Liveness, layout_of, token_path
 from duca_compile.capture.capture import Capture
 from duca_compile.graph import ir
 from duca_compile.graph.attention_ops import is_attention, remembered
-from duca_compile.refusal import Refused, located
+from duca_compile.graph.op_sets import CONVOLUTIONS, SOFTMAXES
+from duca_compile.refusal import Refusal, Refused, located
 from duca_compile.torch_private import is_data_dependent
 
 aten = torch.ops.aten
-WRITTEN_OUT = (aten.softmax, aten._softmax)
-"""Attention by its parts."""
 STEM = "a convolution before or after the blocks, computed at every step"
 
 
@@ -52,8 +51,8 @@ def analyse(captured: Capture, whole: bool = True) -> Facts:
         Stream(index, chain.root.name, tuple(r.sum.name for r in chain.residuals), ir.shape(chain.root) or ())
         for index, chain in enumerate(kept)
     )
-    blocks = find_blocks([branch.signature for branch in branches])
-    return Facts(inputs, streams, branches, blocks, (*refusals, *nested, *stems))
+    blocks = find_blocks([branch.fingerprint for branch in branches])
+    return Facts(captured.signature, inputs, streams, branches, blocks, (*refusals, *nested, *stems))
 
 
 def _carries_tokens(chain: Chain, latents: set[fx.Node]) -> bool:
@@ -71,7 +70,7 @@ def _carries_tokens(chain: Chain, latents: set[fx.Node]) -> bool:
     return rank >= 2 and any(residual.sum in latents for residual in chain.residuals)
 
 
-def _without_stems(kept: list[Chain], order: Order) -> tuple[list[Chain], list[tuple[str, str]]]:
+def _without_stems(kept: list[Chain], order: Order) -> tuple[list[Chain], list[Refusal]]:
     """Streams of convolutions alone, before the first block or after the last, are a part of the way in or out.
 
     Kept between steps they would be stale where it shows most: the result is made of them. Also what is left out.
@@ -87,7 +86,7 @@ def _without_stems(kept: list[Chain], order: Order) -> tuple[list[Chain], list[t
         own = order.set_of(residual.sum for residual in chain.residuals)
         begins = not any(order.above[residual.feature] & sums for residual in chain.residuals)
         if sums and not own & sums and (begins or not own & read):
-            left_out += [(residual.sum.name, STEM) for residual in chain.residuals]
+            left_out += [Refusal(residual.sum.name, STEM) for residual in chain.residuals]
         else:
             stays.append(chain)
     return stays, left_out
@@ -143,7 +142,7 @@ def _describe(residual: Residual, stream: int, live: Liveness, layout: Layout) -
         kind=_kind(body, path is not None, live),
         source=ir.source(residual.sum),
         body=tuple(node.name for node in body),
-        signature=_signature(body, size),
+        fingerprint=_fingerprint(body, size),
         shape=size,
         path=path,
         refusal=refusal,
@@ -170,15 +169,15 @@ def _kind(body: list[fx.Node], recomputable: bool, live: Liveness) -> str:
 
 
 def _attends(node: fx.Node) -> bool:
-    return is_attention(node) or ir.packet(node) in WRITTEN_OUT
+    return is_attention(node) or ir.packet(node) in SOFTMAXES
 
 
 def _is_telling(node: fx.Node) -> bool:
     """What makes a body what it is."""
-    return multiplies(node) or ir.packet(node) in WRITTEN_OUT
+    return multiplies(node) or ir.packet(node) in SOFTMAXES
 
 
-def _signature(body: list[fx.Node], size: tuple[int, ...]) -> int:
+def _fingerprint(body: list[fx.Node], size: tuple[int, ...]) -> int:
     """A hash of the structure: contractions and attentions with their shapes, in order."""
     parts = [f"{node.target}{ir.shape(node)}" for node in body if _is_telling(node)]
     return zlib.crc32(repr((size, parts)).encode())

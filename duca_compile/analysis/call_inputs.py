@@ -8,11 +8,10 @@ from torch import Tensor, fx
 
 from duca_compile import torch_private
 from duca_compile.analysis.facts import Inputs
-from duca_compile.analysis.order import CASTS
 from duca_compile.graph import ir
+from duca_compile.graph.op_sets import CASTS, OSCILLATIONS
 
 aten = torch.ops.aten
-OSCILLATIONS = (aten.sin, aten.cos)
 FIXED = ("encoder", "cond", "context", "control", "prompt", "text", "caption", "embed", "ref", "image", "mask", "pose")
 """Parts of the names of arguments that no sampler denoises, although a result may look like them."""
 DENOISED = ("hidden_states", "latent", "sample", "nois")

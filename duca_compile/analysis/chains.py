@@ -9,6 +9,7 @@ from torch import fx
 from duca_compile.analysis.order import Order
 from duca_compile.analysis.residuals import Residual
 from duca_compile.graph import ir
+from duca_compile.refusal import Refusal
 
 aten = torch.ops.aten
 
@@ -50,9 +51,9 @@ def _masked(sums: Container[fx.Node], order: Order) -> dict[fx.Node, fx.Node]:
     return found
 
 
-def without_nested(found: list[Chain], order: Order) -> tuple[list[Chain], list[tuple[str, str]]]:
+def without_nested(found: list[Chain], order: Order) -> tuple[list[Chain], list[Refusal]]:
     """Of a branch and a stream inside its body, the one that repeats less is dropped: a skip around all blocks, an
-    addition within an MLP. Also the additions dropped, each with the reason."""
+    addition within an MLP. Also the additions dropped."""
     dropped: dict[fx.Node, str] = {}
     nest = _Nest(found, order)
     for outer in found:
@@ -65,7 +66,9 @@ def without_nested(found: list[Chain], order: Order) -> tuple[list[Chain], list[
                 dropped |= {lost.sum: f"inside the branch {branch.sum.name}" for lost in inner.residuals}
                 nest.drop(inner)
     kept = [Chain(chain.root, [each for each in chain.residuals if each.sum not in dropped]) for chain in found]
-    return [chain for chain in kept if chain.residuals], [(node.name, reason) for node, reason in dropped.items()]
+    return [chain for chain in kept if chain.residuals], [
+        Refusal(node.name, reason) for node, reason in dropped.items()
+    ]
 
 
 class _Nest:

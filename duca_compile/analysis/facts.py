@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from duca_compile.analysis.token_rules import Place
+from duca_compile.graph.signature import Signature
+from duca_compile.refusal import Refusal
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Branch:
     kind: str
     source: str
     body: tuple[str, ...]
-    signature: int
+    fingerprint: int
     shape: tuple[int, ...]
     path: TokenPath | None
     refusal: str | None
@@ -71,8 +73,9 @@ class Stream:
 class Facts:
     """Everything the plan needs to know. `refusals` are additions that look like branches and why they are none."""
 
+    signature: Signature
     inputs: Inputs
     streams: tuple[Stream, ...]
     branches: tuple[Branch, ...]
     blocks: tuple[tuple[int, ...], ...]
-    refusals: tuple[tuple[str, str], ...]
+    refusals: tuple[Refusal, ...]

@@ -15,20 +15,14 @@ from typing import Any
 import torch
 from torch import fx
 
-from duca_compile.analysis.order import CASTS, CLAMPS, Order
+from duca_compile.analysis.order import Order
 from duca_compile.analysis.token_rules import Place, rule
 from duca_compile.graph import ir
-from duca_compile.graph.slices import SPLITS
+from duca_compile.graph.op_sets import CASTS, CLAMPS, MOVES
 
 aten = torch.ops.aten
 LONGEST = 256
 """Ops between a feature and its addition; the longest way known has 9."""
-
-MOVES = (
-    aten.view, aten.reshape, aten._unsafe_view, aten.permute, aten.transpose, aten.t, aten.unsqueeze, aten.squeeze,
-    aten.slice, aten.select, *SPLITS, aten.unbind, aten.cat, aten.stack,
-)  # fmt: skip
-"""Ops that put values elsewhere and leave them as they are."""
 
 
 @dataclass(frozen=True)

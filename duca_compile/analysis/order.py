@@ -8,17 +8,9 @@ from torch import fx
 
 from duca_compile.graph import ir
 from duca_compile.graph.attention_ops import is_attention
+from duca_compile.graph.op_sets import ADDITIONS, CASTS, CLAMPS, CONTRACTIONS
 
 aten = torch.ops.aten
-
-ADDITIONS = (aten.add, aten.addcmul)
-CASTS = (aten._to_copy, aten.to, aten.clone, aten.contiguous)
-CLAMPS = (aten.clamp, aten.clip, aten.nan_to_num, aten.clamp_min, aten.clamp_max)
-CONVOLUTIONS = (aten.convolution, aten.conv1d, aten.conv2d, aten.conv3d)
-CONTRACTIONS = (
-    aten.linear, aten.matmul, aten.mm, aten.bmm, aten.addmm, aten.baddbmm, aten.einsum, *CONVOLUTIONS,
-    aten._grouped_mm,
-)  # fmt: skip
 
 
 class Order:

@@ -12,7 +12,7 @@ from torch import fx
 from duca_compile.analysis.gates import peel
 from duca_compile.analysis.order import Order, operands, union
 from duca_compile.graph import ir
-from duca_compile.refusal import located
+from duca_compile.refusal import Refusal, located
 
 aten = torch.ops.aten
 COUNTED = 64
@@ -30,8 +30,8 @@ class Residual:
     gates: tuple[fx.Node, ...]
 
 
-def find_residuals(graph: fx.Graph, order: Order) -> tuple[list[Residual], list[tuple[str, str]]]:
-    """The residual additions in graph order, and those refused, each with its reason."""
+def find_residuals(graph: fx.Graph, order: Order) -> tuple[list[Residual], list[Refusal]]:
+    """The residual additions in graph order, and those refused."""
     search = _Search(order)
     for node in graph.nodes:
         with located(node):
@@ -45,7 +45,7 @@ class _Search:
 
     order: Order
     found: dict[fx.Node, Residual] = field(default_factory=dict)
-    refusals: list[tuple[str, str]] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
     roots: dict[fx.Node, fx.Node] = field(default_factory=dict)
     """Where the stream began that a sum belongs to."""
     sums: dict[fx.Node, int] = field(default_factory=lambda: defaultdict(int))
@@ -73,7 +73,7 @@ class _Search:
             if reason is None:
                 self._note(residual)
                 return
-            self.refusals.append((node.name, reason))
+            self.refusals.append(Refusal(node.name, reason))
 
     def _note(self, residual: Residual) -> None:
         total, skip = residual.sum, residual.skip

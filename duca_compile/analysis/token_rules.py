@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from duca_compile.analysis.order import CASTS
 from duca_compile.graph import ir
+from duca_compile.graph.op_sets import CASTS
 from duca_compile.graph.slices import piece_of
 from duca_compile.torch_private import OpOverload
 

@@ -13,6 +13,7 @@ from duca_compile.capture.canonicalise import canonicalise
 from duca_compile.capture.inline_calls import without_calls
 from duca_compile.capture.vmap import without_vmap
 from duca_compile.graph import ir
+from duca_compile.graph.signature import Signature
 from duca_compile.refusal import Random, Refused, data_decides
 
 
@@ -20,9 +21,9 @@ from duca_compile.refusal import Random, Refused, data_decides
 class Capture:
     """A captured forward pass.
 
-    `constants` are tensors that the Dynamo graph held as attributes; they are the graph's leading inputs, before the
-    call's own. `autocast` names the devices on which it must be off when the graph runs: its casts are written out.
-    `state` names the inputs that are parameters, buffers or constants; `arguments` names the rest.
+    `constants` are tensors that the Dynamo graph held as attributes. `autocast` names the devices on which it must be
+    off when the graph runs: its casts are written out. `state` names the inputs that are parameters, buffers or
+    constants; `arguments` names the rest.
     """
 
     gm: fx.GraphModule
@@ -32,9 +33,19 @@ class Capture:
     autocast: tuple[str, ...] = ()
 
     @property
+    def call(self) -> list[fx.Node]:
+        """The call's own inputs."""
+        return ir.placeholders(self.gm.graph)[len(self.constants) :]
+
+    @property
+    def signature(self) -> Signature:
+        names = tuple(node.name for node in ir.placeholders(self.gm.graph))
+        return Signature(names[: len(self.constants)], names[len(self.constants) :])
+
+    @property
     def symbols(self) -> dict[Any, int]:
         """The position of every symbolic size among the call's inputs."""
-        own = ir.placeholders(self.gm.graph)[len(self.constants) :]
+        own = self.call
         return {symbol: own.index(node) for symbol, node in ir.symbols(self.gm.graph).items()}
 
 

@@ -13,12 +13,10 @@ from torch import fx
 
 from duca_compile.graph import ir
 from duca_compile.graph.emit import emit
+from duca_compile.graph.op_sets import ROUNDED_ALIKE
 from duca_compile.graph.slices import piece_of
 
 aten = torch.ops.aten
-
-EXACT = (aten.add, aten.sub, aten.mul, aten.div, aten.neg, aten._to_copy)
-"""Ops whose result at one position is rounded from the operands there alone, however they lie in memory."""
 
 Column = tuple[Any, ...]
 """What one place holds in each of several pieces: the pieces themselves, or one operand of each."""
@@ -102,7 +100,7 @@ def _recipes(pieces: Column, dim: int) -> dict[Column, _Recipe | None]:
 def _parts(pieces: Column, dim: int) -> list[Column]:
     """The operands of pieces that are made by one op, position by position."""
     if _slices(pieces, dim) is not None or any(
-        ir.packet(piece) not in EXACT or len(piece.users) > 1 for piece in pieces
+        ir.packet(piece) not in ROUNDED_ALIKE or len(piece.users) > 1 for piece in pieces
     ):
         return []
     if len({(piece.target, len(piece.args), str(piece.kwargs), ir.value(piece).dtype) for piece in pieces}) > 1:

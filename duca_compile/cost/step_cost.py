@@ -4,18 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-import torch
 from torch import fx
 
 from duca_compile.capture.capture import Capture
 from duca_compile.cost import flops
 from duca_compile.graph import ir
+from duca_compile.graph.op_sets import LOOKUPS
 from duca_compile.methods.base import FULL
 from duca_compile.passes import rewrite
 from duca_compile.plan.plan import Plan
 from duca_compile.plan.step_plan import Slot, StepPlan
 
-_TABLES = (torch.ops.aten.embedding, torch.ops.aten.index, torch.ops.aten.index_select)
 Number = TypeVar("Number")
 
 
@@ -55,7 +54,7 @@ def _weights_read(graph: fx.Graph, state: frozenset[str]) -> int:
     read = {
         operand
         for node in graph.nodes
-        if ir.computes(node) and ir.packet(node) not in _TABLES
+        if ir.computes(node) and ir.packet(node) not in LOOKUPS
         for operand in node.all_input_nodes
         if ir.owner(operand).name in state
     }

@@ -41,7 +41,7 @@ class Call(NamedTuple):
     total: int | None = None
 
     @property
-    def signature(self) -> Hashable:
+    def arguments(self) -> Hashable:
         """The same for calls whose arguments are the same ones."""
         return self.names, len(self.content)
 

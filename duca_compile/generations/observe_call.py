@@ -12,6 +12,7 @@ from torch import Tensor
 from duca_compile import torch_private
 from duca_compile.generations import digests
 from duca_compile.generations.continuity import Moment
+from duca_compile.generations.given import Given
 from duca_compile.generations.identity import address
 from duca_compile.torch_private import version
 
@@ -44,35 +45,28 @@ class Observer:
         self._unread: list[tuple[bytes, Tensor]] = []
         self._known: dict[int, tuple[weakref.ref[Tensor], Hashable, bytes]] = {}
 
-    def read(
-        self,
-        timesteps: Sequence[Tensor],
-        latents: Sequence[Tensor],
-        conditioning: Sequence[Tensor],
-        index: int | None = None,
-        counted: bool = False,
-    ) -> Observation:
+    def read(self, call: Given, index: int | None = None, counted: bool = False) -> Observation:
         """What lies on a device is read together with a timestep that does; else it is known by its identity alone.
 
         Where steps are `counted`, nothing is read of a device, so that the host never waits, but where conditioning is
         not known by its identity.
         """
-        device = next((given.device for given in timesteps if not on_host(given)), None)
-        if counted and all(map(self._is_told, conditioning)):
+        device = next((given.device for given in call.timesteps if not on_host(given)), None)
+        if counted and all(map(self._is_told, call.conditioning)):
             device = None
         transfer = _Transfer(device)
-        reached = [given for given in timesteps if transfer.reaches(given)]
+        reached = [given for given in call.timesteps if transfer.reaches(given)]
         clocks = [given if on_host(given) else transfer.add(_wide(given.detach())) for given in reached]
-        picked = [transfer.add(pick(given)) if transfer.reaches(given) else None for given in latents]
+        picked = [transfer.add(pick(given)) if transfer.reaches(given) else None for given in call.latents]
         outputs = [(place, transfer.add(given)) for place, given in self._unread if transfer.reaches(given)]
         self._unread.clear()
-        content = [self._content(given, transfer) for given in conditioning]
+        content = [self._content(given, transfer) for given in call.conditioning]
         transfer.run()
         for place, output in outputs:
             self._remember_output(place, output)
         times = tuple([float(value) for clock in clocks for value in clock.flatten().tolist()])
-        rounding = _rounding(latents[0]) if latents else 0.0
-        dtype = timesteps[0].dtype if timesteps else None
+        rounding = _rounding(call.latents[0]) if call.latents else 0.0
+        dtype = call.timesteps[0].dtype if call.timesteps else None
         moment = Moment(times, tuple(picked), index, rounding, dtype)
         return Observation(moment, tuple([read() for read in content]))
 

@@ -27,6 +27,7 @@ from duca_compile.generations.budget import Budget
 from duca_compile.generations.call import Call
 from duca_compile.generations.continuity import AGAIN, CONFLICT, REMEMBERED, START, TURNED, Doubt, Moment, Pace
 from duca_compile.generations.diffusers_context import Context
+from duca_compile.generations.given import Given
 from duca_compile.generations.identity import Identity, Probes, state
 from duca_compile.generations.observe_call import Observer
 from duca_compile.generations.trajectory import Miss, Trajectory
@@ -64,35 +65,22 @@ class Tracker:
         self._in_turns = False
         self._now = Moment()
 
-    def visit(
-        self,
-        timesteps: Sequence[Tensor],
-        latents: Sequence[Tensor],
-        conditioning: Sequence[Tensor],
-        weights: Sequence[Tensor],
-        values: tuple[Hashable, ...],
-        context: Context | None = None,
-        numbers: tuple[Hashable, ...] = (),
-        names: Sequence[str] = (),
-    ) -> Visit | None:
-        """`values` are the call's sizes and whatever else must be equal, `numbers` those of its arguments that may
-        change from step to step; `names` those of conditioning tensors and numbers.
-
-        None where nothing tells steps apart: neither a timestep, nor the session's or the pipeline's count.
-        """
+    def visit(self, given: Given, context: Context | None = None) -> Visit | None:
+        """None where nothing tells steps apart: neither a timestep, nor the session's or the pipeline's count."""
         session = sessions.current()
         steps = session.steps if session else None
         index = context.index if context else None
-        if not timesteps and steps is None and index is None:
+        if not given.timesteps and steps is None and index is None:
             return None
-        seen = self._observer.read(timesteps, latents, conditioning, index, steps is not None)
+        seen = self._observer.read(given, index, steps is not None)
         self._now = seen.moment
         name = context and (context.name, context.total)
         total = steps or (context.total if context else None)
-        key = (session.key if session else _this_thread(), name, values)
-        content = (*seen.content, *numbers)
-        now = state(weights, self._probes)
-        call = Call(seen.moment, now, conditioning, content, self._observer.outputs, steps, tuple(names), total)
+        key = (session.key if session else _this_thread(), name, given.sizes)
+        content = (*seen.content, *given.numbers)
+        now = state(given.weights, self._probes)
+        names, outputs = tuple(given.names), self._observer.outputs
+        call = Call(seen.moment, now, given.conditioning, content, outputs, steps, names, total)
         with torch_private.unseen():
             visit = self._place(key, call)
         missed = visit.trajectory.missed
@@ -146,7 +134,7 @@ class Tracker:
     def _place(self, key: Key, call: Call) -> Visit:
         group = self._live.get(key, ())
         akin = [known for known in group if known.content == call.content and call.is_over(known)]
-        learned = self._moving.get(call.signature, frozenset())
+        learned = self._learned(call)
         same = [known for known in akin if not known.replaced(call.conditioning) - moving.allowed(known, learned)]
         return (
             self._go_on(key, same, call)
@@ -197,9 +185,13 @@ class Tracker:
             return None
         return Visit(self._begin(key, call, (), how, known, replaced, known.missed))
 
+    def _learned(self, call: Call) -> frozenset[int]:
+        """Which arguments of such calls are known to move."""
+        return self._moving.get(call.arguments, frozenset())
+
     def _moved_along(self, key: Key, group: Sequence[Trajectory], call: Call) -> Visit | None:
         """The call as a step of the only trajectory that it follows from but for arguments that move with the steps."""
-        learned = self._moving.get(call.signature, frozenset())
+        learned = self._learned(call)
         found, passed = moving.candidates(group, call, learned)
         if len(found) > 1:
             return Visit(self._confused(key, call, found))
@@ -207,7 +199,7 @@ class Tracker:
             return None
         ((known, how),) = found
         changed = known.changed(call.content)
-        self._moving[call.signature] = learned | changed
+        self._moving[call.arguments] = learned | changed
         for each in passed:
             self._drop(each)
         return self._advance(known, how, call, known.replaced(call.conditioning) - changed)
@@ -238,7 +230,7 @@ class Tracker:
 
     def _start(self, key: Key, call: Call, group: Sequence[Trajectory], akin: Sequence[Trajectory]) -> Trajectory:
         """A trajectory that goes on from none. Of one that the call nearly went on from, it takes over what it saw."""
-        learned = self._moving.get(call.signature, frozenset())
+        learned = self._learned(call)
         replaced = {known: known.replaced(call.conditioning) - moving.allowed(known, learned) for known in akin}
         same = [known for known in akin if not replaced[known]]
         near = [known for known in akin if known.outlived(replaced[known])]
@@ -301,7 +293,7 @@ class Tracker:
         started = Trajectory((call.moment,), weights, call.content, judged, remade, missed=missed, total=call.total)
         if past is not None and judged != START:
             started.moments, started.begun = (*past.moments, call.moment)[-REMEMBERED:], past.begun
-        learned = self._moving.get(call.signature, frozenset())
+        learned = self._learned(call)
         started.take(call.conditioning, remade | learned | (missed.arguments if missed else frozenset()))
         started.touch()
         weights.watch(_dropping(started, self))

@@ -7,9 +7,9 @@ import torch
 from torch import fx
 
 from duca_compile.graph import ir
+from duca_compile.graph.op_sets import SPLITS
 
 aten = torch.ops.aten
-SPLITS = (aten.split, aten.split_with_sizes, aten.chunk)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import sympy
 import torch
 
 from duca_compile.analysis.facts import Branch, Facts
+from duca_compile.graph.signature import Signature
 from duca_compile.methods.base import Action, Recipe
 from duca_compile.plan.options import Options
 from duca_compile.refusal import Refused
@@ -69,7 +70,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class StepPlan:
-    """Inputs after the call's own, in order: `reads`, `draws`, the weights of a history, memory for what it `writes`.
+    """`reads` and `writes` are slots of the cache, `draws` what the tokens to recompute are drawn from.
 
     `actions`: one of each branch. `cut`: stream values that are read instead of computed. `fixed`: whether `writes` go
     to memory that stays, as CUDA graphs need it; else they are results after the call's own.
@@ -107,32 +108,26 @@ class StepPlan:
     def written(self) -> frozenset[Key]:
         return frozenset(slot.key for slot in self.writes)
 
-    @property
-    def returned(self) -> tuple[Slot, ...]:
-        """What it writes, as results after the call's own."""
-        return () if self.fixed else self.writes
-
     @cached_property
     def history(self) -> int:
         """How many stored values a forecast combines, at most."""
         return max((slot.history for slot in self.reads), default=1)
 
-    @property
-    def kept_inputs(self) -> tuple[str, ...]:
-        """The inputs after all others in whose fixed memory the graph leaves what it writes, in order."""
-        return tuple(name for slot in self.writes for name in self.kept_of(slot)) if self.fixed else ()
-
     def kept_of(self, slot: Slot) -> tuple[str, ...]:
-        """Those of one slot, the one of the last value first."""
+        """The inputs in whose memory the graph leaves what it writes to a slot, the one of the last value first."""
         last = f"{KEPT}{self.writes.index(slot)}"
         return (last, *(f"{last}_{age}_earlier" for age in range(1, slot.history)))
 
-    @property
-    def extra_inputs(self) -> tuple[str, ...]:
-        """All that the graph takes besides the call's own, in order."""
-        read = [name for slot in self.reads for name in slot.inputs]
-        drawn = [name for selection in self.draws for name in selection.inputs]
-        return (*read, *drawn, *([WEIGHTS] if self.history > 1 else []), *self.kept_inputs)
+    @cached_property
+    def signature(self) -> Signature:
+        return replace(
+            self.facts.signature,
+            reads=tuple(name for slot in self.reads for name in slot.inputs),
+            draws=tuple(name for selection in self.draws for name in selection.inputs),
+            weights=(WEIGHTS,) if self.history > 1 else (),
+            memory=tuple(name for slot in self.writes for name in self.kept_of(slot)) if self.fixed else (),
+            returned=0 if self.fixed else len(self.writes),
+        )
 
     def where(self, action: Action) -> tuple[int, ...]:
         return tuple(at for at, taken in enumerate(self.actions) if taken is action)

@@ -8,14 +8,15 @@ from torch import Tensor, fx
 
 from duca_compile.analysis.facts import Inputs
 from duca_compile.capture.capture import Capture
+from duca_compile.generations.given import Given
 from duca_compile.graph import ir
 
 
 class Arguments:
-    """Takes the tensors and numbers of one sort out of the inputs of a call."""
+    """Sorts the inputs of a call."""
 
     def __init__(self, captured: Capture, inputs: Inputs) -> None:
-        own = ir.placeholders(captured.gm.graph)[len(captured.constants) :]
+        own = captured.call
         position = {node.name: at for at, node in enumerate(own)}
         numbers = {node.name for node in own if _is_number(node)} - {*inputs.timesteps}
         sizes = _sizes(captured.gm.graph)
@@ -29,28 +30,16 @@ class Arguments:
         self._sizes = [position[node.name] for node in own if node in sizes]
         self._symbols = captured.symbols
         self.names = tuple(inputs.spelled.get(name, _spelled(own[position[name]])) for name in (*told, *scalars))
-        """Of conditioning tensors, then of numbers, in the model's source."""
 
-    def timesteps(self, args: Sequence[Any]) -> list[Tensor]:
-        return [args[at] for at in self._timesteps]
-
-    def latents(self, args: Sequence[Any]) -> list[Tensor]:
-        return [args[at] for at in self._latents]
-
-    def conditioning(self, args: Sequence[Any]) -> list[Tensor]:
-        return [args[at] for at in self._conditioning]
-
-    def weights(self, args: Sequence[Any]) -> list[Tensor]:
-        """Parameters and buffers of the module."""
-        return [args[at] for at in self._weights]
-
-    def numbers(self, args: Sequence[Any]) -> tuple[float, ...]:
-        """Scalars that the model computes with, and that no size depends on."""
-        return tuple(_number(args[at]) for at in self._scalars)
-
-    def shape(self, args: Sequence[Any]) -> tuple[float, ...]:
-        """What the sizes of tensors depend on. Where an argument's memory begins (`t[3].expand(2)`) is none of it."""
-        return tuple(_number(args[at]) for at in self._sizes)
+    def given(self, args: Sequence[Any]) -> Given:
+        """Numbers are scalars that the model computes with and no size depends on. Where an argument's memory begins
+        (`t[3].expand(2)`) is none of the sizes."""
+        timesteps, latents, conditioning, weights = (
+            [args[at] for at in positions]
+            for positions in (self._timesteps, self._latents, self._conditioning, self._weights)
+        )
+        sizes, numbers = (tuple(_number(args[at]) for at in positions) for positions in (self._sizes, self._scalars))
+        return Given(timesteps, latents, conditioning, weights, sizes, numbers, self.names)
 
     def sizes(self, args: Sequence[Any]) -> dict[Any, int]:
         """The value of every symbolic size."""

@@ -118,11 +118,10 @@ class Dispatcher:
         plan, cache = self.graph.step(step.recipe), step.cache
         fixed = [] if cache is None or self._memory is None else self._memory.of(cache, plan)
         in_place = [each for slot in fixed for each in slot]
-        extra = () if cache is None else self._extra(plan, step, cache, in_place)
-        found = self.graph.recipes[step.recipe]([*self._constants, *args, *extra])
-        own = len(found) - len(plan.returned)
-        results = tuple(found[:own])
-        stored: Sequence[Tensor] = found[own:]
+        added = () if cache is None else self._added(plan, step, cache, in_place)
+        found = self.graph.recipes[step.recipe](plan.signature.pack(self._constants, args, *added))
+        results = tuple(plan.signature.own(found))
+        stored: Sequence[Tensor] = plan.signature.stored(found)
         if self._memory is not None and cache is not None:
             results = owned(results)
         step.produced(results)
@@ -141,17 +140,16 @@ class Dispatcher:
         step.stored()
         return results
 
-    def _extra(self, plan: StepPlan, step: Step, cache: Cache, fixed: Sequence[Tensor]) -> Sequence[Tensor]:
-        """What the step's graph takes besides the call's own inputs."""
-        extra = cache.take(plan.reads)
-        if plan.draws:
-            extra += cache.selector.draw(extra[0].device)
-        if plan.history > 1:
-            extra.append(self._weights(plan, step, cache, extra[0].device))
-        extra += fixed
-        if extra:
-            cache.used.hand_over(extra)
-        return extra
+    def _added(
+        self, plan: StepPlan, step: Step, cache: Cache, memory: Sequence[Tensor]
+    ) -> tuple[Sequence[Tensor], ...]:
+        """What the step's graph takes besides the call's own inputs: caches, drawn tokens, weights, memory."""
+        reads = cache.take(plan.reads)
+        draws = cache.selector.draw(reads[0].device) if plan.draws else []
+        weights = [self._weights(plan, step, cache, reads[0].device)] if plan.history > 1 else []
+        if reads or memory:
+            cache.used.hand_over([*reads, *draws, *weights, *memory])
+        return reads, draws, weights, memory
 
     def _weights(self, plan: StepPlan, step: Step, cache: Cache, device: torch.device) -> Tensor:
         """Of what a forecast combines: nothing of before fresh noise was added, but the last value as it is."""

@@ -77,18 +77,8 @@ class OwnSteps:
         self.tracker = Tracker(budget)
 
     def next(self, graph: CompiledGraph, args: Sequence[Any]) -> Step | None:
-        given, options = graph.arguments, graph.plan.options
-        weights, latents = given.weights(args), given.latents(args)
-        visit = self.tracker.visit(
-            given.timesteps(args),
-            latents,
-            given.conditioning(args),
-            weights,
-            given.shape(args),
-            diffusers_context.entered(),
-            given.numbers(args),
-            given.names,
-        )
+        given, options = graph.arguments.given(args), graph.plan.options
+        visit = self.tracker.visit(given, diffusers_context.entered())
         if visit is None:
             if options.strict:
                 raise Refused(NO_CLOCK)
@@ -97,12 +87,12 @@ class OwnSteps:
         trajectory = visit.trajectory
         cache = trajectory.caches.get(_ONLY)
         if cache is None:
-            registry.add(graph, self.tracker, weights)
+            registry.add(graph, self.tracker, given.weights)
             trajectory.step = min(trajectory.step, 0)
             cache = trajectory.caches[_ONLY] = graph.new_cache(args, graph.plan.seed)
         recipe = self.tracker.begin(visit, options.method, graph.held_bytes, self)
         step = (recipe, cache, trajectory.calls, trajectory.drifted)
-        return OwnStep(*step, tracker=self.tracker, trajectory=trajectory, latents=latents)
+        return OwnStep(*step, tracker=self.tracker, trajectory=trajectory, latents=given.latents)
 
     def clear(self) -> None:
         self.tracker.clear()

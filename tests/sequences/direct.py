@@ -11,6 +11,7 @@ from duca_compile.generations import long_steps
 from duca_compile.generations.budget import Budget
 from duca_compile.generations.diffusers_context import Context
 from duca_compile.generations.draw_tokens import RandomTokens
+from duca_compile.generations.given import Given
 from duca_compile.generations.tracker import Tracker, Visit
 from duca_compile.generations.trajectory import Cache
 from duca_compile.methods.duca import DuCa, Mode
@@ -129,7 +130,7 @@ class Direct:
 
 def _visit(tracker: Tracker, call: Call, weights: list[Tensor]) -> Visit | None:
     values = (call.latents.shape, call.time.shape, call.latents.dtype)
-    return tracker.visit([call.time], [call.latents], call.conditioning, weights, values, call.context)
+    return tracker.visit(Given([call.time], [call.latents], call.conditioning, weights, values), call.context)
 
 
 def _produced(tracker: Tracker, call: Call, visit: Visit, output: Tensor) -> None:

@@ -23,6 +23,7 @@ from duca_compile import torch_private
 from duca_compile.analysis.call_inputs import is_named_for_time, likeliest_latents
 from duca_compile.generations import diffusers_context
 from duca_compile.generations.budget import Budget
+from duca_compile.generations.given import Given
 from duca_compile.generations.identity import Identity, State, state
 from duca_compile.generations.tracker import Tracker
 from duca_compile.generations.trajectory import Trajectory
@@ -137,21 +138,20 @@ class Split:
         fixed = [leaf for leaf in rest if leaf not in denoised]
         tensors, numbers = ([leaf for leaf in fixed if getattr(leaf, sort)] for sort in ("is_tensor", "is_number"))
         latents = [leaf.value for leaf in denoised]
-        visit = self.tracker.visit(
-            [leaf.value for leaf in timesteps],
-            latents,
-            [leaf.value for leaf in tensors],
-            [],
-            (
+        call = Given(
+            timesteps=[leaf.value for leaf in timesteps],
+            latents=latents,
+            conditioning=[leaf.value for leaf in tensors],
+            sizes=(
                 *((leaf.path, leaf.value) for leaf in fixed if leaf not in (*tensors, *numbers)),
                 *(leaf.path for leaf in (*tensors, *numbers)),
-                *((tuple(given.shape), given.dtype, given.device) for given in latents),
+                *((tuple(each.shape), each.dtype, each.device) for each in latents),
                 *(tuple(leaf.value.shape) for leaf in timesteps),
             ),
-            context,
-            tuple(leaf.value for leaf in numbers),
-            [".".join(map(str, leaf.path)) for leaf in (*tensors, *numbers)],
+            numbers=tuple(leaf.value for leaf in numbers),
+            names=[".".join(map(str, leaf.path)) for leaf in (*tensors, *numbers)],
         )
+        visit = self.tracker.visit(call, context)
         if visit is None:
             warn_once(self, Refused(f"{NO_CLOCK}; {self._summary()}"))
             return Forward(self, given, None, FULL)

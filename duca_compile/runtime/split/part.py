@@ -86,8 +86,7 @@ def _timesteps(captured: Capture, plan: Plan | None) -> list[int]:
     except Exception:
         log.debug("no timestep is known of a part", exc_info=True)
         return []
-    own = ir.placeholders(captured.gm.graph)[len(captured.constants) :]
-    return [at for at, node in enumerate(own) if node.name in names]
+    return [at for at, name in enumerate(captured.signature.call) if name in names]
 
 
 class Bystander(Protocol):

@@ -1,0 +1,27 @@
+"""Sets of ops that several analyses ask for, each an overload packet of ATen."""
+
+import torch
+
+aten = torch.ops.aten
+
+ADDITIONS = (aten.add, aten.addcmul)
+CASTS = (aten._to_copy, aten.to, aten.clone, aten.contiguous)
+CLAMPS = (aten.clamp, aten.clip, aten.nan_to_num, aten.clamp_min, aten.clamp_max)
+CONVOLUTIONS = (aten.convolution, aten.conv1d, aten.conv2d, aten.conv3d)
+CONTRACTIONS = (
+    aten.linear, aten.matmul, aten.mm, aten.bmm, aten.addmm, aten.baddbmm, aten.einsum, *CONVOLUTIONS,
+    aten._grouped_mm,
+)  # fmt: skip
+OSCILLATIONS = (aten.sin, aten.cos)
+SPLITS = (aten.split, aten.split_with_sizes, aten.chunk)
+MOVES = (
+    aten.view, aten.reshape, aten._unsafe_view, aten.permute, aten.transpose, aten.t, aten.unsqueeze, aten.squeeze,
+    aten.slice, aten.select, *SPLITS, aten.unbind, aten.cat, aten.stack,
+)  # fmt: skip
+"""They put values elsewhere and leave them as they are."""
+SOFTMAXES = (aten.softmax, aten._softmax)
+"""Of attention that is written out."""
+LOOKUPS = (aten.embedding, aten.index, aten.index_select)
+"""Of a table they read a few rows."""
+ROUNDED_ALIKE = (aten.add, aten.sub, aten.mul, aten.div, aten.neg, aten._to_copy)
+"""Their result at one position is rounded from the operands there alone, however they lie in memory."""
