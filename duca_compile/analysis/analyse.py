@@ -18,7 +18,7 @@ from duca_compile.graph import ir
 from duca_compile.graph.attention_ops import is_attention, remembered
 from duca_compile.graph.op_sets import CONVOLUTIONS, SOFTMAXES
 from duca_compile.refusal import Refusal, Refused, located
-from duca_compile.torch_private import is_data_dependent
+from duca_compile.torch_private import Size, is_data_dependent
 
 aten = torch.ops.aten
 STEM = "a convolution before or after the blocks, computed at every step"
@@ -177,7 +177,7 @@ def _is_telling(node: fx.Node) -> bool:
     return multiplies(node) or ir.packet(node) in SOFTMAXES
 
 
-def _fingerprint(body: list[fx.Node], size: tuple[int, ...]) -> int:
+def _fingerprint(body: list[fx.Node], size: tuple[Size, ...]) -> int:
     """A hash of the structure: contractions and attentions with their shapes, in order."""
     parts = [f"{node.target}{ir.shape(node)}" for node in body if _is_telling(node)]
     return zlib.crc32(repr((size, parts)).encode())

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from duca_compile.analysis.token_rules import Place
 from duca_compile.graph.signature import Signature
 from duca_compile.refusal import Refusal
+from duca_compile.torch_private import Size
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Branch:
     source: str
     body: tuple[str, ...]
     fingerprint: int
-    shape: tuple[int, ...]
+    shape: tuple[Size, ...]
     path: TokenPath | None
     refusal: str | None
     """Why CONSERVATIVE reuses the feature whole; None where `path` says how to recompute tokens."""
@@ -66,7 +67,7 @@ class Stream:
     index: int
     root: str
     sums: tuple[str, ...]
-    shape: tuple[int, ...]
+    shape: tuple[Size, ...]
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from duca_compile.analysis.order import Order
 from duca_compile.analysis.token_rules import Place, rule
 from duca_compile.graph import ir
 from duca_compile.graph.op_sets import CASTS, CLAMPS, MOVES
+from duca_compile.torch_private import Size
 
 aten = torch.ops.aten
 LONGEST = 256
@@ -32,7 +33,7 @@ class Axes:
     samples: Place | None
     features: Place | None
 
-    def kept_in(self, size: tuple[int, ...], total: Any) -> bool:
+    def kept_in(self, size: tuple[Size, ...], total: Any) -> bool:
         """Whether a value of this size has all positions of the addition, samples first and features last.
 
         Then what lies between are tokens, in an order that does not matter here.

@@ -10,7 +10,7 @@ from duca_compile.analysis.facts import TokenPath
 from duca_compile.analysis.token_rules import Place, handed_on, is_pointwise, rule
 from duca_compile.graph import ir
 from duca_compile.refusal import located
-from duca_compile.torch_private import is_data_dependent
+from duca_compile.torch_private import Size, is_data_dependent
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Layout(Enum):
     CHANNELS_FIRST = "[batch, features, *tokens]"
     TOKENS_FIRST = "[tokens, batch, features]"
 
-    def place(self, size: tuple[int, ...]) -> Place:
+    def place(self, size: tuple[Size, ...]) -> Place:
         rank = len(size)
         if self is Layout.CHANNELS_FIRST:
             return Place.over(size, 2, rank)

@@ -20,7 +20,7 @@ from torch import fx
 from duca_compile.graph import ir
 from duca_compile.graph.op_sets import CASTS
 from duca_compile.graph.slices import piece_of
-from duca_compile.torch_private import OpOverload
+from duca_compile.torch_private import OpOverload, Size
 
 aten = torch.ops.aten
 
@@ -34,15 +34,15 @@ class Place:
     """
 
     dim: int
-    tokens: int
-    outer: int = 1
-    inner: int = 1
-    grid: tuple[int, ...] = ()
-    start: int = 0
-    span: int = 0
+    tokens: Size
+    outer: Size = 1
+    inner: Size = 1
+    grid: tuple[Size, ...] = ()
+    start: Size = 0
+    span: Size = 0
 
     @staticmethod
-    def over(shape: tuple[int, ...], first: int, stop: int) -> "Place":
+    def over(shape: tuple[Size, ...], first: int, stop: int) -> "Place":
         """The tokens of all positions along dimensions `first` to `stop`, less dimensions of size 1 at either end."""
         while first < stop - 1 and shape[first] == 1:
             first += 1
@@ -56,11 +56,11 @@ class Place:
         return range(self.dim, self.dim + max(1, len(self.grid)))
 
     @property
-    def sizes(self) -> tuple[int, ...]:
+    def sizes(self) -> tuple[Size, ...]:
         """The sizes of `dims`."""
         return self.grid or (self.span or self.outer * self.tokens * self.inner,)
 
-    def among(self, start: int, span: int) -> "Place | None":
+    def among(self, start: Size, span: Size) -> "Place | None":
         """The same tokens where they stand from `start` on among `span` tokens; None if they do not lie in a row."""
         if self.grid or self.outer != 1 or self.inner != 1:
             return None
@@ -74,10 +74,10 @@ class Place:
         first = origins[0]
         return self.at(first) if origins == list(range(first, first + len(origins))) else None
 
-    def fits(self, shape: tuple[int, ...]) -> bool:
+    def fits(self, shape: tuple[Size, ...]) -> bool:
         return self.dims.stop <= len(shape) and tuple(shape[dim] for dim in self.dims) == self.sizes
 
-    def resized(self, shape: tuple[int, ...], tokens: int) -> list[int]:
+    def resized(self, shape: tuple[Size, ...], tokens: Size) -> list[Size]:
         """`shape` with `tokens` tokens at this place: all along the first dimension of a grid."""
         return [
             *shape[: self.dim],

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx
 
 from duca_compile.graph import ir
-from duca_compile.torch_private import OpOverload, schema, tree_leaves
+from duca_compile.torch_private import OpOverload, Size, schema, tree_leaves
 
 aten = torch.ops.aten
 OF_TORCH = (aten.scaled_dot_product_attention, torch.ops.higher_order.flex_attention)
@@ -76,7 +76,7 @@ def flops(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     return None if tokens is None else 2 * q[0] * q[1] * q[2] * k[tokens] * width
 
 
-def _tokens(given: Mapping[str, Any], query: tuple[int, ...], key: tuple[int, ...]) -> int | None:
+def _tokens(given: Mapping[str, Any], query: tuple[Size, ...], key: tuple[Size, ...]) -> int | None:
     """Which of the two dimensions between samples and features they lie in; heads lie in the other."""
     for name in LAYOUT_ARGUMENTS:
         if given.get(name) in LAYOUTS:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from duca_compile.torch_private import HigherOrderOperator, OpOverload, schema, size
+from duca_compile.torch_private import HigherOrderOperator, OpOverload, Size, schema, size
 
 _DTYPES = {
     torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16", torch.float64: "f64",
@@ -20,13 +20,13 @@ def value(node: fx.Node) -> Any:
     return node.meta.get("val")
 
 
-def shape(node: fx.Node) -> tuple[int, ...] | None:
+def shape(node: fx.Node) -> tuple[Size, ...] | None:
     """The node's shape; None if it holds no tensor. A symbolic size is a sympy expression, which adds and compares."""
     held = value(node)
     return sizes(held) if isinstance(held, Tensor) else None
 
 
-def sizes(tensor: Tensor) -> tuple[int, ...]:
+def sizes(tensor: Tensor) -> tuple[Size, ...]:
     return tuple(size(dim) for dim in tensor.shape)
 
 

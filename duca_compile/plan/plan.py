@@ -13,6 +13,7 @@ from duca_compile.methods.base import FULL, Action, Recipe
 from duca_compile.plan.options import Options
 from duca_compile.plan.step_plan import Selection, Slot, StepPlan, with_writes
 from duca_compile.refusal import Refused
+from duca_compile.torch_private import Size
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,10 @@ def _of_branches(facts: Facts, actions: Sequence[Action], recipe: Recipe) -> lis
     return [Slot(name, history) for name, history in longest.items()]
 
 
-def fresh_tokens(tokens: int, cache_ratio: float) -> int:
+def fresh_tokens(tokens: Size, cache_ratio: float) -> Size:
     """`floor((1 - R) * tokens)`, exactly."""
     fresh = 1 - exact(cache_ratio)
-    share: int = torch_private.floor_divide(tokens * fresh.numerator, fresh.denominator)
-    return share
+    return torch_private.floor_divide(tokens * fresh.numerator, fresh.denominator)
 
 
 def exact(cache_ratio: float) -> Fraction:
@@ -116,7 +116,7 @@ def exact(cache_ratio: float) -> Fraction:
     return Fraction(cache_ratio).limit_denominator(1_000_000)
 
 
-def _any_fresh(graph: fx.Graph, tokens: int, cache_ratio: float) -> bool:
+def _any_fresh(graph: fx.Graph, tokens: Size, cache_ratio: float) -> bool:
     count = fresh_tokens(tokens, cache_ratio)
     if isinstance(count, int):
         return count > 0
@@ -125,7 +125,7 @@ def _any_fresh(graph: fx.Graph, tokens: int, cache_ratio: float) -> bool:
 
 
 def _selections(facts: Facts, recipe: Recipe, refreshed: Sequence[int]) -> tuple[Selection, ...]:
-    groups: dict[int, list[int]] = {}
+    groups: dict[Size, list[int]] = {}
     for index in refreshed:
         path = facts.branches[index].path
         assert path is not None

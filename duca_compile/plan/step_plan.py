@@ -13,6 +13,7 @@ from duca_compile.graph.signature import Signature
 from duca_compile.methods.base import Action, Recipe
 from duca_compile.plan.options import Options
 from duca_compile.refusal import Refused
+from duca_compile.torch_private import Size
 
 CACHE = "cache_"
 EARLIER = "earlier_{}_"
@@ -27,11 +28,11 @@ class Selection:
     """Branches that draw the same number of tokens, each into an input of its own, or all into one: indices `[count]`.
 
     One input of all rows would put the number of its row into the code of every branch, and equal branches would not
-    be equal to a compiler. `tokens` and `count` are expressions where sizes are symbolic.
+    be equal to a compiler.
     """
 
-    tokens: int
-    count: int
+    tokens: Size
+    count: Size
     branches: tuple[int, ...]
     shared: bool = False
 

@@ -37,6 +37,7 @@ from duca_compile.torch_private.inductor import inductor_options as inductor_opt
 from duca_compile.torch_private.inductor import inner_compiler as inner_compiler
 from duca_compile.torch_private.inductor import onednn_linear as onednn_linear
 from duca_compile.torch_private.inductor import records_cuda_graphs as records_cuda_graphs
+from duca_compile.torch_private.sizes import Size as Size
 from duca_compile.torch_private.sizes import floor_divide as floor_divide
 from duca_compile.torch_private.sizes import guard_positive as guard_positive
 from duca_compile.torch_private.sizes import is_data_dependent as is_data_dependent

@@ -8,7 +8,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import sympy
 import torch
@@ -24,6 +24,8 @@ from duca_compile.releases import RELEASE
 from duca_compile.torch_private.causes import causes
 
 _SHAPES: Any = symbolic_shapes
+Size: TypeAlias = int | sympy.Expr
+"""Of a dimension, or made of such: an expression where it is symbolic."""
 
 
 def is_data_dependent_error(error: BaseException) -> bool:
@@ -32,14 +34,14 @@ def is_data_dependent_error(error: BaseException) -> bool:
     return any(isinstance(each, kinds) for each in causes(error))
 
 
-def size(held: int | torch.SymInt) -> Any:
+def size(held: int | torch.SymInt) -> Size:
     """A number, or a sympy expression where symbolic. Expressions compare by structure, so asking adds no guard."""
     if isinstance(held, int):
         return held
     return whole(held.node.expr)
 
 
-def whole(expression: Any) -> Any:
+def whole(expression: Size) -> Size:
     """A size as a number where no symbol is left in it: what is divided out of symbolic ones is an expression still."""
     return int(expression) if isinstance(expression, sympy.Expr) and expression.is_number else expression
 
@@ -55,12 +57,12 @@ def is_data_dependent(sizes: Sequence[Any]) -> bool:
     return bool(free_unbacked_symbols([size for size in sizes if isinstance(size, sympy.Expr)]))
 
 
-def floor_divide(dividend: Any, divisor: int) -> Any:
+def floor_divide(dividend: Size, divisor: int) -> Size:
     """`dividend // divisor` of whole numbers or symbolic sizes."""
     return whole(FloorDiv(dividend, divisor)) if isinstance(dividend, sympy.Expr) else dividend // divisor
 
 
-def symbolic_int(expression: Any, like: Tensor) -> torch.SymInt:
+def symbolic_int(expression: Size, like: Tensor) -> torch.SymInt:
     """The expression as a size in the shape environment of the fake tensor `like`."""
     shapes: Any = like.fake_mode.shape_env  # type: ignore[attr-defined]
     hint = shapes.size_hint if RELEASE == (2, 11) else shapes.guarding_hint_or_throw
@@ -68,7 +70,7 @@ def symbolic_int(expression: Any, like: Tensor) -> torch.SymInt:
     return found
 
 
-def guard_positive(expression: Any, like: Tensor) -> bool:
+def guard_positive(expression: Size, like: Tensor) -> bool:
     """Whether the expression is at least 1 for the sizes at hand; Dynamo compiles anew for sizes where it differs."""
     return bool(like.fake_mode.shape_env.evaluate_expr(sympy.Ge(expression, 1)))  # type: ignore[attr-defined]
 
