@@ -112,16 +112,15 @@ class Program:
         with duca_compile.session(generation.caller):
             self.play([self.running.index(generation)] * evaluations)
         generation.caller = None
+        self.keep_apart(generation)
 
     def is_trained(self, plan: Plan) -> bool:
         return self.player.kinds[plan.model].denoiser == "trained"
 
     def start(self, plan: Plan) -> Generation:
-        """Begins a generation; in a session of its own if nothing else could tell it from another one."""
         plan = self.fitting(plan)
         generation = self.made(plan)
-        if self.is_like_another(generation):
-            generation.plan = plan._replace(session="call", key=("own", generation.serial))
+        self.keep_apart(generation)
         self.all.append(generation)
         self.running.append(generation)
         generation.start()
@@ -160,6 +159,11 @@ class Program:
         generation = Generation(serial, plan, total, sampler, plan.guidance)
         generation.given = next(sampler)
         return generation
+
+    def keep_apart(self, generation: Generation) -> None:
+        """Gives it a session of its own if nothing else could tell it from another one."""
+        if self.is_like_another(generation):
+            generation.plan = generation.plan._replace(session="call", key=("own", generation.serial))
 
     def is_like_another(self, generation: Generation) -> bool:
         """Whether a call of it could now be one of another generation, or the other way round."""
