@@ -25,10 +25,6 @@ SYMBOLIC = PassResult(0, (Refusal("graph", "its sizes are symbolic"),))
 """Of a pass that outlines blocks or prepares it: a subgraph takes no symbolic size as an operand."""
 
 
-COMPUTES_ALL = PassResult(0, (Refusal("graph", "it computes all, with the model's own layers"),))
-"""Of a pass that makes other layers of the model's: a step that computes all stays equal to it, bit for bit."""
-
-
 class Pass(Protocol):
     def run(self, gm: fx.GraphModule, step: StepPlan) -> PassResult:
         """Rewrites `gm` in place."""

@@ -10,7 +10,7 @@ from duca_compile import torch_private
 from duca_compile.graph import ir
 from duca_compile.graph.emit import emit
 from duca_compile.kernels import few_row_linear
-from duca_compile.passes.base import COMPUTES_ALL, PassResult
+from duca_compile.passes.base import PassResult
 from duca_compile.plan.step_plan import StepPlan
 from duca_compile.refusal import Refusal
 
@@ -32,7 +32,7 @@ class FewRowLinears:
 
     def run(self, gm: fx.GraphModule, step: StepPlan) -> PassResult:
         if step.is_complete:
-            return COMPUTES_ALL
+            return PassResult(0)
         if not torch_private.has_onednn():
             return PassResult(0, (Refusal("graph", "this build of torch is without oneDNN"),))
         linears = [node for node in gm.graph.nodes if ir.packet(node) is aten.linear and _has_few_rows(node)]

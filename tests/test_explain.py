@@ -171,3 +171,26 @@ def test_a_fault_is_told_as_the_backend_tells_it(monkeypatch: pytest.MonkeyPatch
         lenient(example_dit())(*CALL)
     (graph,) = explain(example_dit(), *CALL, duca_options={"method": "duca"}).graphs
     assert graph.refusal == "RuntimeError: a planted fault; this is a fault of duca, please report it"
+
+
+class Turned(nn.Module):
+    """Blocks whose scale lies in memory in another order than its sizes say: one that a subgraph would fix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(1, 8)
+        self.blocks = nn.ModuleList([nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8)) for _ in range(3)])
+
+    def forward(self, x: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        scale = self.embed(timestep.sin()[:, None, None].expand(-1, 10, 1)).transpose(1, 2).contiguous().transpose(1, 2)
+        for block in self.blocks:
+            x = x + block(x * scale)
+        return x
+
+
+def test_what_a_pass_leaves_as_it_is_is_shown() -> None:
+    call = noise(2, 10, 8), torch.tensor([500.0, 500.0])
+    report = explain(Turned().eval(), *call, duca_options={"method": "duca"})
+    told = "OutlineBlocks: %transpose_1, which it reads, is laid out in another order"
+    assert report.graphs[0].left == {told: 2}, "in full and conservative steps"
+    assert f"left as it is, in 2 places: {told}" in str(report)

@@ -11,7 +11,6 @@ from duca_compile.cost import flops
 from duca_compile.graph import ir
 from duca_compile.graph.op_sets import LOOKUPS
 from duca_compile.methods.base import FULL
-from duca_compile.passes import rewrite
 from duca_compile.plan.plan import Plan
 from duca_compile.plan.step_plan import Slot, StepPlan
 
@@ -34,9 +33,8 @@ class Cost(Generic[Number]):
     values: Number
 
 
-def cost_of(captured: Capture, step: StepPlan) -> Cost[int]:
-    """What one step costs."""
-    gm = rewrite(captured.gm, step)[0]
+def cost_of(captured: Capture, step: StepPlan, gm: fx.GraphModule) -> Cost[int]:
+    """What one step costs, whose rewritten graph is `gm`."""
     linear, attention = flops.count(flops.operations(gm))
     return Cost(
         flops=linear + attention,

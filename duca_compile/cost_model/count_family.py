@@ -11,8 +11,10 @@ from duca_compile import torch_private
 from duca_compile.capture.capture import Capture
 from duca_compile.cost.step_cost import Cost, cost_of
 from duca_compile.methods.duca import DuCa, Mode
+from duca_compile.passes import rewrite
 from duca_compile.plan.options import Options
 from duca_compile.plan.plan import Plan, make_plan
+from duca_compile.plan.step_plan import StepPlan
 from duca_compile.refusal import Refused
 from duca_compile.study import Study, study
 
@@ -37,7 +39,7 @@ class Sample:
         return tuple(selection.tokens for selection in self.plan.draws)
 
     def cost(self, mode: Mode, cache_ratio: float) -> Cost[int]:
-        return cost_of(self.captured, self._planned(cache_ratio).steps[mode])
+        return self._cost(self._planned(cache_ratio).steps[mode])
 
     def conservative(self) -> dict[Regime, list[Cost[int]]]:
         """In each regime, a step's cost with one fresh token in each group, then with one more in each by itself."""
@@ -54,7 +56,10 @@ class Sample:
 
     def _with_counts(self, plan: Plan, counts: list[int]) -> Cost[int]:
         drawn = [replace(selection, count=count) for selection, count in zip(plan.draws, counts, strict=True)]
-        return cost_of(self.captured, replace(plan.steps[Mode.CONSERVATIVE], draws=tuple(drawn)))
+        return self._cost(replace(plan.steps[Mode.CONSERVATIVE], draws=tuple(drawn)))
+
+    def _cost(self, step: StepPlan) -> Cost[int]:
+        return cost_of(self.captured, step, rewrite(self.captured.gm, step)[0])
 
 
 def with_ratio(options: Options, cache_ratio: float) -> Options:

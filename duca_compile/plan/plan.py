@@ -21,10 +21,16 @@ class Plan:
     """`steps`: one plan for each recipe, the complete one first. `uncut`: why no step is cut although `options` as
     given asked for it; empty where they are or none was asked."""
 
-    facts: Facts
-    options: Options
     steps: Mapping[str, StepPlan]
     uncut: str = ""
+
+    @property
+    def facts(self) -> Facts:
+        return self.steps[FULL].facts
+
+    @property
+    def options(self) -> Options:
+        return self.steps[FULL].options
 
     @property
     def branches(self) -> tuple[Branch, ...]:
@@ -71,7 +77,7 @@ def make_plan(graph: fx.Graph, facts: Facts, options: Options, whole: bool = Fal
 
 def _plan(graph: fx.Graph, facts: Facts, options: Options) -> Plan:
     steps = [_reading(graph, facts, options, recipe) for recipe in options.method.recipes()]
-    return Plan(facts, options, with_writes(steps))
+    return Plan(with_writes(steps))
 
 
 def _reading(graph: fx.Graph, facts: Facts, options: Options, recipe: Recipe) -> StepPlan:

@@ -1,6 +1,7 @@
 """What the backend finds in a model and what it will do with it, before anything is compiled."""
 
 import io
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,11 +12,13 @@ from rich.table import Table
 from torch import fx, nn
 
 from duca_compile import refusal, torch_private
+from duca_compile.capture.capture import Capture
 from duca_compile.cost import step_cost
 from duca_compile.cost.peak_memory import peak_bytes
 from duca_compile.graph import attention_ops
 from duca_compile.methods.base import FULL
-from duca_compile.passes import rewrite
+from duca_compile.passes import lower, rewrite
+from duca_compile.passes.recompute_tokens import RecomputeTokens
 from duca_compile.plan.options import Options
 from duca_compile.plan.plan import Plan
 from duca_compile.study import study
@@ -28,7 +31,8 @@ class GraphReport:
     `flops` is per step (2 per multiply-add), `weight_bytes` and `cache_bytes` what a step by that recipe reads,
     `held_bytes` what one trajectory keeps between steps, `full_step_bytes` the most that a full step takes at once
     beside weights and inputs, the caches that it fills among them, and `plain_step_bytes` the same of the model alone
-    (`liveness.peak_bytes`). `uncounted` are attentions that `flops` leaves out, each with the reason.
+    (`liveness.peak_bytes`). `uncounted` are attentions that `flops` leaves out, each with the reason. `left` is
+    what passes could not rewrite, with the pass and the reason, and how many places that are, of all recipes.
     """
 
     refusal: str | None
@@ -40,6 +44,7 @@ class GraphReport:
     full_step_bytes: int
     plain_step_bytes: int
     uncounted: Mapping[str, str] = field(default_factory=dict)
+    left: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,8 @@ def explain(model: nn.Module, *args: Any, duca_options: Mapping[str, Any] | None
 def _report(gm: fx.GraphModule, inputs: list[Any], options: Options) -> GraphReport:
     try:
         captured, plan = study(gm, inputs, options).planned()
-        costs = {name: step_cost.cost_of(captured, step) for name, step in plan.steps.items()}
+        graphs, left = _rewritten(captured, plan)
+        costs = {name: step_cost.cost_of(captured, step, graphs[name]) for name, step in plan.steps.items()}
     except torch_private.RestartAnalysis:
         raise
     except Exception as error:
@@ -93,10 +99,23 @@ def _report(gm: fx.GraphModule, inputs: list[Any], options: Options) -> GraphRep
         {name: each.weights for name, each in costs.items()},
         {name: each.caches for name, each in costs.items()},
         step_cost.bytes_held(captured, plan),
-        peak_bytes(rewrite(captured.gm, plan.steps[FULL])[0].graph),
+        peak_bytes(graphs[FULL].graph),
         peak_bytes(captured.gm.graph),
         {node.name: reason for node in captured.gm.graph.nodes if (reason := attention_ops.uncounted(node))},
+        left,
     )
+
+
+def _rewritten(captured: Capture, plan: Plan) -> tuple[dict[str, fx.GraphModule], dict[str, int]]:
+    """The graph of each recipe, and what passes left as it is, as `GraphReport.left` tells it."""
+    graphs, left = {}, Counter[str]()
+    for name, step in plan.steps.items():
+        graphs[name], results = rewrite(captured.gm, step)
+        if plan.options.inner == "inductor":
+            results |= lower(graphs[name], step)[1]
+        results.pop(RecomputeTokens.__name__)  # the table of branches says it
+        left.update(f"{each}: {reason}" for each, result in results.items() for _, reason in result.refusals)
+    return graphs, dict(left)
 
 
 def _print(console: Console, graph: GraphReport) -> None:
@@ -124,6 +143,8 @@ def _print(console: Console, graph: GraphReport) -> None:
         console.print(f"no step cuts the stream: {graph.plan.uncut}", highlight=False)
     for name, reason in graph.uncounted.items():
         console.print(f"its FLOPs are not counted: {name}: {reason}", highlight=False)
+    for reason, places in graph.left.items():
+        console.print(f"left as it is, in {places} place{'s' * (places > 1)}: {reason}", highlight=False)
     for name, reason in facts.refusals:
         console.print(f"not a branch: {name}: {reason}", highlight=False)
 
