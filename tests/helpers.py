@@ -50,6 +50,18 @@ def relative_error(got: Tensor, want: Tensor) -> float:
     return float((got - want).abs().max() / want.abs().max())
 
 
+def seen_by_backend(model: Any, *args: Any) -> tuple[Any, Any]:
+    found: list[Any] = []
+
+    def collect(gm: Any, inputs: Any) -> Any:
+        found.append((gm, inputs))
+        return gm.forward
+
+    torch.compile(model, backend=collect)(*args)
+    (only,) = found
+    return only
+
+
 @dataclass(frozen=True)
 class Captured:
     capture: Capture

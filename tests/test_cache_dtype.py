@@ -11,7 +11,7 @@ import duca_compile
 from dit import DiT
 from duca_compile import Mode
 from helpers import compiled, first, of_duca, relative_error
-from test_generated_code import DEPTH, Code, counted, generated
+from inductor_code import DEPTH, Code, counted, generated
 from tiny import Tiny
 from zoo.case import calls, noise, randomise
 from zoo.every import ZOO

@@ -10,8 +10,8 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 import duca_compile
 from duca_compile import DucaWarning, Mode, torch_private
+from fresh_caches import check_fresh_caches
 from helpers import Captured, captured, compiled, first, lenient, stored
-from test_models import check_fresh_caches
 from tiny import Tiny, tiny_call
 from zoo import own, videos_b
 from zoo.case import Case, calls

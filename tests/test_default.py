@@ -11,8 +11,8 @@ import duca_compile
 from dit import DiT
 from duca_compile.methods.base import FULL
 from duca_compile.passes import rewrite
+from eager_methods import LABELS, EagerStack, hold
 from helpers import STEPS, captured, compiled, concrete_inputs, lenient, relative_error
-from test_against_eager_methods import LABELS, EagerStack, hold
 from zoo.case import calls, noise, randomise
 from zoo.core import CORE, example_dit
 from zoo.every import ZOO

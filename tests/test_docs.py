@@ -15,8 +15,7 @@ from duca_compile.methods import METHODS, PRESETS
 from duca_compile.methods.base import FULL
 from duca_compile.plan.options import Options
 from helpers import STEPS, captured, compiled
-from test_rooms import FLOORS
-from test_token_rules import check_calls
+from rule_checks import check_calls
 from tiny import Tiny, tiny_call
 from zoo.case import noise
 from zoo.core import example_dit
@@ -64,15 +63,6 @@ def test_the_short_table_of_quality_is_of_the_rows_of_the_long_one() -> None:
 def table_of(page: Path) -> list[str]:
     (found,) = re.findall(r"<!-- quality -->\n(.*)\n<!-- /quality -->", page.read_text(), re.DOTALL)
     return str(found).splitlines()
-
-
-def test_contributors_are_shown_every_room_from_the_ground_up() -> None:
-    rows = re.findall(r"^\| (\d+) \| ([^|]*) \|", CONTRIBUTING.read_text(), re.MULTILINE)
-    shown = [
-        tuple(name.removesuffix("/").removesuffix(".py") for name in re.findall("`(.*?)`", row)) for _, row in rows
-    ]
-    assert shown == list(FLOORS)
-    assert [int(number) for number, _ in rows] == list(range(1, 1 + len(FLOORS)))
 
 
 def blocks_of(page: Path) -> list[str]:

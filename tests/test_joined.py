@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from test_canonicalise import X, left
+from simplified import X, left
 from zoo.case import noise
 
 

@@ -64,6 +64,11 @@ def defined(source: str) -> set[str]:
     return found
 
 
+def test_no_test_imports_another() -> None:
+    for path in (ROOT / "tests").rglob("*.py"):
+        assert not [name for name in named(path.read_text()) if re.match(r"(tests\.)?test_", name)], path
+
+
 OTHERS = {"_get_child_registries", "_getframe"}
 """What `diffusers_context.py` asks of `diffusers`, and Python itself is asked."""
 

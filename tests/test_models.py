@@ -1,26 +1,19 @@
 """The unchanged backend on architectures it has never been told about."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor, nn
 
 import duca_compile
 from duca_compile import Mode
-from duca_compile.passes import lower, rewrite
+from duca_compile.passes import rewrite
+from fresh_caches import check_fresh_caches
 from helpers import (
-    Captured,
-    caches,
     captured,
     captured_core,
     compiled,
-    concrete_inputs,
     first,
     refreshed,
-    relative_error,
-    stored,
 )
 from tiny import Tiny
 from zoo.case import calls, noise, randomise
@@ -122,38 +115,6 @@ def test_streams_joined_and_parted_in_one_body(cache_ratio: float) -> None:
         "reuse", f"{chosen[0]}/10 tokens", f"{chosen[1]}/6 tokens",
     ] * 2  # fmt: skip
     check_fresh_caches(found)
-
-
-def check_fresh_caches(found: Captured, args: Sequence[Any] | None = None) -> None:
-    """Caches that are not stale must give the full result, whichever tokens are chosen: CONSERVATIVE recomputes what the
-    cache holds already, and AGGRESSIVE feeds the final layer what FULL fed it."""
-    values = concrete_inputs(found) if args is None else [*found.capture.constants, *args]
-    plan = found.plan
-
-    def fresh() -> list[Any]:
-        return [value.clone() if isinstance(value, Tensor) else value for value in values]
-
-    def run(mode: Mode, *extra: Tensor) -> list[Any]:
-        """The same with blocks outlined as without."""
-        flat = rewrite(found.capture.gm, plan.steps[mode])[0]
-        outlined = lower(flat, plan.steps[mode])[0](*fresh(), *[each.clone() for each in extra])
-        results = list(flat(*fresh(), *[each.clone() for each in extra]))
-        for result, same in zip(results, outlined, strict=True):
-            if isinstance(result, Tensor):
-                assert result.stride() == same.stride()
-                assert torch.equal(same, result) or relative_error(same.double(), result.double()) < 1e-5
-        return results
-
-    full = run(Mode.FULL)
-    own = len(full) - len(stored(plan, Mode.FULL))
-    kept, streams = full[own:][: len(caches(plan))], full[own:][len(caches(plan)) :]
-    indices = [torch.randperm(chosen.tokens)[: chosen.count] for chosen in plan.draws for _ in chosen.inputs]
-    again = run(Mode.CONSERVATIVE, *kept, *indices)
-    skipped = run(Mode.AGGRESSIVE, *streams)
-    for result, recomputed, reused in zip(full[:own], again, skipped, strict=False):
-        if result.is_floating_point():
-            assert relative_error(recomputed, result) < 1e-5
-            assert relative_error(reused, result) < 1e-6, "some kernels round by the layout of their inputs"
 
 
 @pytest.mark.parametrize("name", CORE)

@@ -1,6 +1,7 @@
 """A room of the package imports only from the rooms below it: `CONTRIBUTING.md` shows them."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,6 +75,16 @@ def _modules(path: Path) -> Iterator[str]:
             assert node.module is not None
             yield node.module
             yield from [f"{node.module}.{alias.name}" for alias in node.names]
+
+
+def test_contributors_are_shown_every_room_from_the_ground_up() -> None:
+    page = Path(__file__).parents[1] / "CONTRIBUTING.md"
+    rows = re.findall(r"^\| (\d+) \| ([^|]*) \|", page.read_text(), re.MULTILINE)
+    shown = [
+        tuple(name.removesuffix("/").removesuffix(".py") for name in re.findall("`(.*?)`", row)) for _, row in rows
+    ]
+    assert shown == list(FLOORS)
+    assert [int(number) for number, _ in rows] == list(range(1, 1 + len(FLOORS)))
 
 
 def test_the_public_face_is_all_that_a_user_sees() -> None:

@@ -18,7 +18,7 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from duca_compile import torch_private
 from duca_compile.graph import ir
-from helpers import Wrapped
+from helpers import Wrapped, seen_by_backend
 
 
 class Small(nn.Module):
@@ -31,18 +31,6 @@ class Small(nn.Module):
         y = self.linear(x) + self.shift
         y += 1
         return torch.nn.functional.scaled_dot_product_attention(y, y, y)
-
-
-def seen_by_backend(model: Any, *args: Any) -> tuple[Any, Any]:
-    found: list[Any] = []
-
-    def collect(gm: Any, inputs: Any) -> Any:
-        found.append((gm, inputs))
-        return gm.forward
-
-    torch.compile(model, backend=collect)(*args)
-    (only,) = found
-    return only
 
 
 def test_a_backend_may_end_its_own_compilation() -> None:

@@ -12,8 +12,7 @@ from duca_compile.capture.capture import capture
 from duca_compile.capture.vmap import without_vmap
 from duca_compile.cost import flops
 from duca_compile.refusal import Refused
-from helpers import compiled
-from test_torch_private import seen_by_backend
+from helpers import compiled, seen_by_backend
 from zoo.case import calls
 from zoo.own_more import CASES
 

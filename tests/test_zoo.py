@@ -7,8 +7,8 @@ from torch.utils._pytree import tree_leaves
 
 import duca_compile
 from duca_compile import Mode
+from fresh_caches import check_fresh_caches
 from helpers import Captured, lenient
-from test_models import check_fresh_caches
 from zoo.broken import CASES as BROKEN
 from zoo.case import calls
 from zoo.core import CORE
