@@ -8,7 +8,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from sequences.coverage import GUIDED, alone
 from sequences.direct import Direct
 from sequences.endtoend import EndToEnd
-from sequences.machine import sequences
+from sequences.machine import Sequences
 from sequences.oracle import Oracle
 from sequences.program import World
 
@@ -19,7 +19,7 @@ def play(world: World, count: int, least: float) -> None:
     torch.set_num_threads(1)  # the tensors are too small for more
     try:
         run_state_machine_as_test(
-            sequences(world),
+            lambda: Sequences(world),
             settings=settings(
                 max_examples=count, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
             ),
