@@ -44,11 +44,12 @@ SAMPLERS: dict[str, Any] = {
 STEPS = (8, 20, 50)
 STRENGTHS = (1.0, 0.8, 0.5, 0.2)
 LABELS = torch.arange(4)
+Travel = list[tuple[Moment, Stand]]
+"""The moments of a generation, each with the stand that its call leaves behind."""
 
 
 @torch.no_grad()
-def travel(kind: Any, steps: int, image: Tensor | None = None, strength: float = 1.0, seed: int = 0) -> list[tuple]:
-    """The moments of a generation, each with the stand that its call leaves behind."""
+def travel(kind: Any, steps: int, image: Tensor | None = None, strength: float = 1.0, seed: int = 0) -> Travel:
     torch.manual_seed(seed)
     model, scheduler = trained_dit(), kind(**SPACED)
     scheduler.set_timesteps(steps)
@@ -76,7 +77,7 @@ def measured(past: Sequence[Stand], now: Moment) -> tuple[float, float, float]:
     return float(step.max()), float((off / step).max()), float(drift.max()) if len(past) > 1 else 0.0
 
 
-def followed(moments: Sequence[tuple]) -> tuple[list[tuple[float, float, float]], int]:
+def followed(moments: Travel) -> tuple[list[tuple[float, float, float]], int]:
     figures, count, last = [], 0, START
     stands = dict(moments)
     for number in range(1, len(moments)):

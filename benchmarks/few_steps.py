@@ -84,7 +84,7 @@ class Bench:
         )
         given = torch.zeros(1, 1, 28, 28), torch.zeros(1), torch.tensor([0])
         (graph,) = duca_compile.explain(self.model, *given, duca_options={"method": "duca", "strict": True}).graphs
-        self._cost = {mode: graph.flops[mode] / graph.flops[Mode.FULL] for mode in Mode}
+        self._cost: dict[str, float] = {mode: graph.flops[mode] / graph.flops[Mode.FULL] for mode in Mode}
         OUTPUT.mkdir(parents=True, exist_ok=True)
 
     def cost(self, modes: Sequence[str]) -> float:

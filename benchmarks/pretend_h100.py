@@ -64,10 +64,11 @@ class _NoGuard:
 
 def pretend() -> None:
     """To be called once, after all that is to run on the CPU."""
-    interface = device_interface.CudaInterface
-    torch.cuda.device = interface.device = _NoGuard
+    cuda: Any = torch.cuda
+    interface: Any = device_interface.CudaInterface
+    cuda.device = interface.device = _NoGuard
     _answer(torch._C, _cuda_getDevice=0, _cuda_getDeviceCount=1)
-    _answer(torch.cuda, get_device_properties=H100, get_rng_state=torch.zeros(16, dtype=torch.uint8), _lazy_init=None)
+    _answer(cuda, get_device_properties=H100, get_rng_state=torch.zeros(16, dtype=torch.uint8), _lazy_init=None)
     _answer(interface, get_device_properties=H100)
     _answer(interface.Worker, get_device_properties=H100)
     _answer(fake_tensor, init_gpu_context=None)

@@ -108,7 +108,9 @@ def generate(row: Row, chunks: int, folder: Path) -> None:
         return
     torch.compiler.reset()
     model, labels = trained_dit(), torch.arange(CHUNK) % 10
-    given = {} if row.options is None else {"backend": "duca", "options": {"strict": True, **row.options}}
+    given: dict[str, Any] = (
+        {} if row.options is None else {"backend": "duca", "options": {"strict": True, **row.options}}
+    )
     compiled = torch.compile(model, dynamic=False, **given)
     for chunk in range(len(done.images), chunks):
         began = time.perf_counter()

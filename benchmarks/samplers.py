@@ -46,7 +46,7 @@ class Scheduled:
         x = noise * scheduler.init_noise_sigma
         if source is not None:
             x = scheduler.add_noise(source, noise, timesteps[:1].expand(len(noise)).long())
-        given = {"generator": generator} if self.stochastic else {}
+        given: dict[str, Any] = {"generator": generator} if self.stochastic else {}
         given |= {} if self.eta is None else {"eta": self.eta}
         for t in timesteps:
             output = model(scheduler.scale_model_input(x, t), t.float().expand(len(x)), labels)

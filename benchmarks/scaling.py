@@ -149,7 +149,7 @@ def measure(sizes: Sizes, budget: float, yardstick: Yardstick) -> Measured:
             both[run] = time.perf_counter() - since
             beside.append(yardstick.time())
         if step >= CYCLE:
-            mode = Options(DuCa(cycle=CYCLE)).sequence(step + 1)[-1]
+            mode = Mode(Options(DuCa(cycle=CYCLE)).sequence(step + 1)[-1])
             unit = statistics.median(beside)
             seconds.append(both[plain] / unit)
             own[mode].append(both[cached] / unit)

@@ -71,7 +71,7 @@ def flux_call(side: int, text: int) -> Callable[[Tensor, float], dict[str, Any]]
     grid = torch.stack(torch.meshgrid(torch.zeros(1), rows, rows, indexing="ij"), -1).reshape(-1, 3)
 
     def call(latents: Tensor, t: float) -> dict[str, Any]:
-        like = {"dtype": latents.dtype, "device": latents.device}
+        like: dict[str, Any] = {"dtype": latents.dtype, "device": latents.device}
         return {
             "hidden_states": latents,
             "timestep": torch.full((1,), t / 1000, **like),

@@ -14,6 +14,8 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 class TimestepEmbedder(nn.Module):
     """Sinusoidal features of the timestep `[B]`, then a two-layer MLP: `[B, width]`."""
 
+    rates: Tensor
+
     def __init__(self, width: int, frequencies: int = 128) -> None:
         super().__init__()
         self.register_buffer("rates", torch.exp(-math.log(10_000) * torch.arange(frequencies) / frequencies), False)
@@ -22,7 +24,7 @@ class TimestepEmbedder(nn.Module):
     def forward(self, t: Tensor) -> Tensor:
         angles = t[:, None].float() * self.rates
         features = torch.cat([angles.cos(), angles.sin()], dim=-1)
-        return self.mlp(features.to(self.mlp[0].weight.dtype))
+        return self.mlp(features.to(self.rates.dtype))
 
 
 class Attention(nn.Module):
@@ -114,8 +116,8 @@ class DiT(nn.Module):
                 nn.init.zeros_(module.bias)
         nn.init.normal_(self.label.weight, std=0.02)
         for block in self.blocks:
-            nn.init.zeros_(block.modulation[-1].weight)
-        nn.init.zeros_(self.final.modulation[-1].weight)
+            nn.init.zeros_(block.get_parameter("modulation.1.weight"))
+        nn.init.zeros_(self.final.get_parameter("modulation.1.weight"))
         nn.init.zeros_(self.final.linear.weight)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:

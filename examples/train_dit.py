@@ -8,12 +8,15 @@ resumed, the rest under another (EMA 0.998). A step takes about 1.2 s on 2 cores
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from diffusers import DDIMScheduler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 from torch.nn import functional as F
+from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dit import DiT
@@ -79,7 +82,9 @@ def learning_rate(step: int, args: argparse.Namespace) -> float:
     return args.lr * max(0.05, 1 - (step - args.warmup) / (args.steps - args.warmup))
 
 
-def diffusion_loss(model, scheduler, images, labels, label_dropout) -> torch.Tensor:
+def diffusion_loss(
+    model: Callable[..., Tensor], scheduler: DDIMScheduler, images: Tensor, labels: Tensor, label_dropout: float
+) -> Tensor:
     """Mean squared error of the predicted velocity (arXiv 2202.00512) at random timesteps."""
     noise = torch.randn_like(images)
     t = torch.randint(scheduler.config.num_train_timesteps, (len(images),))
@@ -89,7 +94,7 @@ def diffusion_loss(model, scheduler, images, labels, label_dropout) -> torch.Ten
     return F.mse_loss(velocity.float(), scheduler.get_velocity(images, noise, t))
 
 
-def save(path: Path, step: int, model, ema, optimiser) -> None:
+def save(path: Path, step: int, model: DiT, ema: AveragedModel, optimiser: Optimizer) -> None:
     path.parent.mkdir(exist_ok=True)
     state = {"step": step, "model": model.state_dict(), "ema": ema.state_dict(), "optimiser": optimiser.state_dict()}
     torch.save(state, path)
@@ -97,7 +102,7 @@ def save(path: Path, step: int, model, ema, optimiser) -> None:
     torch.save(half, WEIGHTS / "dit.pt")
 
 
-def resume(path: Path, model, ema, optimiser) -> int:
+def resume(path: Path, model: DiT, ema: AveragedModel, optimiser: Optimizer) -> int:
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)

@@ -43,6 +43,7 @@ class EagerBranches:
         """`ahead` steps after a full one; 0 of that."""
         h, c = embedded(self.model, x, t, y)
         for block, values in zip(self.model.blocks, self.values, strict=True):
+            assert isinstance(block, Block)
             h = self._branches(block, values, ahead, h, c)
         return self.model.unpatchify(self.model.final(h, c))
 

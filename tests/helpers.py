@@ -24,13 +24,13 @@ STEPS = [float(t) for t in range(980, -20, -20)]
 """50 timesteps, as a 50-step sampler visits them."""
 
 
-def compiled(model: nn.Module, dynamic: bool | None = None, **options: Any) -> Any:
+def compiled(model: Callable[..., Any], dynamic: bool | None = None, **options: Any) -> Any:
     """`model` under backend "duca" with `eager` inside, refusing to fall back."""
     given = of_duca({"inner": "eager", "strict": True, **options})
     return torch.compile(model, backend="duca", options=given, fullgraph=True, dynamic=dynamic)
 
 
-def lenient(model: nn.Module, dynamic: bool | None = None, **options: Any) -> Any:
+def lenient(model: Callable[..., Any], dynamic: bool | None = None, **options: Any) -> Any:
     """As a user has it: falls back where the model cannot be accelerated."""
     return torch.compile(model, backend="duca", options=of_duca({"inner": "eager", **options}), dynamic=dynamic)
 

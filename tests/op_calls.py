@@ -67,9 +67,9 @@ def aliasings(operands: Sequence[Operand]) -> Iterator[tuple[int, ...]]:
 class Drawn:
     """Draws what the calls are made of."""
 
-    def __init__(self, draw: st.DrawFn) -> None:
-        self.draw = draw
-        self.palette = draw(st.sampled_from(PALETTES))
+    def __init__(self, data: st.DataObject) -> None:
+        self.draw = data.draw
+        self.palette = data.draw(st.sampled_from(PALETTES))
 
     def pick(self, *options: Any) -> Any:
         return self.draw(st.sampled_from(options))

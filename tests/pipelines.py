@@ -93,7 +93,7 @@ def stable_diffusion_3() -> tuple[Any, dict[str, Any]]:
 def flux_1() -> tuple[Any, dict[str, Any]]:
     from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
 
-    transformer = randomise(flux())
+    transformer: Any = randomise(flux())
     config = transformer.config
     pipe = FluxPipeline(
         FlowMatchEulerDiscreteScheduler(), vae(config.in_channels // 4), clip(config.pooled_projection_dim), tokenizer(77),
@@ -152,7 +152,9 @@ PIPELINES: dict[str, Callable[[], tuple[Any, dict[str, Any]]]] = {
 
 def generate(pipe: Any, given: dict[str, Any], prompt: str, **more: Any) -> torch.Tensor:
     """Images or frames after 10 steps. The pipeline for DiT takes classes, here the prompts' numbers of letters."""
-    asked = {"class_labels": [len(prompt)]} if type(pipe).__name__ == "DiTPipeline" else {"prompt": prompt}
+    asked: dict[str, Any] = (
+        {"class_labels": [len(prompt)]} if type(pipe).__name__ == "DiTPipeline" else {"prompt": prompt}
+    )
     asked |= {"num_inference_steps": 10, "generator": torch.Generator().manual_seed(0), "output_type": "pt"}
     found: torch.Tensor = pipe(**given, **asked, **more, return_dict=False)[0]
     return found

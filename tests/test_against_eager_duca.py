@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dit import DiT, modulate
+from dit import Block, DiT, modulate
 from duca_compile.generations.draw_tokens import RandomTokens
 from helpers import STEPS, compiled, relative_error
 from zoo.case import noise
@@ -34,6 +34,7 @@ class EagerDuca:
         chosen = next(self.draws, None) if mode == "C" else None
         last = len(model.blocks) - 1
         for index, block in enumerate(model.blocks):
+            assert isinstance(block, Block)
             if self.keep_last and index == last and mode != "A":
                 self.stream = h
             if mode == "A":
@@ -98,7 +99,6 @@ def test_fifty_steps_agree(options: dict[str, Any], monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(RandomTokens, "draw", recorded)
     model = example_dit()
-    assert isinstance(model, DiT)
     fast = compiled(model, **options)
     modes = schedule(
         options.get("cycle", 5), options.get("order", "conservative-first"), options.get("warmup_steps", 1)

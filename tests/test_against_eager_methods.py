@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import duca_compile
-from dit import DiT
 from eager_methods import LABELS, EagerBranches, EagerStack, Forecast, hold, taylor
 from helpers import STEPS, compiled, relative_error
 from zoo.case import noise
@@ -29,7 +28,6 @@ def test_fifty_steps_agree(
     options: dict[str, Any], kind: type[EagerBranches] | type[EagerStack], forecast: Forecast
 ) -> None:
     model = example_dit()
-    assert isinstance(model, DiT)
     fast, slow, cycle = compiled(model, **options), kind(model, forecast), options.get("cycle", 5)
     x = noise(2, 1, 8, 8)
     for at, t in enumerate(STEPS):

@@ -108,6 +108,8 @@ class ByStrides(nn.Module):
 
 
 class CountsCalls(nn.Module):
+    calls: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.inside = example_dit()
@@ -146,10 +148,13 @@ def test_with_gradients_the_inner_compiler_runs_and_differentiates() -> None:
         with pytest.warns(DucaWarning, match="gradients are enabled"):
             result = lenient(model)(X, T, Y)
         result.square().mean().backward()
-        compiled_grad = model.final.linear.weight.grad.clone()
+        weight = model.final.linear.weight
+        compiled_grad = weight.grad
         model.zero_grad()
         model(X, T, Y).square().mean().backward()
-    assert torch.allclose(compiled_grad, model.final.linear.weight.grad)
+    assert compiled_grad is not None
+    assert weight.grad is not None
+    assert torch.allclose(compiled_grad, weight.grad)
 
 
 def test_strict_turns_the_warning_into_an_error() -> None:
@@ -333,16 +338,21 @@ class Packed(nn.Parameter):
 
 
 class Unpacks(nn.Linear):
+    weight: Packed
+
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.linear(x, self.weight.unpacked(), self.bias)
 
 
 def test_weights_that_run_their_own_python_are_refused_with_what_to_do() -> None:
     model = example_dit()
-    inner = model.blocks[0].mlp[0]
+    mlp = model.get_submodule("blocks.0.mlp")
+    assert isinstance(mlp, nn.Sequential)
+    inner = mlp[0]
+    assert isinstance(inner, nn.Linear)
     packed = Unpacks(inner.in_features, inner.out_features)
     packed.weight = Packed((inner.weight * 64).to(torch.int8))
-    model.blocks[0].mlp[0] = packed
+    mlp[0] = packed
     with torch.no_grad():
         with pytest.warns(DucaWarning, match=r"is a Packed, which runs Python.*model.dequantize\(\)") as caught:
             got = lenient(model)(X, T, Y)

@@ -43,7 +43,7 @@ def generate(
         torch.compiler.load_cache_artifacts(Path(load).read_bytes())
     model = example_dit()
     always = {"method": "duca", "strict": True, "cache_ratio": 0.5}
-    ours = {} if options is None else {"backend": "duca", "options": {**always, **options}}
+    ours: dict[str, Any] = {} if options is None else {"backend": "duca", "options": {**always, **options}}
     fast = torch.compile(model, dynamic=dynamic, **ours)
     with torch.no_grad():
         x, labels = noise(2, 1, 8, 8), torch.tensor([1, 2])

@@ -4,6 +4,7 @@ import copy
 import pickle
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -21,14 +22,14 @@ F, C, A = Mode.FULL, Mode.CONSERVATIVE, Mode.AGGRESSIVE
 
 
 @pytest.fixture
-def model() -> torch.nn.Module:
+def model() -> Any:
     return randomise(flux())
 
 
 class Calls:
     """Calls over the same tensors, in contexts."""
 
-    def __init__(self, model: torch.nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         self.model, self.fast = model, lenient(model)
         self.given = flux_call(900.0)
         with model.cache_context("warm"):
@@ -46,14 +47,14 @@ class Calls:
         return next(mode for mode in Mode if after[mode] > before[mode])
 
 
-def test_names_tell_the_calls_of_a_step_apart(model: torch.nn.Module) -> None:
+def test_names_tell_the_calls_of_a_step_apart(model: Any) -> None:
     calls = Calls(model)
     modes = [calls.mode(t, name) for t in (900.0, 880.0, 860.0) for name in ("cond", "uncond")]
     assert modes == [F, F, C, C, A, A]
     assert "called again at the same timestep" not in duca_compile.stats(model).resets
 
 
-def test_the_pipelines_count_tells_the_next_step(model: torch.nn.Module) -> None:
+def test_the_pipelines_count_tells_the_next_step(model: Any) -> None:
     calls = Calls(model)
     assert [calls.mode(t, "cond", step_index=at) for at, t in enumerate([900.0, 880.0, 880.0, 860.0])] == [F, C, A, C]
     assert calls.mode(840.0, "cond", step_index=0) is F, "a generation that begins anew, lower down"
@@ -61,7 +62,7 @@ def test_the_pipelines_count_tells_the_next_step(model: torch.nn.Module) -> None
     assert calls.mode(800.0, "cond", step_index=1) is F, "the same step again"
 
 
-def test_where_count_and_timestep_speak_against_each_other_nothing_is_reused(model: torch.nn.Module) -> None:
+def test_where_count_and_timestep_speak_against_each_other_nothing_is_reused(model: Any) -> None:
     calls = Calls(model)
     calls.mode(900.0, "cond", step_index=0)
     calls.mode(880.0, "cond", step_index=1)
@@ -74,14 +75,14 @@ def test_models_of_other_houses_have_no_context() -> None:
     assert diffusers_context.of(torch.nn.Linear(1, 1)) is None
 
 
-def test_the_model_stays_as_it_is(model: torch.nn.Module) -> None:
+def test_the_model_stays_as_it_is(model: Any) -> None:
     calls = Calls(model)
     assert calls.mode(900.0, "cond") is F
     assert not model._diffusers_hook.hooks
     assert "forward" not in vars(model)
 
 
-def test_a_context_is_known_at_the_first_call(model: torch.nn.Module) -> None:
+def test_a_context_is_known_at_the_first_call(model: Any) -> None:
     with model.cache_context("cond", step_index=3, num_inference_steps=8):
         assert diffusers_context.of(model) == Context("cond", 3, 8)
     assert diffusers_context.of(model) is None
@@ -110,7 +111,7 @@ def in_two_threads(run: Callable[[str, threading.Barrier], None]) -> None:
 
 
 @pytest.mark.parametrize("joined", [False, True])
-def test_a_context_is_known_to_the_thread_that_entered_it_alone(model: torch.nn.Module, joined: bool) -> None:
+def test_a_context_is_known_to_the_thread_that_entered_it_alone(model: Any, joined: bool) -> None:
     with model.cache_context("warm"):
         pass
     if joined:
@@ -130,7 +131,7 @@ def test_a_context_is_known_to_the_thread_that_entered_it_alone(model: torch.nn.
     in_two_threads(run)
 
 
-def test_what_all_threads_entered_before_the_first_call_is_known_to_all(model: torch.nn.Module) -> None:
+def test_what_all_threads_entered_before_the_first_call_is_known_to_all(model: Any) -> None:
     with model.cache_context("warm"):
         pass
 
@@ -143,7 +144,7 @@ def test_what_all_threads_entered_before_the_first_call_is_known_to_all(model: t
     in_two_threads(run)
 
 
-def test_a_model_that_has_run_in_a_context_can_be_pickled_and_copied(model: torch.nn.Module) -> None:
+def test_a_model_that_has_run_in_a_context_can_be_pickled_and_copied(model: Any) -> None:
     Calls(model)
     pickled = pickle.dumps(model)
     assert b"duca_compile" not in pickled, "it can be read where there is no duca-compile"

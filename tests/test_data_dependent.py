@@ -12,7 +12,7 @@ import duca_compile
 from duca_compile import DucaWarning, Mode, torch_private
 from fresh_caches import check_fresh_caches
 from helpers import Captured, captured, compiled, first, lenient, stored
-from tiny import Tiny, tiny_call
+from tiny import Tiny, TinyParts, tiny_call
 from zoo import own, videos_b
 from zoo.case import Case, calls
 from zoo.survey import survey
@@ -80,10 +80,10 @@ def test_a_stream_that_the_data_sizes_is_none() -> None:
 def test_what_only_the_data_answers_is_a_limitation_and_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     """A rule that asks for the size of a reshape that `.item()` gave, and a capture that does."""
 
-    class Reshapes(Tiny):
+    class Reshapes(TinyParts):
         def forward(self, x: Tensor, t: Tensor, rows: Tensor) -> Tensor:
-            x = super().forward(x, t)
-            return x.reshape(rows.item(), -1).reshape(x.shape)
+            x, count = self.denoised(x, t), int(rows.item())
+            return x.reshape(count, -1).reshape(x.shape)
 
     def asks(gm: Any, inputs: Any) -> Any:
         if any("item" in str(node.target) for node in gm.graph.nodes):
@@ -111,11 +111,11 @@ def test_what_only_the_data_answers_is_a_limitation_and_no_fault(monkeypatch: py
 
 
 def test_autocast_over_sizes_that_the_data_decides() -> None:
-    class Resizes(Tiny):
+    class Resizes(TinyParts):
         def forward(self, x: Tensor, t: Tensor, rows: Tensor) -> Tensor:
-            count = rows.item()
+            count = int(rows.item())
             small = torch.nn.functional.interpolate(x.reshape(1, 1, count, -1), size=(count, 4))
-            return super().forward(x + small.mean(), t)
+            return self.denoised(x + small.mean(), t)
 
     model, (x, t) = Resizes().eval(), tiny_call()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):

@@ -1,6 +1,7 @@
 """The default: forecasts of the stack, with full steps closer together at both ends."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,6 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 import duca_compile
-from dit import DiT
 from duca_compile.methods.base import FULL
 from duca_compile.passes import rewrite
 from eager_methods import LABELS, EagerStack, hold
@@ -17,7 +17,7 @@ from zoo.case import calls, noise, randomise
 from zoo.core import CORE, example_dit
 from zoo.every import ZOO
 
-DEFAULT = {"preset": "balanced"}
+DEFAULT: dict[str, Any] = {"preset": "balanced"}
 TRIED = ("example DiT", "hand-written", "PixArt", "SD3")
 """By default."""
 TIMES = [900.0, 880.0, 860.0, 840.0, 820.0, 800.0, 780.0, 760.0]
@@ -61,7 +61,6 @@ def test_full_steps_are_exact_and_forecasts_run(name: str) -> None:
 
 def test_under_a_sampler_that_adds_noise_values_are_held() -> None:
     model = example_dit()
-    assert isinstance(model, DiT)
     fast, slow = compiled(model, **DEFAULT), EagerStack(model, hold)
     x, cached = noise(2, 1, 8, 8), 0
     for at, t in enumerate(STEPS):

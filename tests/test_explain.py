@@ -64,8 +64,8 @@ latents: x; timestep: t; conditioning: none
 stream 0: [1, 10, 2] from arg2_1, 2 branches
                                                    1 blocks, 2 branches
 | block | branch | stream | kind   | source     | full    | conservative | aggressive | why not token-wise                |
-| 0     | add    | 0      | mixing | tiny.py:19 | compute | reuse        | skip       | linear mixes tokens on every path |
-| 0     | add_1  | 0      | MLP    | tiny.py:20 | compute | 1/10 tokens  | skip       |                                   |
+| 0     | add    | 0      | mixing | tiny.py:21 | compute | reuse        | skip       | linear mixes tokens on every path |
+| 0     | add_1  | 0      | MLP    | tiny.py:22 | compute | 1/10 tokens  | skip       |                                   |
                cost per step; one trajectory holds 0.00 MiB of cache
 | recipe       |   GFLOPs | share of full | weights read (MiB) | cache read (MiB) |
 | full         | 5.64e-07 |        100.0% |               0.00 |             0.00 |
@@ -132,7 +132,8 @@ def test_the_options_of_a_compiled_model_are_those_explained(compiled: Callable[
 
 
 def test_the_options_of_another_backend_are_none_of_ours() -> None:
-    (graph,) = explain(torch.compile(example_dit(), backend="eager", options={"cycle": 9}), *CALL).graphs
+    fast: Any = torch.compile(example_dit(), backend="eager", options={"cycle": 9})
+    (graph,) = explain(fast, *CALL).graphs
     assert graph.plan is not None
     assert graph.plan.options == Options()
 

@@ -6,6 +6,7 @@ import torch
 import duca_compile
 from dit import DiT
 from duca_compile import Mode
+from helpers import of_duca
 from inductor_code import DEPTH, Code, counted, generated
 from zoo.case import noise, randomise
 
@@ -17,7 +18,7 @@ def test_code_of_a_cycle(monkeypatch: pytest.MonkeyPatch) -> None:
     with generated(monkeypatch) as found:
         plain, cached = (
             torch.compile(model),
-            torch.compile(model, backend="duca", options={"method": "duca", "cache_ratio": 0.5}),
+            torch.compile(model, backend="duca", options=of_duca({"cache_ratio": 0.5})),
         )
         plain(x, torch.full((2,), 900.0), labels)
         for step in range(3):

@@ -57,7 +57,7 @@ def test_writes_that_nobody_counts_change_what_is_probed() -> None:
 
 
 def test_whoever_watches_learns_of_the_first_death() -> None:
-    held, deaths = tensors(), []
+    held, deaths = tensors(), list[object]()
     known = Identity(state(held))
     known.watch(deaths.append)
     assert known.is_of(state(held))

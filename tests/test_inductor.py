@@ -2,11 +2,12 @@
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dit import DiT
 from helpers import relative_error
@@ -29,7 +30,7 @@ def trajectory(model: Any) -> list[Tensor]:
 def test_inductor_and_eager_inside_agree_and_full_steps_are_plain(outline: bool) -> None:
     """Bit for bit, but where blocks are outlined: their streams lie in memory in another order, and sums round by that."""
     model = example_dit()
-    options = {"method": "duca", "cycle": 5, "strict": True, "cache_ratio": 0.5, "outline": outline}
+    options: dict[str, Any] = {"method": "duca", "cycle": 5, "strict": True, "cache_ratio": 0.5, "outline": outline}
     eager = trajectory(torch.compile(model, backend="duca", options={**options, "inner": "eager"}))
     torch._dynamo.reset()
     fused = torch.compile(model, backend="duca", options=options, fullgraph=True)
@@ -65,7 +66,7 @@ def test_a_full_step_costs_at_most_five_percent_more() -> None:
     assert statistics.median(ratios[10:]) < 1.05
 
 
-def seconds(model: nn.Module, *args: Tensor) -> float:
+def seconds(model: Callable[..., Any], *args: Tensor) -> float:
     began = time.perf_counter()
     model(*args)
     return time.perf_counter() - began

@@ -96,7 +96,7 @@ def test_pieces_that_hold_nothing_vanish() -> None:
 
 def test_pieces_treated_alike_in_many_steps_are_joined() -> None:
     def run(x: Tensor) -> Tensor:
-        parts = halves(x.sin())
+        parts = list(halves(x.sin()))
         for _ in range(40):
             parts = [part * part for part in parts]
         return torch.cat(parts, 1)

@@ -15,7 +15,7 @@ from helpers import (
     first,
     refreshed,
 )
-from tiny import Tiny
+from tiny import Tiny, TinyParts
 from zoo.case import calls, noise, randomise
 from zoo.core import CORE
 
@@ -92,7 +92,7 @@ def test_bodies_that_read_each_other(cache_ratio: float) -> None:
     check_fresh_caches(found)
 
 
-class Joined(Tiny):
+class Joined(TinyParts):
     """Two streams that go through one MLP as one sequence, and come back as two."""
 
     def forward(self, x: Tensor, y: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -169,7 +169,8 @@ class Grid(nn.Module):
         for _ in range(2):
             qkv = self.along(self.qkv, x)
             flat = qkv.flatten(2).transpose(1, 2) if self.channels_first else qkv.flatten(1, 2)
-            mixed = nn.functional.scaled_dot_product_attention(*flat.chunk(3, -1))
+            query, key, value = flat.chunk(3, -1)
+            mixed = nn.functional.scaled_dot_product_attention(query, key, value)
             x = x + gate * self.along(
                 self.out, mixed.transpose(1, 2).reshape(x.shape) if self.channels_first else mixed.view(x.shape)
             )

@@ -1,5 +1,7 @@
 """What is read of a call, and how often a device is waited for."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -36,7 +38,7 @@ def on_host(tensor: Tensor) -> Tensor:
 class HostOps(torch.overrides.TorchFunctionMode):
     """What is computed of a tensor on the host lies there, too."""
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
         if isinstance(found, Tensor) and any(hasattr(arg, "host") for arg in args):
             found.host = True  # type: ignore[attr-defined]
@@ -141,7 +143,12 @@ def test_devices_without_float64_are_read_all_the_same(waits: list[int], monkeyp
     monkeypatch.setattr(observe_call, "WITHOUT_FLOAT64", ("cpu",))
     asked: list[str] = []
     cpu = Tensor.cpu
-    monkeypatch.setattr(Tensor, "cpu", lambda self: (asked.append(str(self.dtype)), cpu(self))[1])
+
+    def noted(tensor: Tensor) -> Tensor:
+        asked.append(str(tensor.dtype))
+        return cpu(tensor)
+
+    monkeypatch.setattr(Tensor, "cpu", noted)
     seen = Observer().read(Given([torch.tensor([900.0])], [LATENTS]))
     assert seen.moment.timesteps == (900.0,)
     assert asked[:2] == ["torch.float32"] * 2

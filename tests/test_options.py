@@ -12,7 +12,7 @@ from duca_compile.methods.base import Place
 from duca_compile.methods.duca import DuCa
 from duca_compile.methods.forecast_stack import ForecastStack
 from duca_compile.methods.taylorseer import TaylorSeer
-from duca_compile.plan.plan import Selection
+from duca_compile.plan.step_plan import Selection
 from zoo.case import calls
 from zoo.core import CORE, example_dit
 

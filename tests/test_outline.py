@@ -57,6 +57,13 @@ def calls(gm: fx.GraphModule) -> list[str]:
     return [str(node.args[1]) for node in gm.graph.nodes if node.target is invoke_subgraph]
 
 
+def region(gm: fx.GraphModule) -> fx.Graph:
+    """Of the only subgraph."""
+    inner = gm.get_submodule("region_0")
+    assert isinstance(inner, fx.GraphModule)
+    return inner.graph
+
+
 def outlined(found: Captured, mode: Mode) -> tuple[fx.GraphModule, dict[str, Any]]:
     return lower(rewrite(found.capture.gm, found.plan.steps[mode])[0], found.plan.steps[mode])
 
@@ -88,7 +95,7 @@ def test_a_full_step_calls_one_block_for_all() -> None:
 return [%getitem_5, %getitem, %getitem_2, %getitem_4, %clone_default]""",
     )
     assert_expected_inline(
-        ir.render(gm.region_0.graph),
+        ir.render(region(gm)),
         """\
 %input_0: f32[1, 1, 4] = input
 %input_1: f32[1, 6, 4] = input
@@ -136,7 +143,7 @@ def test_a_subgraph_returns_no_view() -> None:
     found = captured(example_dit(), *CALL, options={"cache_ratio": 0.5})
     gm, _ = outlined(found, Mode.CONSERVATIVE)
     assert calls(gm)
-    returned = ir.output_node(gm.region_0.graph).all_input_nodes
+    returned = ir.output_node(region(gm)).all_input_nodes
     assert [ir.owner(node) for node in returned] == returned
     crossing = [node for node in gm.graph.nodes if node.target is torch.ops.aten.split.Tensor]
     assert crossing, "the gate, a slice of what the subgraph returns, is cut outside of it"

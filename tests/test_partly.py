@@ -20,7 +20,7 @@ class Headed(Tiny):
 
     def __init__(self) -> None:
         super().__init__()
-        self.leave = nn.Sequential(nn.Linear(2, 100), nn.Linear(100, 2))  # type: ignore[assignment]
+        self.leave = nn.Sequential(nn.Linear(2, 100), nn.Linear(100, 2))
 
 
 def told(model: nn.Module, *calls: tuple[Tensor, Tensor], **options: Any) -> list[str]:

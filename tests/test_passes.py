@@ -19,6 +19,7 @@ from duca_compile.passes.recompute_tokens import RecomputeTokens
 from duca_compile.passes.reuse_features import ReuseFeatures
 from duca_compile.passes.spec import SpecError, check
 from duca_compile.passes.store_values import StoreValues
+from duca_compile.refusal import Refusal
 from helpers import Captured, captured
 from tiny import Tiny, tiny_call
 
@@ -143,7 +144,7 @@ return [%linear_3]""",
 
 def test_recompute_tokens_gathers_computes_and_writes_back() -> None:
     text, (_, result), _ = after(tiny(), C, DeclareInputs(), RecomputeTokens())
-    assert result == PassResult(1, (("add", "linear mixes tokens on every path"),))
+    assert result == PassResult(1, (Refusal("add", "linear mixes tokens on every path"),))
     assert_expected_inline(
         text,
         """\

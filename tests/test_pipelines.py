@@ -22,7 +22,7 @@ from duca_compile.runtime import registry
 from pipelines import PIPELINES, generate
 
 F, C, A = Mode.FULL, Mode.CONSERVATIVE, Mode.AGGRESSIVE
-OPTIONS = {"method": "duca", "inner": "eager", "cache_ratio": 0.5}
+OPTIONS: dict[str, Any] = {"method": "duca", "inner": "eager", "cache_ratio": 0.5}
 TWO_CALLS = {"Wan"}
 """Pipelines that call the model twice a step, for guidance; the others that guide do so in one batch."""
 

@@ -142,7 +142,7 @@ def check_all(spec: Spec, cache_ratio: float, depth: str, seed: int) -> None:
         check(spec, cache_ratio, depth, seed)
 
 
-def over_models(check: Check, examples: int) -> Check:
+def over_models(check: Check, examples: int) -> Callable[[], None]:
     """`check` with everything drawn by Hypothesis."""
     drawn = given(specs, ratios, depths, st.integers(0, 9999))(check)
     return settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))(drawn)
@@ -151,12 +151,12 @@ def over_models(check: Check, examples: int) -> Check:
 @pytest.mark.parametrize("check", CHECKS)
 def test_few(check: Check) -> None:
     """Always the same models, so that each is captured once for all these tests."""
-    seeded(0)(over_models(check, FEW))()  # type: ignore
+    seeded(0)(over_models(check, FEW))()
 
 
 @pytest.mark.slow
 def test_many() -> None:
-    over_models(check_all, MANY)()  # type: ignore
+    over_models(check_all, MANY)()
 
 
 def test_most_models_are_accelerated() -> None:
@@ -167,6 +167,6 @@ def test_most_models_are_accelerated() -> None:
         found = subject(spec, cache_ratio, depth)
         recomputed.append(len(refreshed(found.plan)) if found else 0)
 
-    seeded(0)(over_models(count, FEW))()  # type: ignore
+    seeded(0)(over_models(count, FEW))()
     assert len(recomputed) == FEW
     assert sum(map(bool, recomputed)) >= SHARE * FEW, recomputed

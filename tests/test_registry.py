@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 
 import duca_compile
 from duca_compile import Mode
@@ -101,4 +102,4 @@ def test_a_sharded_model_finds_its_graphs() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_sharded, (port,), nprocs=2)
+    spawn(_sharded, (port,), nprocs=2)

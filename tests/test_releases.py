@@ -30,5 +30,5 @@ def test_the_package_says_so_before_anything_of_it_can_fail() -> None:
 
 
 def test_the_range_is_what_the_package_declares() -> None:
-    (first, last) = re.search(r'"torch>=([\d.]+),<([\d.]+)"', (ROOT / "pyproject.toml").read_text()).groups()
+    ((first, last),) = re.findall(r'"torch>=([\d.]+),<([\d.]+)"', (ROOT / "pyproject.toml").read_text())
     assert (releases.parsed(first), releases.parsed(last)) == (releases.FIRST, (2, releases.LAST[1] + 1))

@@ -19,7 +19,7 @@ def play(world: World, count: int, least: float) -> None:
     torch.set_num_threads(1)  # the tensors are too small for more
     try:
         run_state_machine_as_test(
-            lambda: Sequences(world),
+            lambda: Sequences(world),  # type: ignore[arg-type]
             settings=settings(
                 max_examples=count, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
             ),
@@ -38,13 +38,13 @@ def test_no_sequence_of_calls_is_placed_in_the_trajectory_of_another(count: int,
 
 
 @pytest.mark.parametrize(("count", "least"), [(6, 1 / 20), pytest.param(10_000, 1 / 5, marks=pytest.mark.slow)])
-@torch._dynamo.config.patch(recompile_limit=64)
 def test_no_sequence_of_calls_meets_a_cache_of_another(
     count: int, least: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     player = EndToEnd(Oracle())
     player.install(monkeypatch)
-    play(World(player, contexts=("none",)), count, least)
+    with torch._dynamo.config.patch(recompile_limit=64):
+        play(World(player, contexts=("none",)), count, least)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import contextvars
 import gc
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -129,7 +129,7 @@ def test_a_counted_model_that_counts_up_starts_over_where_it_began(generation: G
         assert mode(90.0, 9) is F, "another generation"
 
 
-def steps_of(generation: Generation, key: Any, **given: Any) -> Iterator[Mode]:
+def steps_of(generation: Generation, key: Any, **given: Any) -> Generator[Mode, None, None]:
     """A generator that holds a session while it runs."""
     with session(key, **given):
         for t in (900.0, 880.0, 860.0, 840.0):
@@ -156,7 +156,7 @@ def test_a_generator_takes_its_session_along_when_it_yields(generation: Generati
 def test_a_generator_goes_on_in_its_session_wherever_it_is_run() -> None:
     """As by `asyncio.to_thread(next, steps)`: each step has a context, and perhaps a thread, of its own."""
 
-    def running(key: str) -> Iterator[list[Any]]:
+    def running(key: str) -> Generator[list[Any], None, None]:
         with session(key):
             while True:
                 found = [sessions.current()]
@@ -174,7 +174,9 @@ def test_a_generator_goes_on_in_its_session_wherever_it_is_run() -> None:
                 seen.append(pool.submit(contextvars.copy_context().run, next, each).result())
                 with session("around each step"):
                     seen.append(next(each))
-                    assert sessions.current().key == ("around each step",)
+                    held = sessions.current()
+                    assert held is not None
+                    assert held.key == ("around each step",)
                 assert sessions.current() is None
     keys = [[held.key[0] for held in each] for each in seen]
     assert keys == [["one", "inner", "one"]] * 3 + [["two", "inner", "two"]] * 3 + keys[:6]
@@ -222,7 +224,7 @@ def test_tasks_and_the_threads_they_wait_for_are_in_the_session(generation: Gene
             await asyncio.sleep(0)
             return [await asyncio.to_thread(sessions.current), sessions.current()]
 
-    async def both() -> list[list[Any]]:
+    async def both() -> Sequence[list[Any]]:
         return await asyncio.gather(request("a"), request("b"))
 
     for key, found in zip("ab", asyncio.run(both()), strict=True):
@@ -230,8 +232,9 @@ def test_tasks_and_the_threads_they_wait_for_are_in_the_session(generation: Gene
 
 
 def test_a_key_must_be_hashable() -> None:
+    key: Any = ["list"]
     with pytest.raises(TypeError, match="must be hashable"):
-        session(["list"])
+        session(key)
 
 
 def test_counted_sessions_tell_conditionings_apart(generation: Generation) -> None:

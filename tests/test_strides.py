@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ class Asker:
     """Who is told."""
 
 
-def modes(times: Sequence[float], likeness: Likeness = Likeness.EXACT, **options: int) -> str:
+def modes(times: Sequence[float], likeness: Likeness = Likeness.EXACT, **options: Any) -> str:
     """Of a generation at these timesteps, by their first letters."""
     weights = Identity(state([torch.zeros(1)]))
     trajectory, who, found = Trajectory((Moment((times[0],)),), weights), Asker(), ""

@@ -240,7 +240,7 @@ def test_pointwise_ops_are_pointwise() -> None:
     @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
     @given(op=st.sampled_from(pointwise_ops()), data=st.data())
     def check(op: Any, data: st.DataObject) -> None:
-        check_call(pointwise(op)(Drawn(data.draw)), data)
+        check_call(pointwise(op)(Drawn(data)), data)
 
     check()
 

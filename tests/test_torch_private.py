@@ -185,9 +185,10 @@ def test_a_graph_compiled_after_capture_is_cached_at_its_own_sizes(
     assert not any("bypass" in name for name in {**found[0], **found[1]})
 
     def look(gm: Any, inputs: Any, config_patches: Any) -> Any:
-        context = TracingContext.get()
-        sizes.extend(context.fake_mode.from_tensor(given, static_shapes=False).shape for given in inputs)
-        assert context.fake_mode.shape_env is not None
+        fakes = TracingContext.get().fake_mode
+        assert fakes is not None
+        sizes.extend(fakes.from_tensor(given, static_shapes=False).shape for given in inputs)
+        assert fakes.shape_env is not None
         return gm.forward
 
     monkeypatch.setattr(torch._dynamo, "lookup_backend", lambda name: look)
@@ -282,20 +283,17 @@ def test_a_split_forward_is_told_from_a_whole_one() -> None:
 
 
 def test_a_compiled_model_knows_its_options() -> None:
-    options, model = {"cycle": 3}, Small().eval()
+    options: dict[str, Any] = {"cycle": 3}
+    model = Small().eval()
     assert torch_private.options_of(torch.compile(model, backend="duca", options=options), "duca") == options
-    assert torch_private.options_of(torch.compile(lambda x: x, backend="duca", options=options), "duca") == options
+    assert torch_private.options_of(torch.compile(torch.sin, backend="duca", options=options), "duca") == options
     assert torch_private.options_of(torch.compile(model, backend="duca"), "duca") == {}
     assert torch_private.options_of(torch.compile(model, backend="eager", options=options), "duca") is None
     assert torch_private.options_of(model, "duca") is None
     assert torch_private.uncompiled(torch.compile(model, backend="duca")) is model
     model.compile(backend="duca", options=options)
     assert torch_private.options_of(model, "duca") == options
-    found: list[Any] = []
-    torch.compile(torch_private.uncompiled(model), backend=lambda gm, inputs: found.append(gm) or gm.forward)(
-        torch.ones(2, 3, 4)
-    )
-    assert len(found) == 1, "compiled anew, not by its own backend"
+    seen_by_backend(torch_private.uncompiled(model), torch.ones(2, 3, 4))  # compiled anew, not by its own backend
 
 
 def test_a_graph_finds_the_call_that_it_runs_in() -> None:
@@ -354,7 +352,8 @@ def test_a_dispatch_mode_that_leaves_compilation_alone() -> None:
             return op(*args, **(kwargs or {}))
 
     x = torch.randn(2, 3, 4)
-    with Seeing() as mode:
+    mode = Seeing()
+    with mode:
         assert torch_private.current_dispatch_mode() is mode
         with torch_private.fake_tensors():
             assert not torch_private.is_wrapper(torch.ones(2) + 1)
@@ -413,9 +412,10 @@ def test_a_failed_capture_leaves_no_transform_active() -> None:
     def forward(x: Tensor) -> Tensor:
         return torch.vmap(fails)(x)
 
+    wrapped: Any = Wrapped(forward)
     depth = torch._C._functorch.get_dynamic_layer_stack_depth()
     with pytest.raises(RuntimeError, match="inside"):
-        torch_private.export_functional(Wrapped(forward), [torch.randn(2, 3)])
+        torch_private.export_functional(wrapped, [torch.randn(2, 3)])
     assert torch._C._functorch.get_dynamic_layer_stack_depth() == depth
     assert not torch_private.inside_transform()
 

@@ -19,7 +19,7 @@ from zoo.case import noise, randomise
 from zoo.core import example_dit
 
 LABELS = torch.tensor([1, 2])
-EAGER = {"inner": "eager"}
+EAGER: dict[str, Any] = {"inner": "eager"}
 
 
 def generate(model: Any, seed: int = 0) -> Tensor:
@@ -64,19 +64,21 @@ def test_what_was_found_is_what_runs(tuned: Tuned, tmp_path: Path) -> None:
     assert (tmp_path / "curve.png").stat().st_size > 10_000
     model = three_blocks()
     torch.compiler.reset()
-    fast = torch.compile(model, backend="duca", options={"tuned": path, "strict": True, **EAGER})
+    options: dict[str, Any] = {"tuned": path, **EAGER}
+    fast = torch.compile(model, backend="duca", options={**options, "strict": True})
     with torch.no_grad():
         found, computed = generate(fast), generate(model)
     assert duca_compile.stats(model).steps[FULL] == 10
     assert psnr(found.double(), computed.double()) == pytest.approx(tuned.at(5).quality, abs=1e-3)
-    assert Options.parse({"tuned": path, **EAGER}).method == tuned.at(5).method == tuned.options(5)["method"]
+    assert Options.parse(options).method == tuned.at(5).method == tuned.options(5)["method"]
 
 
 def test_a_file_is_refused_for_another_model(tuned: Tuned, tmp_path: Path) -> None:
     path = tmp_path / "tuned.json"
     tuned.save(path)
     torch.compiler.reset()
-    fast = torch.compile(example_dit(), backend="duca", options={"tuned": path, **EAGER})
+    options: dict[str, Any] = {"tuned": path, **EAGER}
+    fast = torch.compile(example_dit(), backend="duca", options=options)
     with pytest.warns(
         DucaWarning, match="made for 6 branches in 3 blocks; streams: 32 wide; this model has 4 branches"
     ):

@@ -1,6 +1,7 @@
 """Weights that change in the middle of a generation, as a user changes them: the next step is computed."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,49 +15,49 @@ from zoo.case import noise
 from zoo.core import example_dit
 
 
-def one_element(weight: nn.Parameter) -> None:
+def one_element(weight: Tensor) -> None:
     weight.data[0, 0] += 3.0
 
 
-def rows_of_a_fused_projection(weight: nn.Parameter) -> None:
+def rows_of_a_fused_projection(weight: Tensor) -> None:
     third = len(weight) // 3
     weight.data[:third] += 1.0
     weight.data[2 * third :] += 1.0
 
 
-def by_numpy(weight: nn.Parameter) -> None:
+def by_numpy(weight: Tensor) -> None:
     weight.detach().numpy()[0] += 3.0
 
 
-def one_row(weight: nn.Parameter) -> None:
+def one_row(weight: Tensor) -> None:
     weight.data[5] = 5.0
 
 
-def all_of_it(weight: nn.Parameter) -> None:
+def all_of_it(weight: Tensor) -> None:
     weight.data.copy_(torch.randn(weight.shape))
 
 
-def multiplied_with_others(weight: nn.Parameter) -> None:
+def multiplied_with_others(weight: Tensor) -> None:
     torch._foreach_mul_([weight.data], 1.5)
 
 
-def a_moving_average(weight: nn.Parameter) -> None:
+def a_moving_average(weight: Tensor) -> None:
     weight.data.lerp_(torch.randn_like(weight), 1e-4)
 
 
-def counted(weight: nn.Parameter) -> None:
+def counted(weight: Tensor) -> None:
     weight.mul_(1.5)
 
 
-def counted_in_a_view(weight: nn.Parameter) -> None:
+def counted_in_a_view(weight: Tensor) -> None:
     weight.view(-1)[:16].copy_(torch.ones(16)) if weight.is_contiguous() else weight[0].fill_(1)
 
 
-def storage(weight: nn.Parameter) -> None:
+def storage(weight: Tensor) -> None:
     weight.untyped_storage().copy_(torch.randn(weight.numel()).to(weight.dtype).untyped_storage())
 
 
-def moved(weight: nn.Parameter) -> None:
+def moved(weight: Tensor) -> None:
     weight.data = torch.randn(weight.shape, dtype=weight.dtype).as_strided(weight.shape, weight.stride())
 
 
@@ -111,7 +112,7 @@ def test_the_step_after_an_edit_is_full(made: Callable[[Tensor], Tensor]) -> Non
     assert third_step(model, fast, lambda: None) == Mode.AGGRESSIVE
     for edit in IN_PLACE:
         with torch.inference_mode() if made is of_inference_mode else torch.no_grad():
-            found = third_step(model, fast, lambda edit=edit: edit(weights[3].weight))
+            found = third_step(model, fast, partial(edit, weights[3].weight))
         assert found == Mode.FULL, edit.__name__
 
 

@@ -4,8 +4,10 @@ import torch
 from torch import Tensor, nn
 
 
-class Tiny(nn.Module):
+class TinyParts(nn.Module):
     """Tokens mixed by a linear layer over them, then an MLP; one gate from the timestep for both."""
+
+    leave: nn.Module
 
     def __init__(self) -> None:
         super().__init__()
@@ -14,11 +16,16 @@ class Tiny(nn.Module):
         self.mlp = nn.Linear(2, 2, bias=False)
         self.leave = nn.Linear(2, 2, bias=False)
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+    def denoised(self, x: Tensor, t: Tensor) -> Tensor:
         gate = self.clock(t[:, None].sin())[:, None]
         x = x + gate * self.mix(x.transpose(1, 2)).transpose(1, 2)
         x = x + gate * self.mlp(x).relu()
         return self.leave(x)
+
+
+class Tiny(TinyParts):
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.denoised(x, t)
 
 
 def tiny_call(t: float = 0.5) -> tuple[Tensor, Tensor]:

@@ -212,7 +212,7 @@ def _cache_dit(subject: Subject, schedule: Schedule, calibrator: bool) -> Applie
 
 
 def hooks_of(model: nn.Module) -> list[Any]:
-    registries = [module._diffusers_hook for module in model.modules() if hasattr(module, "_diffusers_hook")]
+    registries: list[Any] = [module._diffusers_hook for module in model.modules() if hasattr(module, "_diffusers_hook")]
     return [hook for registry in registries for hook in registry.hooks.values()]
 
 

@@ -71,7 +71,7 @@ class Launches:
         from torch._inductor.compile_fx import compile_fx
 
         self.graphs += 1
-        compiled = compile_fx(gm, inputs) if self.inductor else gm.forward
+        compiled: Any = compile_fx(gm, inputs) if self.inductor else gm.forward
 
         def run(*given: Any) -> Any:
             self.calls += 1
@@ -99,7 +99,7 @@ class Row:
         elif self.method.options is not None:
             options = {"method": "duca", "cycle": order.schedule.cycle, "strict": True, **self.method.options}
             if order.inductor:  # as users have it: a function as `inner` would get no outlined blocks
-                torch_private.inner_compiler = lambda inner, changes: self.launches  # type: ignore[assignment]
+                torch_private.inner_compiler = lambda inner, changes: self.launches
             else:
                 options["inner"] = self.launches
             self.run = torch.compile(self.applied.model, backend="duca", options=options)

@@ -37,7 +37,7 @@ class Idle:
 def host(setting: Setting, shape: Shape) -> Parts:
     idle = Idle()
     subject = shape.subject(setting.device, setting.dtype)
-    run = replace(setting, inner=idle).cached(subject.model)  # type: ignore[arg-type]
+    run = replace(setting, inner=idle).cached(subject.model)
     spent: dict[str, list[float]] = defaultdict(list)
     x = subject.latents
     for step, t in enumerate(timesteps(CYCLE * (4 if setting.tiny else 20))):

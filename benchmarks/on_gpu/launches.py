@@ -3,10 +3,12 @@
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 import duca_compile
@@ -23,29 +25,25 @@ def launched(pair: Pair) -> dict[str, Any]:
     """Of a plain step and of one in each recipe, from the second cycle. On the CPU the operators stand for kernels."""
     given = pair.subject.call(pair.subject.latents, 979.0)
     pair.plain(**given)
-    found = {"plain": _profiled(pair, lambda: pair.plain(**given))}
+    found = {"plain": _profiled(pair, lambda: pair.plain(**given))[1]}
     duca_compile.reset(pair.model)
     x = pair.subject.latents
     for step, t in enumerate(first_steps(CYCLE + 3, 50)):
-        given, outputs = pair.subject.call(x, t), []
-
-        def run(given: dict[str, Any] = given, outputs: list[Any] = outputs) -> None:
-            outputs.append(pair.cached(**given))
-
+        run = partial(pair.cached, **pair.subject.call(x, t))
         with watched(pair.model) as seen:
-            figures = _profiled(pair, run) if step >= CYCLE else run()
+            output, figures = _profiled(pair, run) if step >= CYCLE else (run(), None)
         if figures is not None:
             found[ran(seen).value] = figures
-        x = next_latents(x, outputs.pop())
+        x = next_latents(x, output)
     return found
 
 
-def _profiled(pair: Pair, run: Callable[[], Any]) -> dict[str, Any]:
+def _profiled(pair: Pair, run: Callable[[], Tensor]) -> tuple[Tensor, dict[str, Any]]:
     kinds = [ProfilerActivity.CPU, ProfilerActivity.CUDA][: 1 + pair.setting.on_gpu]
     with profile(activities=kinds) as watch:
-        run()
+        output = run()
         pair.setting.wait()
-    return counted(watch.events(), pair.setting.on_gpu)
+    return output, counted(watch.events(), pair.setting.on_gpu)
 
 
 def counted(events: Iterable[Any], on_gpu: bool) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 import platform
 import statistics
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from on_gpu.section import Parts
@@ -16,7 +18,7 @@ ROWS = (2, 50, 410, 4096)
 
 
 def versions(setting: Setting) -> dict[str, Any]:
-    found = {"device": card(setting), "torch": torch.__version__, "python": platform.python_version()}
+    found: dict[str, Any] = {"device": card(setting), "torch": torch.__version__, "python": platform.python_version()}
     if setting.on_gpu:
         import triton
 
@@ -31,7 +33,7 @@ def card(setting: Setting) -> str:
 def rates(setting: Setting) -> Parts:
     """A large product, a large copy, and products over as few rows as cached steps have: `us`, and what the rates allow."""
     size, large = (256, 2**20) if setting.tiny else (8192, 2**30)
-    made = {"device": setting.device, "dtype": setting.dtype}
+    made: dict[str, Any] = {"device": setting.device, "dtype": setting.dtype}
     a, b = (torch.randn(size, size, **made) for _ in range(2))
     flops = 2 * size**3 / _median(setting, lambda: a @ b)
     source = torch.randint(256, (large,), dtype=torch.uint8, device=setting.device)
@@ -42,9 +44,13 @@ def rates(setting: Setting) -> Parts:
     weights, bias = [torch.randn(height, width, **made) for _ in range(4)], torch.randn(height, **made)
     for rows in ROWS[: 2 if setting.tiny else None]:
         x = torch.randn(rows, width, **made)
-        spent = _median(setting, lambda x=x: [F.linear(x, weight, bias) for weight in weights]) / len(weights)
+        spent = _median(setting, partial(_products, x, weights, bias)) / len(weights)
         floor = max(2 * rows * width * height / flops, weights[0].nbytes / moved)
         yield f"{rows} rows", {"us": 1e6 * spent, "floor_us": 1e6 * floor}
+
+
+def _products(x: Tensor, weights: list[Tensor], bias: Tensor) -> list[Tensor]:
+    return [F.linear(x, weight, bias) for weight in weights]
 
 
 def _median(setting: Setting, run: Callable[[], Any]) -> float:

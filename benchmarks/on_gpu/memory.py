@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import duca_compile
 from on_gpu.pair import Pair
@@ -20,7 +21,8 @@ def peaks(pair: Pair) -> dict[str, Any]:
         found["plain_mib"] = _peak(pair, lambda: pair.plain(**given)) / MIB
     x = pair.subject.latents
     for t in first_steps(3, pair.setting.steps):
-        given, outputs = pair.subject.call(x, t), []
+        given = pair.subject.call(x, t)
+        outputs: list[Tensor] = []
         with watched(pair.model) as seen:
             peak = _peak(pair, lambda given=given, outputs=outputs: outputs.append(pair.cached(**given)))
         if pair.setting.on_gpu:

@@ -12,13 +12,15 @@ class Clock(nn.Module):
 
     def __init__(self, width: int, features: int = 256) -> None:
         super().__init__()
-        self.half = features // 2
-        self.mlp = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
+        self.features = features
+        self.up, self.down = nn.Linear(features, width), nn.Linear(width, width)
 
     def forward(self, t: Tensor) -> Tensor:
-        rates = torch.exp(-math.log(10_000) * torch.arange(self.half, device=t.device) / self.half)
+        half = self.features // 2
+        rates = torch.exp(-math.log(10_000) * torch.arange(half, device=t.device) / half)
         angles = t[:, None].float() * rates
-        return self.mlp(torch.cat([angles.cos(), angles.sin()], -1).to(self.mlp[0].weight.dtype))
+        features = torch.cat([angles.cos(), angles.sin()], -1)
+        return self.down(F.silu(self.up(features.to(self.up.weight.dtype))))
 
 
 def plain_norm(width: int) -> nn.LayerNorm:

@@ -1,7 +1,7 @@
 """The figures of a run as tables of at most 80 columns: for the terminal, and as Markdown."""
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ STEPS = ("plain", *(mode.value for mode in Mode))
 class Block:
     title: str
     headings: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     notes: tuple[str, ...] = ()
 
 

@@ -24,7 +24,7 @@ class Setting:
     """`inner` compiles all graphs, plain and ours; `tiny` sizes and few steps are for a test of the benchmark itself."""
 
     device: str
-    inner: str = "inductor"
+    inner: str | Callable[..., Any] = "inductor"
     tiny: bool = False
 
     @property
@@ -76,7 +76,8 @@ class Setting:
             last.record()
         host = time.perf_counter() - began
         self.wait()
-        return result, Spent(first.elapsed_time(last) / 1e3 if first is not None else host, host)
+        device = first.elapsed_time(last) / 1e3 if first is not None and last is not None else host
+        return result, Spent(device, host)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -123,7 +124,7 @@ def steps(pair: Pair, cycles: int) -> dict[str, Any]:
         given, spent, after = pair.subject.call(x, t), {}, x
         with watched(pair.model) as seen:
             for run in in_turn(step, pair.plain, pair.cached):
-                output, spent[run] = pair.setting.timed(lambda run=run, given=given: run(**given))
+                output, spent[run] = pair.setting.timed(partial(run, **given))
                 if run is pair.cached:  # at once: under CUDA graphs the next run may write over it
                     after = next_latents(x, output)
         if step >= CYCLE:
@@ -154,7 +155,7 @@ def trajectory(pair: Pair, rounds: int) -> dict[str, Any]:
     for turn in range(rounds):
         for run in in_turn(turn, pair.plain, pair.cached):
             duca_compile.reset(pair.model)
-            latents[run], found = pair.setting.timed(lambda run=run: sampled(pair, run, count))
+            latents[run], found = pair.setting.timed(partial(sampled, pair, run, count))
             spent[run].append(found)
     after = duca_compile.stats(pair.model).steps
     modes = {mode: (after[mode] - before[mode]) // rounds for mode in Mode}

@@ -156,6 +156,6 @@ def subject(spec: Spec, cache_ratio: float, depth: str) -> Subject | None:
             plan = make_plan(found.capture.gm.graph, found.facts, options)
         except Refused:
             continue
-        graphs = {mode: rewrite(found.capture.gm, plan.steps[mode])[0] for mode in options.recipes}
+        graphs = {Mode(name): rewrite(found.capture.gm, plan.steps[name])[0] for name in options.recipes}
         return Subject(found, found.model, plan, found.capture.gm, graphs)
     return None

@@ -40,7 +40,7 @@ class EndToEnd:
     interrupts: str = ""
     twice: bool = False
     _seen: list[Step] = field(default_factory=list)
-    _alone: tuple[Mode, Cache] | None = None
+    _alone: tuple[str, Cache] | None = None
     _doubles: "weakref.WeakKeyDictionary[Cache, tuple[Stream, Cache]]" = field(
         default_factory=weakref.WeakKeyDictionary
     )

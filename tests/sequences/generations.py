@@ -6,11 +6,13 @@ session around all of it, or enter one around each call.
 
 import contextvars
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from torch import Tensor
 
 import duca_compile
 from sequences.samplers import Evaluation, Sampler
@@ -47,7 +49,7 @@ class Plan(NamedTuple):
     model: int
     sampler: str
     steps: int
-    skip: int
+    skip: float
     image: int
     seed: int
     prompt: int
@@ -70,9 +72,9 @@ class Generation:
     total: int
     sampler: Sampler
     guidance: str
-    given: Evaluation | None = None
-    run: Iterator[None] | None = None
-    encoded: dict[object, object] = field(default_factory=dict)
+    given: Evaluation
+    run: Generator[None, None, None] | None = None
+    encoded: dict[object, Tensor] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     last: float = 1000.0
     step: int = 0
@@ -140,7 +142,7 @@ class Generation:
         return threads[self.step % 2].submit(contextvars.copy_context().run, onward).result()
 
 
-def loop(generation: Generation, evaluate: Callable[[], bool]) -> Iterator[None]:
+def loop(generation: Generation, evaluate: Callable[[], bool]) -> Generator[None, None, None]:
     """The code of a user who runs the generation; `evaluate` says whether there is more to do."""
     with generation.held():
         more = True

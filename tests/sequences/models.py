@@ -22,6 +22,9 @@ class Small(nn.Module):
     Its predictions hold the noise of its latents, as those of trained models do; `kind` says what it predicts.
     """
 
+    mean: Tensor
+    shares: Tensor
+
     def __init__(self, kind: str) -> None:
         super().__init__()
         self.clock, self.enter, self.leave = nn.Linear(4, 8), nn.Linear(16, 8), nn.Linear(8, 16)

@@ -3,7 +3,7 @@
 import contextvars
 import gc
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -156,9 +156,7 @@ class Program:
             image = denoisers.image(plan.image, plan.batch)
             skip = round(plan.skip * plan.steps)
             total, sampler = sample(plan.sampler, plan.steps, skip, image, plan.seed)
-        generation = Generation(serial, plan, total, sampler, plan.guidance)
-        generation.given = next(sampler)
-        return generation
+        return Generation(serial, plan, total, sampler, plan.guidance, next(sampler))
 
     def keep_apart(self, generation: Generation) -> None:
         """Gives it a session of its own if nothing else could tell it from another one."""
@@ -211,7 +209,7 @@ class Program:
             self.broke()
             return False
 
-    def closed(self, run: Iterator[None]) -> None:
+    def closed(self, run: Generator[None, None, None]) -> None:
         try:
             run.close()
         except ValueError:
@@ -320,6 +318,7 @@ def _with(generation: Generation, **changes: Any) -> Generation:
         generation.total,
         generation.sampler,
         generation.guidance,
+        generation.given,
     )
 
 

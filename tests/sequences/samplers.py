@@ -14,7 +14,7 @@ import diffusers
 import torch
 from torch import Tensor
 
-SCHEDULE = {
+SCHEDULE: dict[str, Any] = {
     "beta_schedule": "scaled_linear",
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -125,8 +125,8 @@ def _flow(
     name: str, steps: int, image: Tensor, skip: int, noise: Tensor, chance: torch.Generator
 ) -> tuple[int, Sampler]:
     """Rectified flow: `x` at level `s` is `(1 - s) * image + s * noise`."""
-    levels = torch.linspace(1, 1 / steps, steps)[skip:]
-    levels = [float(level) for level in 3 * levels / (1 + 2 * levels)] + [0.0]
+    even = torch.linspace(1, 1 / steps, steps)[skip:]
+    levels = [float(level) for level in 3 * even / (1 + 2 * even)] + [0.0]
 
     def at(x: Tensor, level: float) -> Evaluation:
         return Evaluation(x, 1000 * level, 1 - level, level)

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 Call = Callable[[float], dict[str, Any]]
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def _is_moved(given: object, before: object) -> bool:
     return isinstance(given, Tensor) and isinstance(before, Tensor) and not torch.equal(given, before)
 
 
-def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
+def randomise(model: Model, seed: int = 0) -> Model:
     """Weights that let every branch matter: adaLN-Zero starts with gates and output at zero."""
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.parameters():

@@ -49,7 +49,7 @@ class HandWritten(nn.Module):
         return self.leave(input=x)
 
 
-def example_dit() -> nn.Module:
+def example_dit() -> DiT:
     return randomise(DiT(size=8, width=32, depth=2, heads=2))
 
 

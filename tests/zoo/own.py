@@ -77,13 +77,19 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return x * (1 + scale) + shift
 
 
-class Block(nn.Module):
-    """The ordinary block: attention and a feed-forward network, each behind AdaLN and under a gate."""
+class Parts(nn.Module):
+    """Of the ordinary block."""
+
+    attend: nn.Module
 
     def __init__(self, feed_forward: Callable[[], nn.Module] = mlp) -> None:
         super().__init__()
         self.ada, self.norm_a, self.norm_b = AdaLN(6), norm(), norm()
         self.attend, self.feed_forward = Attention(), feed_forward()
+
+
+class Block(Parts):
+    """The ordinary block: attention and a feed-forward network, each behind AdaLN and under a gate."""
 
     def forward(self, x: Tensor, clock: Tensor) -> Tensor:
         shift_a, scale_a, gate_a, shift_b, scale_b, gate_b = self.ada(clock)
@@ -91,8 +97,8 @@ class Block(nn.Module):
         return x + gate_b * self.feed_forward(modulate(self.norm_b(x), shift_b, scale_b))
 
 
-class Denoiser(nn.Module):
-    """Tokens in, tokens out: blocks that see the embedded timestep, between two projections."""
+class Frame(nn.Module):
+    """Blocks between two projections, and what embeds the timestep."""
 
     def __init__(self, block: Callable[[], nn.Module] = Block, depth: int = 3) -> None:
         super().__init__()
@@ -102,6 +108,10 @@ class Denoiser(nn.Module):
     def embed(self, timestep: Tensor) -> Tensor:
         """[batch, 1, width], or [batch, tokens, width] where every token has a timestep of its own."""
         return self.clock(timestep if timestep.ndim > 1 else timestep[:, None])
+
+
+class Denoiser(Frame):
+    """Tokens in, tokens out, through blocks that see the embedded timestep."""
 
     def forward(self, latents: Tensor, timestep: Tensor) -> Tensor:
         x, clock = self.enter(latents), self.embed(timestep)
@@ -265,10 +275,10 @@ class MixFeedForward(nn.Module):
         return self.down(content * F.silu(gate)).flatten(2).transpose(1, 2)
 
 
-class MixDenoiser(Denoiser):
+class MixDenoiser(Frame):
     """Blocks of self-attention, cross-attention without a gate, and a convolutional feed-forward network."""
 
-    class Block(Block):
+    class Block(Parts):
         def __init__(self) -> None:
             super().__init__(MixFeedForward)
             self.cross = Attention()

@@ -21,6 +21,8 @@ from zoo.own import (
     Block,
     Clock,
     Denoiser,
+    Frame,
+    Parts,
     heads,
     merged,
     mlp,
@@ -70,7 +72,7 @@ class GridBlock(Block):
         return x + gate_b * self.feed_forward(modulate(self.norm_b(x), shift_b, scale_b))
 
 
-class Volume(Denoiser):
+class Volume(Frame):
     """The stream is [batch, frames, height, width, features], and attends to itself and to a text."""
 
     class Block(nn.Module):
@@ -103,7 +105,8 @@ class ChannelsFirst(nn.Module):
     class Block(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.ada, self.qkv, self.out = AdaLN(6), nn.Conv2d(WIDTH, 3 * WIDTH, 1), nn.Conv2d(WIDTH, WIDTH, 1)
+            self.ada = Columns(AdaLN(6))
+            self.qkv, self.out = nn.Conv2d(WIDTH, 3 * WIDTH, 1), nn.Conv2d(WIDTH, WIDTH, 1)
             self.up, self.down = nn.Conv2d(WIDTH, 64, 1), nn.Conv2d(64, WIDTH, 1)
 
         def attend(self, x: Tensor) -> Tensor:
@@ -119,8 +122,6 @@ class ChannelsFirst(nn.Module):
         super().__init__()
         self.enter, self.leave = nn.Conv2d(4, WIDTH, 1), nn.Conv2d(WIDTH, 4, 1)
         self.clock, self.blocks = Clock(), nn.ModuleList(ChannelsFirst.Block() for _ in range(3))
-        for block in self.blocks:
-            block.ada = Columns(block.ada)
 
     def forward(self, latents: Tensor, timestep: Tensor) -> Tensor:
         x, clock = self.enter(latents), self.clock(timestep)
@@ -144,7 +145,7 @@ def channel_norm(x: Tensor) -> Tensor:
     return x * (x.square().mean(1, keepdim=True) + 1e-6).rsqrt()
 
 
-class TwoThenOne(Denoiser):
+class TwoThenOne(Frame):
     """Image and text are two streams with attention in common, then one sequence."""
 
     class Double(nn.Module):
@@ -160,7 +161,8 @@ class TwoThenOne(Denoiser):
             sides = list(zip(streams, changes, strict=True))
             read = [modulate(self.norm(x), *change[:2]) for x, change in sides]
             joint = torch.cat([qkv(x) for qkv, x in zip(self.qkv, read, strict=True)], dim=1)
-            attended = merged(F.scaled_dot_product_attention(*map(heads, joint.chunk(3, dim=-1))))
+            query, key, val = map(heads, joint.chunk(3, dim=-1))
+            attended = merged(F.scaled_dot_product_attention(query, key, val))
             parts = attended.split([x.shape[1] for x in streams], dim=1)
             streams = [x + change[2] * out(part) for (x, change), out, part in zip(sides, self.out, parts, strict=True)]
             return [
@@ -182,7 +184,7 @@ class TwoThenOne(Denoiser):
         return self.leave(x[:, : latents.shape[1]])
 
 
-class RefinedText(Denoiser):
+class RefinedText(Frame):
     """A transformer of its own refines the text, which then leads the sequence of the main blocks."""
 
     def __init__(self) -> None:
@@ -199,7 +201,7 @@ class RefinedText(Denoiser):
         return self.leave(x[:, text.shape[1] :])
 
 
-class TwoHeads(Denoiser):
+class TwoHeads(Frame):
     """Noise and log-variance from two heads, the second with a hidden layer and a norm that both share."""
 
     def __init__(self) -> None:
@@ -215,10 +217,10 @@ class TwoHeads(Denoiser):
         return self.leave(x), self.variance(x)
 
 
-class Packed(Denoiser):
+class Packed(Frame):
     """Samples of unequal length, packed into one sequence [tokens, channels]; the mask keeps them apart."""
 
-    class Block(Block):
+    class Block(Parts):
         def forward(self, x: Tensor, clock: Tensor, mask: Tensor) -> Tensor:
             shift_a, scale_a, gate_a, shift_b, scale_b, gate_b = self.ada(clock)
             x = x + gate_a * self.attend(modulate(self.norm_a(x), shift_a, scale_a), mask=mask)
@@ -244,7 +246,7 @@ class Dictionaries(nn.Module):
         super().__init__()
         self.ends = nn.ModuleDict({"enter": nn.Linear(CHANNELS, WIDTH), "leave": nn.Linear(WIDTH, CHANNELS)})
         self.clock = Clock()
-        self.layers = nn.ModuleList(
+        self.layers: Any = nn.ModuleList(
             nn.ModuleDict({
                 "ada": AdaLN(9), "self": Attention(), "cross": Attention(context_width=24), "mlp": mlp(), "norm": norm(),
             })
@@ -372,7 +374,7 @@ class FilmBlock(nn.Module):
         return (x + self.feed_forward(modulate(self.norm_b(x), shift_b, scale_b))) / math.sqrt(2)
 
 
-class MeanFlow(Denoiser):
+class MeanFlow(Frame):
     """The average velocity from `timestep` down to `until`: a clock for the time and one for the span."""
 
     def __init__(self) -> None:
@@ -386,10 +388,10 @@ class MeanFlow(Denoiser):
         return self.leave(x)
 
 
-class Inpainting(Denoiser):
+class Inpainting(Frame):
     """Tokens outside a mask keep their value in every block."""
 
-    class Block(Block):
+    class Block(Parts):
         def forward(self, x: Tensor, clock: Tensor, mask: Tensor) -> Tensor:
             shift_a, scale_a, gate_a, shift_b, scale_b, gate_b = self.ada(clock)
             y = gate_a * self.attend(modulate(self.norm_a(x), shift_a, scale_a))
@@ -407,10 +409,10 @@ class Inpainting(Denoiser):
         return self.leave(x)
 
 
-class Modalities(Denoiser):
+class Modalities(Frame):
     """Every token looks its modulation up by its modality, in a table that the timestep moves."""
 
-    class Block(Block):
+    class Block(Parts):
         def __init__(self) -> None:
             super().__init__()
             self.table = nn.Parameter(torch.empty(3, 6 * WIDTH))
@@ -434,7 +436,7 @@ class Modalities(Denoiser):
 class MixedStreams(Denoiser):
     """Attention writes to one stream and the MLP to another; each reads both, and learned scalars mix them."""
 
-    class Block(Block):
+    class Block(Parts):
         def __init__(self) -> None:
             super().__init__()
             self.mix, self.read = nn.Parameter(torch.empty(2, 2)), nn.Parameter(torch.empty(2, 2))
@@ -469,7 +471,7 @@ class HyperConnections(Denoiser):
     class Block(Block):
         def __init__(self) -> None:
             super().__init__()
-            self.connections = nn.ModuleList(HyperConnections.Connection() for _ in range(2))
+            self.connections: Any = nn.ModuleList(HyperConnections.Connection() for _ in range(2))
 
         def forward(self, streams: Tensor, clock: Tensor) -> Tensor:
             """`streams` is [2, batch, tokens, width]."""
