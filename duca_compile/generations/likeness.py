@@ -126,6 +126,12 @@ def distance(now: Tensor, past: Sequence[Stand], outputs: bool = True) -> Tensor
     return off.mul_((picked / (picked - count)) ** 0.5)
 
 
+def off_the_line(first: Tensor, second: Tensor, third: Tensor) -> float:
+    """How far the third lies off the line through the others, as a share of its length: the mean over rows."""
+    off = (third - 2 * second + first).norm(dim=1) / third.norm(dim=1).clamp_min(_TINY)
+    return float(off.mean())
+
+
 def cosine(before: Tensor, now: Tensor) -> Tensor:
     """Of the angle by which each row turns."""
     found: Tensor = torch.linalg.vecdot(before, now) / (before.norm(dim=1) * now.norm(dim=1)).clamp_min(_TINY)

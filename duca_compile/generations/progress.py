@@ -23,10 +23,10 @@ def place(trajectory: Trajectory) -> Place:
     if steps is not None:
         counted = trajectory.moments[-1].index
         last = now if counted is None else counted
-        return Place(trajectory.step, since, min(last / steps, 1.0), max(last - since, 0) / steps)
+        return Place(trajectory.step, since, min(last / steps, 1.0), max(last - since, 0) / steps, trajectory.miss)
     if not left:
-        return Place(trajectory.step, since)
-    return Place(trajectory.step, since, 1 - left[now] / left[0], 1 - left[now - since] / left[0])
+        return Place(trajectory.step, since, miss=trajectory.miss)
+    return Place(trajectory.step, since, 1 - left[now] / left[0], 1 - left[now - since] / left[0], trajectory.miss)
 
 
 def whole_way(trajectory: Trajectory) -> float | None:

@@ -214,6 +214,9 @@ class Tracker:
         changed = known.changed(call.content)
         if known.varying is None:
             known.varying = changed
+        if known.since == 0:
+            outputs = tuple(call.outputs(moment) for moment in known.moments)
+            known.shown = outputs if len(outputs) == REMEMBERED and all(outputs) else ()
         known.move(call.moment, judged, known.step + 1)
         if replaced or known.remade or changed:
             known.remade, known.content = replaced, call.content

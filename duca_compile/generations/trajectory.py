@@ -13,7 +13,7 @@ from duca_compile.generations.continuity import REMEMBERED, START, Moment, Pace
 from duca_compile.generations.device_streams import Used
 from duca_compile.generations.draw_tokens import RandomTokens
 from duca_compile.generations.identity import Identity
-from duca_compile.generations.likeness import Likeness
+from duca_compile.generations.likeness import Likeness, off_the_line
 from duca_compile.generations.own_results import Layout, memory
 from duca_compile.methods.base import Clock
 from duca_compile.plan.step_plan import Key, Slot
@@ -147,6 +147,10 @@ class Trajectory:
     """What the sessions of its key share; it lives as long as the trajectory."""
     noisy: int = 0
     """Steps in a row that added fresh noise."""
+    cycle: int = 0
+    """How many steps lay between its last two FULL ones."""
+    shown: tuple[Sequence[Tensor], ...] = ()
+    """Outputs at its last FULL step and at the two before, in order, as they were picked; none where not all were."""
     drifted: int = 0
     """The last of its calls that did not come straight from the one before: fresh noise was added in between."""
     own: int = 1
@@ -171,7 +175,17 @@ class Trajectory:
 
     def computed(self) -> None:
         """Its last step is FULL."""
-        self.full, self.since = self.moments[-1].timesteps, 0
+        self.full, self.cycle, self.since = self.moments[-1].timesteps, self.since, 0
+
+    def miss(self) -> float | None:
+        """How far off the cached step before the last FULL one was, or None.
+
+        That is how far the output of the FULL one lies off the line through those of the two steps before.
+        """
+        outputs = [each[0] for each in self.shown]
+        if self.cycle < 2 or len({each.shape for each in outputs}) != 1:
+            return None
+        return off_the_line(*outputs)
 
     def touch(self) -> None:
         self.used = next(_uses)

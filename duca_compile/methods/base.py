@@ -84,6 +84,9 @@ class Place(NamedTuple):
     """The share of the generation's steps that lie behind; None where nothing tells it."""
     progress_at_full: float | None = None
     """The same at the last FULL step."""
+    miss: Callable[[], float | None] = lambda: None
+    """How far the cached step before the last FULL one was off, as a share of what the model predicted; None where
+    nothing tells it."""
 
 
 class Clock(Protocol):

@@ -1,4 +1,4 @@
-"""Steps between two full ones run one and the same recipe."""
+"""Full steps by a schedule; between two of them, a method's cached recipes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from functools import cached_property
 from typing import ClassVar
 
 from duca_compile.methods.base import COMPLETE, FULL, Method, Place, Recipe
-from duca_compile.methods.check import require_int
-from duca_compile.methods.schedules import Schedule, schedule
+from duca_compile.methods.check import OptionError, require_int
+from duca_compile.methods.schedules import Adaptive, Schedule, schedule
 
 
 @dataclass(frozen=True)
 class Cycles:
-    """A method gives its `cached` recipe, and is its own clock."""
+    """A method gives its `cached` recipe, or says of each place `cached_at` which of several it is."""
 
     NAMES: ClassVar[tuple[str, ...]]
 
@@ -21,37 +21,52 @@ class Cycles:
     warmup_steps: int = 1
     """The first `warmup_steps` steps of a trajectory are FULL; the last of them opens the first cycle."""
     schedule: str | tuple[int, ...] = "even"
-    """Where FULL steps lie: `even` cycles, `dense-ends`, which are `cycle` long on average, or a list of the steps."""
+    """Where FULL steps lie: `even` cycles; `dense-ends` or `dense-start`, which are `cycle` long on average; a list of
+    the steps; or `adaptive`: dense ends, closer together or further apart as forecasts turn out."""
+    tolerance: float = Adaptive.tolerance
+    """Of the schedule `adaptive`: how far off a cached step may be, as a share of what the model predicts."""
 
     def __post_init__(self) -> None:
         if isinstance(self.schedule, list):
             object.__setattr__(self, "schedule", tuple(self.schedule))
         require_int("cycle", self.cycle, at_least=1)
         require_int("warmup_steps", self.warmup_steps, at_least=1)
+        if isinstance(self.tolerance, bool) or not isinstance(self.tolerance, (int, float)) or not self.tolerance > 0:
+            raise OptionError(f"tolerance must be a number above 0, not {self.tolerance!r}")
         self._schedule  # noqa: B018 - checks it
 
     @property
     def cached(self) -> Recipe:
         raise NotImplementedError
 
+    def cached_at(self, place: Place) -> str:
+        return self.cached.name
+
     def recipes(self) -> tuple[Recipe, ...]:
         return (COMPLETE,) if self.cycle == 1 else (COMPLETE, self.cached)
 
-    def start(self) -> "Cycles":
-        return self
-
-    def next(self, place: Place) -> str:
-        return FULL if self.is_full(place) else self.cached.name
-
-    def is_full(self, place: Place) -> bool:
-        return place.step < self.warmup_steps or self.cycle == 1 or self._schedule.is_full(place)
+    def start(self) -> "CycleClock":
+        return CycleClock(self, self._schedule.start())
 
     @cached_property
     def _schedule(self) -> Schedule:
-        return schedule(self.schedule, self.cycle)
+        return schedule(self.schedule, self.cycle, self.tolerance)
 
     def without_cuts(self) -> Method | None:
         return None if self.cached.cut else self
 
     def weights(self, stored: Sequence[int], now: int) -> tuple[float, ...]:
         return (1.0,)
+
+
+@dataclass
+class CycleClock:
+    """`schedule` may remember what it saw of this trajectory."""
+
+    method: Cycles
+    schedule: Schedule
+
+    def next(self, place: Place) -> str:
+        method = self.method
+        full = place.step < method.warmup_steps or method.cycle == 1 or self.schedule.is_full(place)
+        return FULL if full else method.cached_at(place)

@@ -59,8 +59,8 @@ class DuCa(Cycles):
         aggressive = Recipe(Mode.AGGRESSIVE.value, self._skipped, cut=True)
         return (COMPLETE, *(recipe for recipe in (conservative, aggressive) if recipe.name in used))
 
-    def next(self, place: Place) -> str:
-        return FULL if self.is_full(place) else ORDERS[self.order][(place.since - 1) % 2].value
+    def cached_at(self, place: Place) -> str:
+        return ORDERS[self.order][(place.since - 1) % 2].value
 
     def without_cuts(self) -> "DuCa | None":
         used = ORDERS[self.order][: self.cycle - 1]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from duca_compile.generations.recording import Recording, recording
 from duca_compile.methods.base import FULL
+from duca_compile.methods.cycles import CycleClock
 from duca_compile.methods.forecast_stack import ForecastStack
 from duca_compile.plan.tuned_file import portrait
 from duca_compile.refusal import Refused
@@ -35,8 +36,8 @@ class _Trials(ForecastStack):
 
     last: list[ForecastStack] = field(default_factory=lambda: [ForecastStack(schedule=tuple(range(10_000)))])
 
-    def start(self) -> ForecastStack:
-        return self.last[-1]
+    def start(self) -> CycleClock:
+        return self.last[-1].start()
 
 
 def tune(
