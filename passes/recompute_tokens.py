@@ -13,9 +13,11 @@ from duca_compile.graph import ir
 from duca_compile.graph.emit import emit
 from duca_compile.methods.base import Action
 from duca_compile.passes.base import FRESH, PassResult, named
+from duca_compile.passes.forecast_features import combined
 from duca_compile.passes.small_caches import shrunk, widened
-from duca_compile.plan.step_plan import CACHE, StepPlan
+from duca_compile.plan.step_plan import CACHE, Slot, StepPlan
 from duca_compile.refusal import Refusal, located
+from duca_compile.torch_private import OpOverload
 
 aten = torch.ops.aten
 
@@ -32,6 +34,8 @@ class RecomputeTokens:
              %linear_1 = linear(%norm_1, ...)
              %fresh_linear = index_copy_(%cache_linear, 1, %selected_for_branch_1, %linear_1)
              %mul = mul(%gate, %fresh_linear)
+
+    With a history, the rest is forecast (`forecast_features.py`), and the cache stays as it is.
     """
 
     def run(self, gm: fx.GraphModule, step: StepPlan) -> PassResult:
@@ -47,26 +51,35 @@ class RecomputeTokens:
             feature = nodes[branch.feature]
             with located(feature), gm.graph.inserting_before(feature.next):
                 tokens = nodes[chosen.input_of(index)]
-                rows = TokenwiseBody(gm.graph, nodes, step, branch.path, tokens, chosen.count).compute(branch.feature)
-                kept, cache = shrunk(gm.graph, rows, step), nodes[CACHE + branch.feature]
-                name, dtype = FRESH + branch.feature, ir.value(feature).dtype
-                fresh = _write_back(gm.graph, cache, branch.path.place, tokens, kept, "" if kept is not rows else name)
-                fresh = widened(gm.graph, fresh, dtype, step, name)
+                body = TokenwiseBody(gm.graph, nodes, step, branch.path, tokens, chosen.count)
+                fresh = _filled_up(body, branch.feature, FRESH + branch.feature)
             feature.replace_all_uses_with(fresh)
         return PassResult(len(refreshed), tuple(refusals))
 
 
-def _write_back(
-    graph: fx.Graph, cache: fx.Node, place: Place, tokens: fx.Node, selected: fx.Node, name: str
+def _filled_up(body: "TokenwiseBody", feature: str, name: str) -> fx.Node:
+    """The feature of all tokens: the fresh rows, and the rest from the cache, which takes them in where it is one."""
+    graph, rows, place = body.graph, body.compute(feature), body.path.place
+    if body.slots[feature].history > 1:
+        rest = body.cached(feature)
+        return _with_rows(graph, aten.index_copy.default, rest, place, body.tokens, rows, name)
+    kept, cache = shrunk(graph, rows, body.step), body.nodes[CACHE + feature]
+    first = name if kept is rows else ""
+    fresh = _with_rows(graph, aten.index_copy_.default, cache, place, body.tokens, kept, first)
+    return widened(graph, fresh, ir.value(body.nodes[feature]).dtype, body.step, name)
+
+
+def _with_rows(
+    graph: fx.Graph, write: OpOverload, given: fx.Node, place: Place, tokens: fx.Node, rows: fx.Node, name: str
 ) -> fx.Node:
-    """The cache, updated in place. One of a grid is written through a view with all tokens along one dimension."""
+    """`given` with these rows. One of a grid is written through a view with all tokens along one dimension."""
     if not place.grid:
-        return emit(graph, aten.index_copy_.default, [cache, place.dim, tokens, selected], name=name)
-    size, chosen = list(ir.shape(cache) or ()), list(ir.shape(selected) or ())
+        return emit(graph, write, [given, place.dim, tokens, rows], name=name)
+    size, chosen = list(ir.shape(given) or ()), list(ir.shape(rows) or ())
     after = size[place.dims.stop :]
-    flat = emit(graph, aten.view.default, [cache, [*size[: place.dim], place.tokens, *after]])
-    rows = emit(graph, aten.reshape.default, [selected, [*chosen[: place.dim + 1], *after]])
-    written = emit(graph, aten.index_copy_.default, [flat, place.dim, tokens, rows])
+    flat = emit(graph, aten.view.default, [given, [*size[: place.dim], place.tokens, *after]])
+    flat_rows = emit(graph, aten.reshape.default, [rows, [*chosen[: place.dim + 1], *after]])
+    written = emit(graph, write, [flat, place.dim, tokens, flat_rows])
     return emit(graph, aten.view.default, [written, size], name=name)
 
 
@@ -82,6 +95,11 @@ class TokenwiseBody:
     count: int
 
     @cached_property
+    def slots(self) -> dict[str, Slot]:
+        """What the step takes of features and of values on their paths."""
+        return {slot.value: slot for slot in self.step.reads if slot.small}
+
+    @cached_property
     def replaced(self) -> dict[str, str]:
         """The names of features as captured, by those of what stands for them where another branch was rewritten."""
         return {FRESH + branch.feature: branch.feature for branch in self.step.branches}
@@ -91,7 +109,7 @@ class TokenwiseBody:
         for name, place in self.path.live:
             made[name] = self._gather(self._at_hand(name), place)
         for name, place in self.path.cached:
-            made[name] = self._gather(self._cached(name), place)
+            made[name] = self._gather(self.cached(name), place)
         handed, sliced = dict(self.path.same), dict(self.path.sliced)
         for name, place in self.path.compute:
             if name in handed:
@@ -104,10 +122,10 @@ class TokenwiseBody:
         """A stream value of this step; the feature of another branch as this step updates or reuses it."""
         if FRESH + name in self.nodes:
             return self.nodes[FRESH + name]
-        return self._cached(name) if CACHE + name in self.nodes else self.nodes[name]
+        return self.cached(name) if name in self.slots else self.nodes[name]
 
-    def _cached(self, name: str) -> fx.Node:
-        return widened(self.graph, self.nodes[CACHE + name], ir.value(self.nodes[name]).dtype, self.step)
+    def cached(self, name: str) -> fx.Node:
+        return combined(self.graph, self.nodes, self.slots[name], self.step)
 
     def _gather(self, node: fx.Node, place: Place) -> fx.Node:
         if place.span:
@@ -128,7 +146,7 @@ class TokenwiseBody:
             captured = self.replaced.get(operand.name, operand.name)
             if captured in sliced:
                 return made[captured]
-            return self._cached(captured) if captured in self.path.whole else operand
+            return self.cached(captured) if captured in self.path.whole else operand
 
         args: tuple[Any, ...] = fx.map_arg(node.args, selected)
         target: Any = node.target

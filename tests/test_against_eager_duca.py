@@ -15,6 +15,61 @@ from zoo.core import example_dit
 LABELS = torch.tensor([1, 2])
 
 
+class Line:
+    """A value forecast from its last two: the line through them, no further on than they lie apart."""
+
+    def __init__(self) -> None:
+        self.known: list[tuple[int, Tensor]] = []
+
+    def put(self, at: int, value: Tensor) -> None:
+        self.known = [(at, value), *self.known][:2]
+
+    def at(self, now: int, order: int) -> Tensor:
+        (last, value), *before = self.known
+        if not order or not before:
+            return value
+        ((earlier, other),) = before
+        return value + min((now - last) / (last - earlier), 1.0) * (value - other)
+
+
+class EagerForecasts:
+    """DuCa where what a cached step does not compute is forecast: of every feature, and of the stream."""
+
+    def __init__(self, model: DiT, draws: list[Tensor], order: int) -> None:
+        self.model, self.draws, self.order = model, iter(draws), order
+        self.attention, self.mlp = [Line() for _ in model.blocks], [Line() for _ in model.blocks]
+        self.stream = Line()
+        self.now = -1
+
+    def step(self, mode: str, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        self.now += 1
+        model, c = self.model, self.model.time(t) + self.model.label(y)
+        h = model.embed(x).flatten(2).transpose(1, 2) + model.positions
+        if mode == "A":
+            h = self.stream.at(self.now, self.order)
+        else:
+            chosen = next(self.draws) if mode == "C" else None
+            for index, block in enumerate(model.blocks):
+                assert isinstance(block, Block)
+                h = self.block(block, index, h, c, None if chosen is None else chosen[index])
+            self.stream.put(self.now, h)
+        return model.unpatchify(model.final(h, c))
+
+    def block(self, block: Block, index: int, h: Tensor, c: Tensor, tokens: Tensor | None) -> Tensor:
+        """Complete, or with these tokens computed by the MLP alone."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = block.modulation(c)[:, None].chunk(6, dim=-1)
+        attention, mlp = self.attention[index], self.mlp[index]
+        if tokens is None:
+            attention.put(self.now, block.attn(modulate(block.norm1(h), scale=scale1[:, 0], shift=shift1[:, 0])))
+        h = h + gate1 * attention.at(self.now, self.order)
+        if tokens is None:
+            mlp.put(self.now, block.mlp(modulate(block.norm2(h), scale=scale2[:, 0], shift=shift2[:, 0])))
+            return h + gate2 * mlp.at(self.now, self.order)
+        feature = mlp.at(self.now, self.order).clone()
+        feature[:, tokens] = block.mlp(modulate(block.norm2(h[:, tokens]), scale=scale2[:, 0], shift=shift2[:, 0]))
+        return h + gate2 * feature
+
+
 class EagerDuca:
     """arXiv 2412.18911, section IV-B, over the example DiT. `draws` holds the recomputed tokens, `[depth, k]` a step."""
 
@@ -83,6 +138,8 @@ def schedule(cycle: int, order: str, warmup: int) -> str:
         {"aggressive_depth": "all-but-last"}, {"aggressive_depth": "all-but-last", "order": "aggressive"},
         {"cache_dtype": torch.bfloat16}, {"cache_dtype": torch.float8_e4m3fn, "order": "conservative"},
         {"seed": 7}, {"selection": "step", "cache_ratio": 0.5},
+        {"forecast": 1}, {"forecast": 1, "order": "conservative", "cache_ratio": 0.5},
+        {"forecast": 1, "order": "aggressive-first", "cycle": 4},
     ],
     ids=str,
 )  # fmt: skip
@@ -114,7 +171,11 @@ def test_fifty_steps_agree(options: dict[str, Any], monkeypatch: pytest.MonkeyPa
         assert len(distinct) >= 0.8 * len(draws), "drawn anew at each step: one of 16 tokens for each of two branches"
     if options.get("cache_ratio") != 1.0:
         assert len(draws) == modes.count("C")
-    slow = EagerDuca(model, options.get("aggressive_depth", "all"), draws, options.get("cache_dtype"))
+    slow: EagerDuca | EagerForecasts
+    if order := options.get("forecast"):
+        slow = EagerForecasts(model, draws, order)
+    else:
+        slow = EagerDuca(model, options.get("aggressive_depth", "all"), draws, options.get("cache_dtype"))
     for mode, t, given, got in zip(modes, STEPS, inputs, results, strict=True):
         assert relative_error(got, slow.step(mode, given, torch.full((2,), t), LABELS)) < 1e-5, (mode, t)
 

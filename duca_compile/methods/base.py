@@ -13,7 +13,7 @@ class Action(Enum):
     """What a recipe does with one branch."""
 
     COMPUTE = "compute"
-    REFRESH = "recompute selected tokens, take the rest from the cache"
+    REFRESH = "recompute selected tokens, take the rest from the cache, or combine what was stored last"
     FORECAST = "combine the last features that were stored"
     REUSE = "take the feature that was stored last"
     SKIP = "leave it out: the stream is cut after it"
@@ -52,7 +52,7 @@ class Recipe:
     """What one graph does. `decide` says it of a branch, by its position among all.
 
     `cut`: what the skipped branches make of the stream is taken from the cache, after the last of them. `history`: how
-    many stored values a `FORECAST` or a cut combines; 1 takes the last one as it is.
+    many stored values a `FORECAST`, a `REFRESH` or a cut combines; 1 takes the last one as it is.
     """
 
     name: str

@@ -1,10 +1,12 @@
 """DuCa (arXiv 2412.18911): conservative and aggressive steps between full ones."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import ClassVar
 
 from duca_compile.analysis.facts import Branch, Facts
+from duca_compile.methods import expansion
 from duca_compile.methods.base import COMPLETE, FULL, Action, Place, Recipe, Refresh, always
 from duca_compile.methods.check import require_choice
 from duca_compile.methods.cycles import Cycles
@@ -46,21 +48,30 @@ class DuCa(Cycles):
     """Tokens are drawn for every `branch` of a step (the paper's way), or once for a `step`."""
     seed: int = Refresh.seed
     """Seeds the random choice of tokens; every trajectory draws the same sequence."""
+    forecast: int = 0
+    """The order of the forecast of what cached steps do not compute: 0 takes what was stored last, as the paper does.
+
+    Above 0 what a CONSERVATIVE step recomputes is used in that step alone."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._refresh  # noqa: B018 - checks it
         require_choice("order", self.order, tuple(ORDERS))
         require_choice("aggressive_depth", self.aggressive_depth, DEPTHS)
+        require_choice("forecast", self.forecast, expansion.ORDERS)
 
     def recipes(self) -> tuple[Recipe, ...]:
         used = ORDERS[self.order][: self.cycle - 1]
-        conservative = Recipe(Mode.CONSERVATIVE.value, always(Action.REFRESH), refresh=self._refresh)
-        aggressive = Recipe(Mode.AGGRESSIVE.value, self._skipped, cut=True)
+        history = self.forecast + 1
+        conservative = Recipe(Mode.CONSERVATIVE.value, always(Action.REFRESH), history=history, refresh=self._refresh)
+        aggressive = Recipe(Mode.AGGRESSIVE.value, self._skipped, cut=True, history=history)
         return (COMPLETE, *(recipe for recipe in (conservative, aggressive) if recipe.name in used))
 
     def cached_at(self, place: Place) -> str:
         return ORDERS[self.order][(place.since - 1) % 2].value
+
+    def weights(self, stored: Sequence[int], now: int) -> tuple[float, ...]:
+        return expansion.expanded(stored, now, self.forecast)
 
     def without_cuts(self) -> "DuCa | None":
         used = ORDERS[self.order][: self.cycle - 1]

@@ -143,5 +143,7 @@ def schedule(given: str | Sequence[int], cycle: int, tolerance: float) -> Schedu
         require_int("a step of schedule", step, at_least=0)
     if not full or list(full) != sorted(set(full)) or full[-1] == 0:
         names = ", ".join(map(repr, NAMED))
-        raise OptionError(f"schedule must be one of {names}, or list full steps that rise, counted from 0, not {given!r}")
+        raise OptionError(
+            f"schedule must be one of {names}, or list full steps that rise, counted from 0, not {given!r}"
+        )
     return Listed(full)

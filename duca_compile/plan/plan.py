@@ -85,7 +85,7 @@ def _reading(graph: fx.Graph, facts: Facts, options: Options, recipe: Recipe) ->
     actions = [recipe.decide(at, branch, facts) for at, branch in enumerate(facts.branches)]
     for at, branch in enumerate(facts.branches):
         if actions[at] is Action.REFRESH and not _can_refresh(graph, branch, recipe):
-            actions[at] = Action.REUSE
+            actions[at] = Action.FORECAST if recipe.history > 1 else Action.REUSE
     refreshed = [at for at, action in enumerate(actions) if action is Action.REFRESH]
     cut = _cut(graph, facts, actions) if recipe.cut else ()
     reads = (*_of_branches(facts, actions, recipe), *(Slot(name, recipe.history, small=False) for name in cut))
@@ -102,12 +102,11 @@ def _of_branches(facts: Facts, actions: Sequence[Action], recipe: Recipe) -> lis
     """Features, and the mixing values on the paths of branches that recompute tokens; each once."""
     longest: dict[str, int] = {}
     for branch, action in zip(facts.branches, actions, strict=True):
-        if action in (Action.REUSE, Action.REFRESH, Action.FORECAST):
-            history = recipe.history if action is Action.FORECAST else 1
-            longest[branch.feature] = max(history, longest.get(branch.feature, 1))
+        read: list[str] = [branch.feature] if action in (Action.REUSE, Action.REFRESH, Action.FORECAST) else []
         if action is Action.REFRESH and branch.path is not None:
-            for name in (*(name for name, _ in branch.path.cached), *branch.path.whole):
-                longest.setdefault(name, 1)
+            read += [*(name for name, _ in branch.path.cached), *branch.path.whole]
+        for name in read:
+            longest[name] = max(1 if action is Action.REUSE else recipe.history, longest.get(name, 1))
     return [Slot(name, history) for name, history in longest.items()]
 
 
