@@ -71,6 +71,7 @@ def test_under_a_sampler_that_adds_noise_values_are_held() -> None:
         cached += not is_full
         x = x - 0.05 * got + 0.2 * noise(2, 1, 8, 8, seed=at + 1)
     assert cached > 10
+    assert duca_compile.stats(model).held == cached
 
 
 @pytest.mark.parametrize("dynamic", [None, True])
@@ -86,6 +87,7 @@ def test_sizes_that_change(dynamic: bool | None) -> None:
     learned = dynamic is None  # the second size is when a graph of all sizes takes over from that of the first
     assert steps[FULL] == 2 * 3 + learned
     assert steps["forecast"] == 2 * 9 - learned
+    assert duca_compile.stats(model).held == 0
 
 
 def tensors(results: object) -> Iterator[Tensor]:

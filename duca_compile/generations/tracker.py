@@ -52,12 +52,14 @@ class Visit(NamedTuple):
 
 
 class Tracker:
-    """Places each call; `resets` counts why trajectories started over, `steps` by which recipes the steps ran."""
+    """Places each call; `resets` counts why trajectories started over, `steps` by which recipes the steps ran, `held`
+    those of them whose forecasts took the last value as it is."""
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
         self.resets: Counter[str] = Counter()
         self.steps: Counter[str] = Counter()
+        self.held = 0
         self._live: dict[Key, list[Trajectory]] = {}
         self._observer = Observer()
         self._probes = Probes()
@@ -108,6 +110,8 @@ class Tracker:
             for cache in list(trajectory.caches.values()):
                 cache.make_room(begins)
             self.budget.make_room(trajectory, size)
+        elif min(trajectory.computed_at) < trajectory.drifted:
+            self.held += any(each.name == recipe and each.history > 1 for each in method.recipes())
         return recipe
 
     def settle(self, trajectory: Trajectory) -> None:

@@ -147,6 +147,8 @@ class Trajectory:
     """What the sessions of its key share; it lives as long as the trajectory."""
     noisy: int = 0
     """Steps in a row that added fresh noise."""
+    computed_at: tuple[int, int] = (0, 0)
+    """Which of its calls was the last FULL one, and which the one before."""
     cycle: int = 0
     """How many steps lay between its last two FULL ones."""
     shown: tuple[Sequence[Tensor], ...] = ()
@@ -176,6 +178,7 @@ class Trajectory:
     def computed(self) -> None:
         """Its last step is FULL."""
         self.full, self.cycle, self.since = self.moments[-1].timesteps, self.since, 0
+        self.computed_at = self.calls, self.computed_at[0]
 
     def miss(self) -> float | None:
         """How far off the cached step before the last FULL one was, or None.

@@ -11,12 +11,14 @@ from duca_compile.runtime import registry
 
 @dataclass(frozen=True)
 class Stats:
-    """`graphs` that are accelerated; `steps` by recipe, each one forward pass; `resets` by reason: why generations
-    began or started over; `trajectories` that keep caches; `bytes` held in caches now, and the most ever held at once;
-    `compile_seconds` by recipe over all graphs."""
+    """`graphs` that are accelerated; `steps` by recipe, each one forward pass; `held` of them could not forecast, as
+    the sampler had added fresh noise since the last two full steps, and took what the last one stored; `resets` by
+    reason: why generations began or started over; `trajectories` that keep caches; `bytes` held in caches now, and the
+    most ever held at once; `compile_seconds` by recipe over all graphs."""
 
     graphs: int
     steps: Counter[str]
+    held: int
     resets: dict[str, int]
     trajectories: int
     bytes: int
@@ -45,6 +47,7 @@ def stats(model: nn.Module) -> Stats:
     return Stats(
         graphs=len(graphs),
         steps=steps,
+        held=sum(tracker.held for tracker in trackers),
         resets=dict(+resets),
         trajectories=sum(trajectory.bytes > 0 for trajectory in live),
         bytes=sum(trajectory.bytes for trajectory in live),
