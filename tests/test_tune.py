@@ -1,5 +1,6 @@
 """`tune`: schedules found by generating, and kept in a file."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,14 @@ from torch import Tensor, nn
 import duca_compile
 from dit import DiT
 from duca_compile import DucaWarning, OptionError, Options, Refused, Tuned
+from duca_compile.generations.draw_tokens import RandomTokens
+from duca_compile.generations.recording import Likeness, Recording
+from duca_compile.generations.trajectory import Cache
 from duca_compile.methods.base import FULL
 from duca_compile.methods.forecast_stack import ForecastStack
+from duca_compile.plan.step_plan import Slot
 from duca_compile.tuning.candidates import candidates, equal_shares
+from duca_compile.tuning.least_error import least_error
 from duca_compile.tuning.tune import psnr
 from helpers import STEPS
 from zoo.case import noise, randomise
@@ -43,8 +49,10 @@ def test_every_trial_was_run_and_the_best_of_each_cost_is_chosen(tuned: Tuned) -
     assert [trial.full_steps for trial in tuned.trials] == [17] * 4 + [10] * 4
     for trial in tuned.trials:
         assert len(trial.method.schedule) == trial.full_steps
-        assert trial.speedup == pytest.approx(50 / trial.full_steps, rel=0.1)
+        assert 0.6 * 50 / trial.full_steps < trial.speedup < 50 / trial.full_steps, "far from a full step, one is due"
         assert trial.quality > 20
+    for trial in tuned.trials[::4]:
+        assert trial.speedup == pytest.approx(50 / trial.full_steps, rel=0.1)
     for best in tuned.best:
         assert best.quality == max(each.quality for each in tuned.trials if each.full_steps == best.full_steps)
     assert tuned.at(2.9) is tuned.best[0]
@@ -123,13 +131,84 @@ def test_where_nothing_can_be_forecast_there_is_nothing_to_tune() -> None:
         duca_compile.tune(generate, Plain().eval(), speedups=1)
 
 
+def along(path: Tensor) -> Tensor:
+    """The inner products of a generation whose steps are these, `[steps, width]`."""
+    return path.double() @ path.double().T
+
+
+def of_steps(steps: int) -> Tensor:
+    """They bend at both ends."""
+    t = torch.linspace(0, 1, steps)[:, None]
+    return torch.cat([t, (-8 * t).exp(), (8 * t - 8).exp(), torch.ones_like(t)], 1)
+
+
 def test_candidates_have_as_many_full_steps_as_asked() -> None:
-    changes = [1.0 / (1 + step) for step in range(49)]
+    likeness = Likeness(along(of_steps(50)), along(of_steps(50)))
     for count in (2, 7, 10, 25, 50):
-        for name, full in candidates(changes, count).items():
+        for name, full in candidates(likeness, count).items():
             assert full[0] == 0, name
             assert len(full) == count == len(set(full)), name
             assert list(full) == sorted(full), name
             assert ForecastStack(schedule=full).schedule == full
     assert equal_shares([1.0] * 9, 5) == (0, 2, 4, 6, 8)
-    assert candidates(changes, 7)["equal change"][:4] == (0, 1, 2, 4)
+    gaps = [after - before for before, after in itertools.pairwise(candidates(likeness, 6)["equal change"])]
+    assert gaps[0] < max(gaps) > gaps[-1]
+    with pytest.raises(Refused, match="up to 200 steps, not 201"):
+        candidates(Likeness(torch.eye(201), torch.eye(201)), 7)
+
+
+def forecast_error(path: Tensor, full: tuple[int, ...]) -> float:
+    """Written out step by step."""
+    total = 0.0
+    for at in range(len(path)):
+        last, *before = [each for each in reversed(full) if each <= at]
+        share = min(at - last, last - before[0]) / (last - before[0]) if before else 0.0
+        other = path[before[0]] if before else path[last]
+        total += float((path[at] - path[last] - share * (path[last] - other)).square().sum())
+    return total
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_no_other_full_steps_forecast_better(count: int) -> None:
+    path = torch.randn(9, 5, generator=torch.Generator().manual_seed(count)).cumsum(0)
+    found = least_error(along(path), count)
+    every = [(0, *others) for others in itertools.combinations(range(1, 9), count - 1)]
+    best = min(every, key=lambda full: forecast_error(path, full))
+    assert forecast_error(path, found) == pytest.approx(forecast_error(path, best), rel=1e-5)
+    assert len(found) == count
+
+
+def test_a_recording_is_of_the_longest_generation() -> None:
+    cache = Cache(RandomTokens([], 0))
+    slot = Slot("stream", 2)
+    seen = Recording()
+    assert seen.mean() is None
+    for step in range(4):
+        cache.put([slot], [torch.full((2, 3), float(step + 1))], step)
+        seen.note(cache, [None, torch.full((2,), 2.0)])
+    likeness = seen.mean()
+    assert likeness is not None
+    assert likeness.steps == 4
+    assert likeness.changes == pytest.approx([1 / 2, 1 / 3, 1 / 4])
+    assert torch.allclose(likeness.output, torch.ones(4, 4, dtype=torch.float64))
+
+
+def test_the_cheapest_of_a_quality(tuned: Tuned) -> None:
+    good, cheap = tuned.best
+    assert good.quality > cheap.quality
+    assert tuned.at(quality=cheap.quality - 1) is cheap
+    assert tuned.at(quality=cheap.quality + 0.01) is good
+    assert tuned.at(quality=1000) is good, "none is as good"
+    assert tuned.options(quality=0)["method"] == cheap.method
+    with pytest.raises(ValueError, match="not both"):
+        tuned.at(3, 30)
+
+
+def test_a_metric_that_is_an_object_and_gives_a_tensor() -> None:
+    class Nearness:
+        def __call__(self, images: Tensor, computed: Tensor) -> Tensor:
+            return -(images - computed).abs().max()
+
+    found = duca_compile.tune(generate, example_dit(), speedups=4, metric=Nearness(), options=EAGER, progress=False)
+    assert found.metric == "Nearness"
+    assert all(isinstance(trial.quality, float) for trial in found.trials)

@@ -136,7 +136,7 @@ class Dispatcher:
         cache.layout = layout(results)
         self.graph.held_bytes = cache.bytes
         cache.used.by_current([*stored, *in_place])
-        recording.note(cache)
+        recording.note(cache, results)
         step.stored()
         return results
 

@@ -3,20 +3,23 @@
 import itertools
 from collections.abc import Sequence
 
+from duca_compile.generations.recording import Likeness
 from duca_compile.methods.schedules import full_steps_before
+from duca_compile.refusal import Refused
+from duca_compile.tuning.least_error import LONGEST, least_error
 
 
-def candidates(changes: Sequence[float], full_steps: int) -> dict[str, tuple[int, ...]]:
-    """Full steps, by how they are placed. `changes`: how much each step but the first changes of what is forecast."""
-    steps = len(changes) + 1
-    dense = [full_steps_before(at / steps) for at in range(steps)]
-    measures = {
-        "even": [1.0] * (steps - 1),
-        "dense ends": [after - before for before, after in itertools.pairwise(dense)],
-        "equal change": changes,
-        "equal root of change": [change**0.5 for change in changes],
+def candidates(likeness: Likeness, full_steps: int) -> dict[str, tuple[int, ...]]:
+    """Full steps, by how they are placed."""
+    if likeness.steps > LONGEST:
+        raise Refused(f"tune is for generations of up to {LONGEST} steps, not {likeness.steps}")
+    dense = [full_steps_before(at / likeness.steps) for at in range(likeness.steps)]
+    return {
+        "dense ends": equal_shares([after - before for before, after in itertools.pairwise(dense)], full_steps),
+        "equal change": equal_shares(likeness.changes, full_steps),
+        "least error, stream": least_error(likeness.stream, full_steps),
+        "least error, output": least_error(likeness.output, full_steps),
     }
-    return {name: equal_shares(measure, full_steps) for name, measure in measures.items()}
 
 
 def equal_shares(measure: Sequence[float], count: int) -> tuple[int, ...]:

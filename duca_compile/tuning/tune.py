@@ -10,7 +10,7 @@ import torch
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from duca_compile.generations.recording import Recording, recording
+from duca_compile.generations.recording import Likeness, Recording, recording
 from duca_compile.methods.base import FULL
 from duca_compile.methods.cycles import CycleClock
 from duca_compile.methods.forecast_stack import ForecastStack
@@ -23,7 +23,7 @@ from duca_compile.tuning.tuned import Trial, Tuned
 
 log = logging.getLogger("duca_compile")
 Images = Tensor | Sequence[Tensor]
-Metric = Callable[[Tensor, Tensor], float]
+Metric = Callable[[Tensor, Tensor], float | Tensor]
 NOTHING_TO_TUNE = (
     "nothing of the generation can be forecast, so that there is nothing to tune; "
     "duca_compile.explain(model, ...) says what was found and what was not"
@@ -55,7 +55,8 @@ def tune(
     is given in place of `model`, by your own code, from fixed seeds: every call the same images. A few are enough. It
     is called once to compute them, with every step full, and four times for each of the `speedups`, the times fewer
     FLOPs that are wanted. `metric(images, computed)` says how good cached images are, more is better; without, it is
-    the PSNR in dB over the range of the computed ones, the mean over all images. `options` are further ones of
+    the PSNR in dB over the range of the computed ones, the mean over all images. Metrics of `torchmetrics` fit, such as
+    `torchmetrics.image.StructuralSimilarityIndexMeasure(data_range=2.0)`. `options` are further ones of
     `torch.compile`, such as `inner` or `cache_dtype`.
 
     Raises `Refused` where nothing can be forecast, and `ValueError` for impossible speed-ups.
@@ -69,19 +70,19 @@ def tune(
         task = shown.add_task("computing all steps", total=1 + 4 * len(wanted))
         with recording() as seen:
             computed, _ = run()
-        changes, looks = _learned(seen, model)
+        likeness, looks = _learned(seen, model)
         shown.advance(task)
-        for full_steps in dict.fromkeys(max(2, round((len(changes) + 1) / speedup)) for speedup in wanted):
-            for name, schedule in candidates(changes, full_steps).items():
+        for full_steps in dict.fromkeys(max(2, round(likeness.steps / speedup)) for speedup in wanted):
+            for name, schedule in candidates(likeness, full_steps).items():
                 shown.update(task, description=f"{full_steps} full steps, {name}")
                 method.last.append(ForecastStack(schedule=schedule))
                 images, speedup = run()
-                trials.append(Trial(name, method.last[-1], full_steps, speedup, measure(images, computed)))
+                trials.append(Trial(name, method.last[-1], full_steps, speedup, float(measure(images, computed))))
                 shown.advance(task)
     costs = dict.fromkeys(trial.full_steps for trial in trials)
     best = tuple(max(_of_cost(trials, cost), key=lambda each: each.quality) for cost in costs)
-    named = "PSNR (dB)" if metric is None else str(getattr(metric, "__name__", "quality"))
-    return Tuned(len(changes) + 1, looks, named, tuple(trials), best)
+    named = "PSNR (dB)" if metric is None else str(getattr(metric, "__name__", type(metric).__name__))
+    return Tuned(likeness.steps, looks, named, tuple(trials), best)
 
 
 def _of_cost(trials: Sequence[Trial], full_steps: int) -> list[Trial]:
@@ -123,11 +124,11 @@ def _saved(steps: Mapping[str, int], model: nn.Module) -> float:
     return sum(steps.values()) * total.get(FULL, 0) / spent if spent else 1.0
 
 
-def _learned(seen: Recording, model: nn.Module) -> tuple[list[float], str]:
-    """How much each step changes, and what the model looks like."""
-    changes = seen.mean()
-    if len(changes) < 2:
+def _learned(seen: Recording, model: nn.Module) -> tuple[Likeness, str]:
+    """How alike steps are, and what the model looks like."""
+    likeness = seen.mean()
+    if likeness is None or likeness.steps < 3:
         raise Refused(NOTHING_TO_TUNE)
     looks = "; and ".join(dict.fromkeys(portrait(graph.plan.facts) for graph in registry.graphs(model)))
-    log.info("a generation has %d steps, which change by %s", len(changes) + 1, [round(each, 4) for each in changes])
-    return changes, looks
+    log.info("a generation's %d steps change by %s", likeness.steps, [round(each, 4) for each in likeness.changes])
+    return likeness, looks

@@ -37,17 +37,25 @@ class Tuned:
     trials: tuple[Trial, ...]
     best: tuple[Trial, ...]
 
-    def at(self, speedup: float | None = None) -> Trial:
-        """The best one of about this speed-up; the cheapest without."""
-        return self.best[-1] if speedup is None else min(self.best, key=lambda trial: abs(trial.speedup - speedup))
+    def at(self, speedup: float | None = None, quality: float | None = None) -> Trial:
+        """The best one of about this speed-up; or the cheapest one of at least this quality, or the best of all where
+        none is as good; the cheapest of all without either."""
+        if speedup is not None and quality is not None:
+            raise ValueError("give a speedup or a quality, not both")
+        if speedup is not None:
+            return min(self.best, key=lambda trial: abs(trial.speedup - speedup))
+        if quality is None:
+            return self.best[-1]
+        good = [trial for trial in self.best if trial.quality >= quality]
+        return good[-1] if good else max(self.best, key=lambda trial: trial.quality)
 
-    def options(self, speedup: float | None = None) -> dict[str, Any]:
-        """For `torch.compile`."""
-        return {"method": self.at(speedup).method}
+    def options(self, speedup: float | None = None, quality: float | None = None) -> dict[str, Any]:
+        """For `torch.compile`, of the trial that `at` chooses."""
+        return {"method": self.at(speedup, quality).method}
 
-    def save(self, path: str | Path, speedup: float | None = None) -> None:
-        """A small JSON file, which `options={"tuned": path}` takes."""
-        chosen = self.at(speedup)
+    def save(self, path: str | Path, speedup: float | None = None, quality: float | None = None) -> None:
+        """A small JSON file, which `options={"tuned": path}` takes, of the trial that `at` chooses."""
+        chosen = self.at(speedup, quality)
         found = {"placed": chosen.name, "speedup": round(chosen.speedup, 3), self.metric: round(chosen.quality, 3)}
         TunedFile(chosen.method, self.steps, self.portrait, found).write(Path(path))
 
