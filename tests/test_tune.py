@@ -93,6 +93,20 @@ def test_a_file_is_refused_for_another_model(tuned: Tuned, tmp_path: Path) -> No
         generate(fast)
 
 
+def test_another_number_of_steps_is_said_once(tuned: Tuned, tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    path = tmp_path / "tuned.json"
+    tuned.save(path)
+    torch.compiler.reset()
+    options: dict[str, Any] = {"tuned": path, **EAGER}
+    fast = torch.compile(three_blocks(), backend="duca", options=options)
+    for steps in (50, 28, 28):
+        with torch.no_grad(), duca_compile.session(steps, steps=steps):
+            for t in STEPS[:3]:
+                fast(noise(2, 1, 8, 8), torch.full((2,), t), LABELS)
+    (told,) = [str(each.message) for each in recwarn if issubclass(each.category, DucaWarning)]
+    assert "tuned for generations of 50 steps, and this one has 28" in told
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

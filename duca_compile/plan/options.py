@@ -48,6 +48,8 @@ class Options:
     None does so on CPUs: on a GPU a block that is called fuses with neither neighbour, which costs launches."""
     made_for: str = ""
     """Of a method that `tune` found: what the model looks like that it is for; another one is refused."""
+    made_for_steps: int = 0
+    """Of such a method: of how many steps the generations are that it is for; another number is said once."""
     strict: bool = False
     """Raise instead of falling back to the inner compiler when a model cannot be accelerated."""
 
@@ -131,7 +133,7 @@ def _method(values: dict[str, Any]) -> Method:
         return PRESETS[preset]
     if tuned is not None:
         found = tuned_file.read(tuned)
-        values["made_for"] = found.portrait
+        values |= {"made_for": found.portrait, "made_for_steps": found.steps}
         return found.method
     return DEFAULT if method is None else Options(method=method).method
 

@@ -12,7 +12,7 @@ from duca_compile.generations.budget import Budget
 from duca_compile.generations.tracker import Tracker
 from duca_compile.generations.trajectory import Cache, Trajectory
 from duca_compile.plan.options import Options
-from duca_compile.refusal import COUNT_THEM, Refused, warn_once
+from duca_compile.refusal import COUNT_THEM, Refused, note_once, warn_once
 from duca_compile.runtime import registry
 from duca_compile.runtime.compiled_graph import CompiledGraph
 
@@ -90,12 +90,24 @@ class OwnSteps:
             registry.add(graph, self.tracker, given.weights)
             trajectory.step = min(trajectory.step, 0)
             cache = trajectory.caches[_ONLY] = graph.new_cache(args, graph.plan.seed)
+        note_other_steps(trajectory, options, self)
         recipe = self.tracker.begin(visit, options.method, graph.held_bytes, self)
         step = (recipe, cache, trajectory.calls, trajectory.drifted)
         return OwnStep(*step, tracker=self.tracker, trajectory=trajectory, latents=given.latents)
 
     def clear(self) -> None:
         self.tracker.clear()
+
+
+def note_other_steps(trajectory: Trajectory, options: Options, who: object) -> None:
+    """Tells `who`, once, of a generation that is told to have other steps than its method was tuned for."""
+    tuned, total = options.made_for_steps, trajectory.total
+    if tuned and total and total != tuned:
+        note_once(
+            who,
+            f"duca runs a method that was tuned for generations of {tuned} steps, and this one has {total}: its full "
+            "steps belong elsewhere. Call duca_compile.tune with as many steps, or give a preset",
+        )
 
 
 def budget_of(options: Options) -> Budget:

@@ -36,7 +36,7 @@ from duca_compile.runtime.partly import warn_partly
 from duca_compile.runtime.split.bill import Bill
 from duca_compile.runtime.split.call_tensors import Leaf, leaves
 from duca_compile.runtime.split.part import Part
-from duca_compile.runtime.steps import NO_CLOCK, Step, budget_of
+from duca_compile.runtime.steps import NO_CLOCK, Step, budget_of, note_other_steps
 
 log = logging.getLogger("duca_compile")
 _KEY = "the forward pass, to duca_compile"
@@ -155,6 +155,7 @@ class Split:
         if visit is None:
             warn_once(self, Refused(f"{NO_CLOCK}; {self._summary()}"))
             return Forward(self, given, None, FULL)
+        note_other_steps(visit.trajectory, self._options, self)
         recipe = self.tracker.begin(visit, self._options.method, visit.trajectory.bytes, self)
         return Forward(self, given, visit.trajectory, recipe, latents)
 
