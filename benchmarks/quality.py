@@ -4,9 +4,10 @@
     python benchmarks/quality.py --frechet 1000          # half an hour more: the rows of the second table
     python benchmarks/quality.py --report-only           # the pages from finished rows alone
 
-Every row starts from the same noise and labels, class-conditional, without guidance, in float32 through Inductor.
-*Own*: PSNR (pixel range 2) to the sampler's own images of 50 computed steps, mean and standard error over the images.
-*Exact*: to 100 steps of DPM-Solver++ 2M, which all these samplers approach. Fréchet distance is taken in the feature
+Every row starts from the same noise and labels, class-conditional, in float32 through Inductor; without guidance but
+where it is named. *Own*: PSNR (pixel range 2) to the sampler's own images, all of whose steps are computed, mean and
+standard error over the images. *Exact*: to 100 steps of DPM-Solver++ 2M, which all these samplers approach. Image to
+image starts from test images at half the noise. Fréchet distance is taken in the feature
 space of `examples/classifier.py` against the 10,000 test images (arXiv 1706.08500 with another network, so only rows of
 this table compare).
 """
@@ -32,7 +33,7 @@ sys.path.insert(0, str(ROOT / "examples"))
 import duca_compile
 from classifier import trained_classifier
 from fashion import load
-from samplers import SAMPLERS
+from samplers import SAMPLERS, Guided
 from sampling import initial_noise, trained_dit
 
 RESULTS = Path(__file__).parent / "results"
@@ -48,18 +49,43 @@ CACHED: dict[str, dict[str, Any]] = {
     "duca, N = 3": {"method": "duca", "cycle": 3},
     "duca, N = 5": {"method": "duca"},
 }
-FEWER = (17, 10, 7)
-WITNESSES = ("DDIM", "flow, shift 1", "flow, shift 3")
+WITNESSES = {
+    "DDIM": (50, 17, 10, 7),
+    "flow, shift 1": (50, 17, 10, 7),
+    "flow, shift 3": (50, 17, 10, 7),
+    "DPM-Solver++ 2M": (20, 17, 10, 7),
+    "UniPC": (20, 17, 10, 7),
+    "DDIM, guidance in one batch": (50, 10),
+    "DDIM, guidance in two calls": (50, 10),
+    "DDIM from half the noise": (25, 5),
+}
+"""Samplers, each with the steps of its own images and of its rows of fewer steps."""
+DRAWN = tuple(WITNESSES)[:3]
 IN_ALL = ("preset quality", "preset balanced (default)", "preset fast", "duca, N = 5")
 """The cached rows of witnesses other than the first."""
-SOLVERS = ("DPM-Solver++ 2M", "UniPC")
+FROM_NOISE = tuple(WITNESSES)[:5]
+"""Those whose images have the exact ones as their limit."""
+EXACT = ("DPM-Solver++ 2M", 100)
 
 
 @dataclass(frozen=True)
 class Row:
     sampler: str
     name: str
-    steps: int = 50
+    steps: int
+
+    @classmethod
+    def computed(cls, sampler: str, steps: int) -> "Row":
+        return cls(sampler, f"uncached, {steps} steps", steps)
+
+    @classmethod
+    def own(cls, sampler: str) -> "Row":
+        """Whose images a witness's rows are compared with."""
+        return cls.computed(sampler, WITNESSES[sampler][0])
+
+    @classmethod
+    def cached(cls, sampler: str, name: str) -> "Row":
+        return cls(sampler, name, WITNESSES[sampler][0])
 
     @property
     def options(self) -> dict[str, Any] | None:
@@ -75,15 +101,15 @@ class Outcome:
 
 
 def rows() -> list[Row]:
-    found = [Row("DPM-Solver++ 2M", "uncached, 100 steps", 100)]
-    for sampler in WITNESSES:
-        found.append(Row(sampler, "uncached, 50 steps"))
-        found += [Row(sampler, name) for name in CACHED if sampler == WITNESSES[0] or name in IN_ALL]
-        found += [Row(sampler, f"uncached, {steps} steps", steps) for steps in FEWER]
-    return found + [Row(sampler, f"uncached, {steps} steps", steps) for sampler in SOLVERS for steps in FEWER]
+    found = [Row.computed(*EXACT)]
+    for sampler, (_, *fewer) in WITNESSES.items():
+        found.append(Row.own(sampler))
+        found += [Row.cached(sampler, name) for name in CACHED if sampler == "DDIM" or name in IN_ALL]
+        found += [Row.computed(sampler, steps) for steps in fewer]
+    return found
 
 
-FRECHET = tuple(Row("DDIM", name) for name in ("uncached, 50 steps", *IN_ALL))
+FRECHET = (Row.own("DDIM"), *(Row.cached("DDIM", name) for name in IN_ALL))
 
 
 def main() -> None:
@@ -116,7 +142,7 @@ def generate(row: Row, chunks: int, folder: Path) -> None:
         began = time.perf_counter()
         with torch.no_grad():
             noise = initial_noise(CHUNK, seed=chunk)
-            done.images.append(SAMPLERS[row.sampler].images(compiled, noise, labels, row.steps, None))
+            done.images.append(SAMPLERS[row.sampler].images(compiled, noise, labels, row.steps, source(row, chunk)))
         if not done.flops:
             count_cost(row, model, done)
         torch.save(vars(done), path_of(row, folder))
@@ -125,13 +151,21 @@ def generate(row: Row, chunks: int, folder: Path) -> None:
 
 def count_cost(row: Row, model: Any, done: Outcome) -> None:
     """FLOPs of one sample, 2 per multiply-add, the denoiser alone, after one generation."""
+    sampler = SAMPLERS[row.sampler]
+    calls = sampler.calls if isinstance(sampler, Guided) else 1
+    rows = 2 if isinstance(sampler, Guided) and calls == 1 else 1
     x, t, y = torch.zeros(1, 1, 28, 28), torch.zeros(1), torch.tensor([0])
     (graph,) = duca_compile.explain(model, x, t, y, duca_options=row.options).graphs
     assert graph.refusal is None, graph.refusal
-    steps = duca_compile.stats(model).steps if row.options else {"full": row.steps}
-    done.flops = sum(graph.flops[name] * count for name, count in steps.items() if count)
-    done.full_steps = steps["full"]
-    done.held_bytes = graph.held_bytes if row.options else 0
+    steps = duca_compile.stats(model).steps if row.options else {"full": calls * row.steps}
+    done.flops = rows * sum(graph.flops[name] * count for name, count in steps.items() if count)
+    done.full_steps = steps["full"] // calls
+    done.held_bytes = calls * rows * graph.held_bytes if row.options else 0
+
+
+def source(row: Row, chunk: int) -> Tensor | None:
+    """The images that image to image starts from."""
+    return load("t10k")[0][chunk * CHUNK :][:CHUNK] if "from half" in row.sampler else None
 
 
 def path_of(row: Row, folder: Path) -> Path:
@@ -159,26 +193,25 @@ def write_report(folder: Path) -> None:
 
 def is_short(row: Row) -> bool:
     """Whether the README has it, too."""
-    names = (
-        {*IN_ALL, "uncached, 10 steps"} if row.sampler == WITNESSES[0] else {IN_ALL[1], IN_ALL[3], "uncached, 10 steps"}
-    )
-    return row.sampler in WITNESSES and row.name in names
+    names = IN_ALL if row.sampler == "DDIM" else (IN_ALL[1], IN_ALL[3])
+    return row.sampler in DRAWN and row.name in (*names, "uncached, 10 steps")
 
 
 def table(shown: Iterable[Row], found: dict[Row, Outcome]) -> str:
     exact = torch.cat(found[rows()[0]].images)
     lines = [
-        f"{len(exact)} samples a row, without guidance, float32; {platform.machine()}, CPU, torch {torch.__version__}.",
+        f"{len(exact)} samples a row, float32; {platform.machine()}, CPU, torch {torch.__version__}.",
         "",
         "| sampler | | full steps | FLOPs | cache a sample (MiB) | own (dB) | exact (dB) |",
         "|---|---|---:|---:|---:|---:|---:|",
     ]
     for row in shown:
-        done, own = found[row], found.get(Row(row.sampler, "uncached, 50 steps"))
-        images, once = torch.cat(done.images)[: len(exact)], found[Row("DDIM", "uncached, 50 steps")].flops
+        done, own = found[row], found.get(Row.own(row.sampler))
+        images, once = torch.cat(done.images)[: len(exact)], found[Row.own("DDIM")].flops
         near = "" if own is None or own is done else spread(decibels(images, torch.cat(own.images)[: len(exact)]))
         held = f"{done.held_bytes / 2**20:.2f}" if done.held_bytes else ""
-        far = "" if images is exact or torch.equal(images, exact) else spread(decibels(images, exact))
+        compared = row.sampler in FROM_NOISE and row != Row.computed(*EXACT)
+        far = spread(decibels(images, exact)) if compared else ""
         lines.append(
             f"| {row.sampler} | {row.name} | {done.full_steps} | {once / done.flops:.2f}x | {held} | {near} | {far} |"
         )
@@ -217,17 +250,17 @@ def insert(page: Path, mark: str, text: str) -> None:
 
 def draw(found: dict[Row, Outcome]) -> None:
     """Each witness in a panel: decibels to its own 50 steps, against FLOPs."""
-    figure, axes = plt.subplots(1, len(WITNESSES), figsize=(12, 4), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, len(DRAWN), figsize=(12, 4), sharey=True, layout="constrained")
     lines = {
         "presets": ["preset quality", "preset balanced (default)", "preset fast"],
         "DuCa": ["duca, N = 3", "duca, N = 5"],
-        "fewer steps": [f"uncached, {steps} steps" for steps in FEWER],
     }
-    for axis, sampler in zip(axes, WITNESSES, strict=True):
-        whole = found[Row(sampler, "uncached, 50 steps")]
-        for label, names in lines.items():
-            steps = [int(name.split()[1]) if name.startswith("uncached") else 50 for name in names]
-            there = [row for row in map(Row, [sampler] * len(names), names, steps) if row in found]
+    for axis, sampler in zip(axes, DRAWN, strict=True):
+        whole = found[Row.own(sampler)]
+        shown = {label: [Row.cached(sampler, name) for name in names] for label, names in lines.items()}
+        shown["fewer steps"] = [Row.computed(sampler, steps) for steps in WITNESSES[sampler][1:]]
+        for label, drawn in shown.items():
+            there = [row for row in drawn if row in found]
             away = [decibels(torch.cat(found[row].images), torch.cat(whole.images)).mean() for row in there]
             axis.plot([whole.flops / found[row].flops for row in there], away, "o-", label=label)
         axis.set(title=sampler, xlabel="times fewer FLOPs")

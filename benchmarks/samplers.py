@@ -1,6 +1,6 @@
 """Samplers over the trained example DiT, of which benchmarks compare cached images with computed ones.
 
-Without guidance. All are of one model: a rectified flow and the diffusion samplers solve the same equation, so without
+Without guidance, but for two. All are of one model: a rectified flow and the diffusion samplers solve the same equation, so without
 fresh noise their images from the same noise have one limit, which 100 steps of DPM-Solver++ 2M come close to.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sampling import SCHEDULE
+from sampling import EMPTY_LABEL, SCHEDULE
 
 SPACED = {name: value for name, value in SCHEDULE.items() if name != "clip_sample"}
 Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -97,7 +97,37 @@ class Flow:
         return float(np.interp(share, self._table, np.arange(1000.0)))
 
 
-Sampler = Scheduled | Flow
+@dataclass(frozen=True)
+class Guided:
+    """Classifier-free guidance (arXiv 2207.12598): prompt and empty prompt in one batch, or in two `calls` a step."""
+
+    sampler: Scheduled
+    calls: int
+    scale: float = 1.25
+    stochastic = False
+
+    @property
+    def start(self) -> float:
+        return self.sampler.start
+
+    def grid(self, steps: int) -> list[float]:
+        return self.sampler.grid(steps)
+
+    def images(self, model: Denoiser, noise: Tensor, labels: Tensor, steps: int, source: Tensor | None) -> Tensor:
+        empty = torch.full_like(labels, EMPTY_LABEL)
+        both = torch.cat([labels, empty])
+
+        def guided(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+            if self.calls == 2:
+                with_prompt, without = model(x, t, y), model(x, t, empty)
+            else:
+                with_prompt, without = model(torch.cat([x, x]), torch.cat([t, t]), both).chunk(2)
+            return without + self.scale * (with_prompt - without)
+
+        return self.sampler.images(guided, noise, labels, steps, source)
+
+
+Sampler = Scheduled | Flow | Guided
 SAMPLERS: dict[str, Sampler] = {
     "DDIM": Scheduled(diffusers.DDIMScheduler),
     "flow, shift 3": Flow(3),
@@ -108,4 +138,6 @@ SAMPLERS: dict[str, Sampler] = {
     "Euler ancestral": Scheduled(diffusers.EulerAncestralDiscreteScheduler),
     "DDIM from half the noise": Scheduled(diffusers.DDIMScheduler, start=0.5),
     "flow, shift 1, from half": Flow(1, start=0.5),
+    "DDIM, guidance in one batch": Guided(Scheduled(diffusers.DDIMScheduler), 1),
+    "DDIM, guidance in two calls": Guided(Scheduled(diffusers.DDIMScheduler), 2),
 }

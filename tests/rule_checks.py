@@ -20,7 +20,7 @@ from duca_compile.passes.recompute_tokens import TokenwiseBody
 from duca_compile.plan.step_plan import CACHE
 from op_calls import Call, Drawn, Make, aliasings, factorings, runs
 
-NO_PLAN: Any = SimpleNamespace(branches=(), kept_in=lambda dtype: dtype)
+NO_PLAN: Any = SimpleNamespace(branches=(), reads=(), kept_in=lambda dtype: dtype)
 
 
 def check_calls(make: Make, examples: int) -> int:
