@@ -17,10 +17,8 @@ from duca_compile.analysis.token_rules import Place, rule
 from duca_compile.graph import ir
 from duca_compile.graph.emit import emit
 from duca_compile.passes.recompute_tokens import TokenwiseBody
-from duca_compile.plan.step_plan import CACHE
+from duca_compile.plan.step_plan import CACHE, Slot
 from op_calls import Call, Drawn, Make, aliasings, factorings, runs
-
-NO_PLAN: Any = SimpleNamespace(branches=(), reads=(), kept_in=lambda dtype: dtype)
 
 
 def check_calls(make: Make, examples: int) -> int:
@@ -126,10 +124,12 @@ def check_path(path: TokenPath, result: fx.Node, count: int, told: str) -> None:
     """Its tokens, as a CONSERVATIVE step computes them, are those of the whole: what it has cached is as it was."""
     graph, place = result.graph, path.place
     nodes: dict[str, fx.Node] = {node.name: node for node in graph.nodes}
-    nodes |= {CACHE + name: nodes[name] for name in (*dict(path.cached), *path.whole)}
+    kept = dict.fromkeys((*dict(path.cached), *path.whole))
+    nodes |= {CACHE + name: nodes[name] for name in kept}
+    step: Any = SimpleNamespace(branches=(), reads=[Slot(name) for name in kept], kept_in=lambda dtype: dtype)
     tokens = graph.placeholder("tokens")
     tokens.meta["val"] = torch.randperm(place.tokens)[:count]
-    made = TokenwiseBody(graph, nodes, NO_PLAN, path, tokens, count).compute(result.name)
+    made = TokenwiseBody(graph, nodes, step, path, tokens, count).compute(result.name)
     chosen = tokens_first(ir.value(made), replace(place, tokens=count, start=0, span=0))
     same_as(chosen, tokens_first(ir.value(result), place)[ir.value(tokens)], told)
 

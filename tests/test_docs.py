@@ -109,11 +109,8 @@ def test_the_method_that_contributors_are_shown() -> None:
     assert duca_compile.stats(model).steps == {FULL: 2, "keep-attention": 4}
 
 
-@pytest.mark.parametrize(
-    "method", [{"method": "taylorseer", "cycle": 4, "order": 2}, {"method": "TaylorSeer"}], ids=str
-)
-def test_the_methods_that_users_are_shown(method: dict[str, Any]) -> None:
-    (block,) = [block for block in blocks_of(README) if re.search(rf'"method": "?{method["method"]}\b', block)]
+def test_the_method_that_users_are_shown() -> None:
+    (block,) = [block for block in blocks_of(README) if '"method": "taylorseer"' in block]
     namespace: dict[str, Any] = {"model": Tiny().eval(), "torch": torch}
     exec(block, namespace)
     (graph,) = duca_compile.explain(namespace["fast"], *tiny_call()).graphs
