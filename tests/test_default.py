@@ -13,7 +13,7 @@ from duca_compile.methods.base import FULL
 from duca_compile.passes import rewrite
 from eager_methods import LABELS, EagerStack, hold
 from helpers import STEPS, captured, compiled, concrete_inputs, lenient, relative_error
-from zoo.case import calls, noise, randomise
+from zoo.case import calls, generation, noise, randomise
 from zoo.core import CORE, example_dit
 from zoo.every import ZOO
 
@@ -46,10 +46,12 @@ def test_full_steps_are_exact_and_forecasts_run(name: str) -> None:
     case = ZOO[name]
     model = case.model()
     fast, exact = lenient(model, **DEFAULT), []
-    for call in calls(case.call, TIMES):
-        got, want = list(tensors(fast(**call))), list(tensors(model(**call)))
-        exact.append(all(map(torch.equal, got, want)))
-        assert [(each.shape, each.isfinite().all().item()) for each in got] == [(each.shape, True) for each in want]
+    steps_of_it = calls(case.call, TIMES)
+    with generation(steps_of_it):
+        for call in steps_of_it:
+            got, want = list(tensors(fast(**call))), list(tensors(model(**call)))
+            exact.append(all(map(torch.equal, got, want)))
+            assert [(each.shape, each.isfinite().all().item()) for each in got] == [(each.shape, True) for each in want]
     steps = duca_compile.stats(model).steps
     if case.refusal:
         assert all(exact)

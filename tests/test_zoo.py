@@ -10,7 +10,7 @@ from duca_compile import Mode
 from fresh_caches import check_fresh_caches
 from helpers import Captured, lenient
 from zoo.broken import CASES as BROKEN
-from zoo.case import calls
+from zoo.case import calls, generation
 from zoo.core import CORE
 from zoo.every import ZOO
 from zoo.own import CASES as OWN
@@ -59,10 +59,12 @@ def test_full_steps_are_exact_and_every_mode_runs(name: str) -> None:
     model = case.model()
     fast = lenient(model, cycle=3)
     exact = []
-    for call in calls(case.call, TIMES):
-        got, want = tensors(fast(**call)), tensors(model(**call))
-        exact.append(all(map(torch.equal, got, want)))
-        assert [(each.shape, each.isfinite().all().item()) for each in got] == [(each.shape, True) for each in want]
+    steps_of_it = calls(case.call, TIMES)
+    with generation(steps_of_it):
+        for call in steps_of_it:
+            got, want = tensors(fast(**call)), tensors(model(**call))
+            exact.append(all(map(torch.equal, got, want)))
+            assert [(each.shape, each.isfinite().all().item()) for each in got] == [(each.shape, True) for each in want]
     steps = duca_compile.stats(model).steps
     if case.refusal:
         assert all(exact)

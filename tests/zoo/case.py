@@ -1,11 +1,15 @@
 """What an entry of the zoo is: a tiny denoising transformer, one call of it, and what there is to find in it."""
 
+import itertools
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+import duca_compile
 
 Call = Callable[[float], dict[str, Any]]
 Model = TypeVar("Model", bound=nn.Module)
@@ -45,6 +49,18 @@ def calls(call: Call, timesteps: Sequence[float]) -> list[dict[str, Any]]:
     shared = call(timesteps[0])
     moved = [{name: given for name, given in call(t).items() if _is_moved(given, shared[name])} for t in timesteps]
     return [{**shared, **each} for each in moved]
+
+
+def generation(given: list[dict[str, Any]]) -> AbstractContextManager[object]:
+    """Around these calls: a session that counts where a timestep rises, since their latents stay, and nothing but
+    latents made of the last outputs proves that rising ones are of one generation."""
+    moved = [(before, after) for before, after in itertools.pairwise(given) if _rises(before, after)]
+    return duca_compile.session(steps=len(given)) if moved else nullcontext()
+
+
+def _rises(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    pairs = [(before[name], after[name]) for name in after if _is_moved(after[name], before[name])]
+    return any(bool((new > old).any()) for old, new in pairs)
 
 
 def _is_moved(given: object, before: object) -> bool:
