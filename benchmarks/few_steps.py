@@ -41,6 +41,7 @@ from classifier import trained_classifier
 from duca_compile import Mode, Options
 from duca_compile.generations import long_steps
 from duca_compile.methods.base import FULL, Place
+from duca_compile.methods.cycles import CycleClock
 from duca_compile.methods.duca import DuCa
 from samplers import SAMPLERS, SPACED, Flow, Sampler, Scheduled
 from sampling import initial_noise, trained_dit
@@ -151,7 +152,7 @@ class Bench:
 
 def forced(modes: Sequence[str]) -> Any:
     """The steps of a session that counts run in these modes."""
-    return mock.patch.object(DuCa, "next", lambda self, step: modes[step])
+    return mock.patch.object(CycleClock, "next", lambda self, place: modes[place.step])
 
 
 def psnr(images: Tensor, want: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import duca_compile
 from duca_compile import Mode
-from duca_compile.methods.duca import DuCa
+from duca_compile.methods.cycles import CycleClock
 from duca_compile.runtime import registry
 from pipelines import PIPELINES, generate
 
@@ -128,7 +128,7 @@ def test_a_pipeline_generates_as_in_a_process_of_its_own_whatever_came_before(st
         assert studio.interrupt("a blue cat", after=2) == [0, 1, 2]
         assert torch.equal(studio.generate("a blue cat"), cat)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DuCa, "next", lambda self, step: F)
+        patch.setattr(CycleClock, "next", lambda self, place: F)
         full = studio.generate("a blue cat")
     with torch.compiler.set_stance("force_eager"):
         torch.testing.assert_close(full, studio.generate("a blue cat"))

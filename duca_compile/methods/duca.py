@@ -6,10 +6,11 @@ from enum import Enum
 from typing import ClassVar
 
 from duca_compile.analysis.facts import Branch, Facts
-from duca_compile.methods import expansion
 from duca_compile.methods.base import COMPLETE, FULL, Action, Place, Recipe, Refresh, always
 from duca_compile.methods.check import require_choice
 from duca_compile.methods.cycles import Cycles
+from duca_compile.methods.expansion import ORDERS as FORECAST_ORDERS
+from duca_compile.methods.expansion import expanded
 
 
 class Mode(str, Enum):
@@ -58,7 +59,7 @@ class DuCa(Cycles):
         self._refresh  # noqa: B018 - checks it
         require_choice("order", self.order, tuple(ORDERS))
         require_choice("aggressive_depth", self.aggressive_depth, DEPTHS)
-        require_choice("forecast", self.forecast, expansion.ORDERS)
+        require_choice("forecast", self.forecast, FORECAST_ORDERS)
 
     def recipes(self) -> tuple[Recipe, ...]:
         used = ORDERS[self.order][: self.cycle - 1]
@@ -71,7 +72,7 @@ class DuCa(Cycles):
         return ORDERS[self.order][(place.since - 1) % 2].value
 
     def weights(self, stored: Sequence[int], now: int) -> tuple[float, ...]:
-        return expansion.expanded(stored, now, self.forecast)
+        return expanded(stored, now, self.forecast)
 
     def without_cuts(self) -> "DuCa | None":
         used = ORDERS[self.order][: self.cycle - 1]
