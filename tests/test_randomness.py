@@ -100,6 +100,46 @@ def test_what_draws_is_refused(name: str) -> None:
     assert [torch.equal(a, b) for a, b in zip(got, want, strict=True)] == [True] * len(TIMES)
 
 
+@torch._dynamo.disable  # type: ignore[untyped-decorator]
+def noisy(x: Tensor) -> Tensor:
+    return x + 0.1 * torch.randn_like(x)
+
+
+@torch._dynamo.disable  # type: ignore[untyped-decorator]
+def scaled_by_chance(x: Tensor) -> Tensor:
+    return x * random.uniform(0.9, 1)
+
+
+@pytest.mark.parametrize("inside", [noisy, scaled_by_chance])
+def test_what_draws_between_the_graphs_is_refused(inside: Callable[[Tensor], Tensor]) -> None:
+    model = Inside(inside).eval()
+    fast = lenient(model)
+    with torch.no_grad(), pytest.warns(DucaWarning, match="draws random numbers between its graphs") as caught:
+        got = run(fast)
+    assert len([warning for warning in caught if "random" in str(warning.message)]) == 1
+    steps = duca_compile.stats(model).steps
+    assert steps.total() == steps[Mode.FULL] == 1, "the second call, which is the first to be placed"
+    with torch.no_grad():
+        want = run(torch.compile(model, backend="eager"))
+    assert [torch.equal(a, b) for a, b in zip(got, want, strict=True)] == [True] * len(TIMES)
+
+
+def test_another_draw_during_one_call_is_no_reason() -> None:
+    """As by a thread that draws the noise of the next request."""
+    draws = [lambda: torch.rand(1), lambda: None]
+
+    @torch._dynamo.disable  # type: ignore[untyped-decorator]
+    def meanwhile(x: Tensor) -> Tensor:
+        (draws.pop(0) if draws else lambda: None)()
+        return x * 0.9
+
+    model = Inside(meanwhile).eval()
+    fast = lenient(model)
+    with torch.no_grad():
+        run(fast)
+    assert duca_compile.stats(model).steps[Mode.CONSERVATIVE] > 0
+
+
 @pytest.mark.parametrize(
     "inside",
     [

@@ -29,10 +29,11 @@ from duca_compile.generations.tracker import Tracker
 from duca_compile.generations.trajectory import Trajectory
 from duca_compile.methods.base import FULL
 from duca_compile.plan.options import Options
-from duca_compile.refusal import DucaWarning, Refused, warn_fallback, warn_once
+from duca_compile.refusal import DucaWarning, Random, Refused, warn_fallback, warn_once
 from duca_compile.runtime import registry
 from duca_compile.runtime.compiled_graph import CompiledGraph
 from duca_compile.runtime.partly import warn_partly
+from duca_compile.runtime.split import randomness
 from duca_compile.runtime.split.bill import Bill
 from duca_compile.runtime.split.call_tensors import Leaf, leaves
 from duca_compile.runtime.split.part import Part
@@ -83,6 +84,7 @@ class Split:
         self.tracker = Tracker(budget)
         self._options = options
         self._calls = 0
+        self._drew = 0
         self._met: Counter[Part] = Counter()
         self._times: set[str] = set()
         self._latents: dict[Hashable, Identity] = {}
@@ -96,6 +98,8 @@ class Split:
             if self.given_up:
                 return Forward(self, [], None, FULL)
             try:
+                if self._calls < randomness.WATCHED:
+                    self._watch(call)
                 forward = self._place(leaves(call.arguments()), diffusers_context.of(call.module))
                 if self._calls == 2:
                     forward.count(call, self._options.recipes)
@@ -105,6 +109,17 @@ class Split:
                     raise
                 self.give_up(error)
                 return Forward(self, [], None, FULL)
+
+    def _watch(self, call: torch_private.RootCall) -> None:
+        """Gives up after the first calls where all of them drew random numbers."""
+        before = randomness.state()
+
+        def end() -> None:
+            self._drew += randomness.state() != before
+            if self._drew == randomness.WATCHED:
+                self.give_up(Random(randomness.DRAWN))
+
+        call.cleanups.append(end)
 
     def give_up(self, error: Exception) -> None:
         """All graphs compute all from now on; not where the user's filters have made an error of a warning of ours."""
