@@ -45,6 +45,8 @@ def gelu(x: Tensor) -> Tensor:
         pytest.param(lambda m, x, g: x + (1 - g) * m.a(x), 1, id="one minus gate"),
         pytest.param(lambda m, x, g: x + g * (0.5 * m.a(x)), 1, id="gate and scale"),
         pytest.param(lambda m, x, g: torch.addcmul(x, g, m.a(x)), 1, id="addcmul"),
+        pytest.param(lambda m, x, g: x - g * m.a(x), 1, id="taken away"),
+        pytest.param(lambda m, x, g: x - g * m.a(x) - m.b(x), 2, id="two bodies taken away"),
         pytest.param(lambda m, x, g: (x.double() + (g * m.a(x)).double()).float(), 1, id="an island of higher precision"),
         pytest.param(lambda m, x, g: (x + g * m.a(x)).clamp(-9, 9) + m.b(x), 2, id="two bodies, a clamp between the sums"),
         pytest.param(lambda m, x, g: x + g * m.a(x) + m.b(x) + m.c(x), 3, id="three bodies side by side"),
@@ -71,6 +73,7 @@ def test_the_feature_is_what_the_gate_multiplies() -> None:
         pytest.param(lambda m, x, g: x + torch.arange(6.0)[None, :, None], id="a position embedding"),
         pytest.param(lambda m, x, g: x * g.cos() + x.flip(-1) * g.sin(), id="a rotary embedding"),
         pytest.param(lambda m, x, g: m.a(x) + m.c(m.b(x)), id="a LoRA"),
+        pytest.param(lambda m, x, g: m.a(x) - x, id="a stream taken away from a body"),
         pytest.param(lambda m, x, g: x + x.mean(1, keepdim=True).expand(2, 6, 8), id="no matrix product"),
     ],
 )

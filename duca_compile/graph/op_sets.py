@@ -4,7 +4,8 @@ import torch
 
 aten = torch.ops.aten
 
-ADDITIONS = (aten.add, aten.addcmul)
+ADDITIONS = (aten.add, aten.addcmul, aten.sub)
+"""Of a branch to its stream, which may also be taken away from it."""
 CASTS = (aten._to_copy, aten.to, aten.clone, aten.contiguous)
 CLAMPS = (aten.clamp, aten.clip, aten.nan_to_num, aten.clamp_min, aten.clamp_max)
 CONVOLUTIONS = (aten.convolution, aten.conv1d, aten.conv2d, aten.conv3d)
