@@ -77,6 +77,7 @@ def generation(fast: Any, given: list[dict[str, Any]]) -> list[Tensor]:
         {"cache_ratio": 0.5, "order": "conservative"},
         {"method": "forecast-stack"},
         {"method": "taylorseer", "order": 2, "cycle": 2},
+        {"cache_ratio": 0.5, "cycle": 3, "forecast": 1, "cache_dtype": torch.float8_e4m3fn},
     ],
 )
 @pytest.mark.parametrize(
