@@ -20,6 +20,10 @@ EXACT = 0.05
 """The share of its step by which a row may stray from the span and still be exactly made of it."""
 MADE = 0.3
 """The same, for samplers that clip; the noise of another generation strays by 0.7 and more."""
+CLIPPED = 0.5
+"""The same for a few rows, of which a sampler clips more than of the others."""
+FEW = 0.25
+"""The share of rows that those few may be."""
 DRIFT = 0.9
 """How much of the distance to the moment before the last the distance to the last one may be: 0.7 for even steps of
 fresh noise, 0.5 without noise, 1 for another generation."""
@@ -74,13 +78,16 @@ def _of_first(past: Sequence[Stand], now: Tensor, floor: float, own: int) -> Lik
     step = distance(now, past[-1:], outputs=False)
     if bool((step <= floor).all()):
         return Likeness.UNKNOWN
-    exact = made = step < 0
+    exact = made = clipped = step < 0
     for moments in range(1, len(past) + 1):
         if moments > own and _goes_round(past[-moments:], now, step, floor):
             break
         off = distance(now, past[-moments:])
-        exact, made = exact | (off <= (EXACT * step).clamp_min(floor)), made | (off <= (MADE * step).clamp_min(floor))
-        if bool(made.all()):
+        exact, made, clipped = (
+            known | (off <= (share * step).clamp_min(floor))
+            for known, share in ((exact, EXACT), (made, MADE), (clipped, CLIPPED))
+        )
+        if bool(clipped.all()) and int((~made).sum()) <= FEW * len(made):
             return Likeness.EXACT if bool(exact.all()) else Likeness.MADE
     if len(past) < 2 or past[-2].latents[0] is None or past[-2].latents[0].shape != now.shape:
         return Likeness.APART
