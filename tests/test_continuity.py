@@ -119,6 +119,19 @@ def test_each_row_may_follow_in_a_way_of_its_own() -> None:
     assert like(torch.cat([OTHER[:1], now[1:]]), *past) is Likeness.APART
 
 
+def test_a_few_rows_may_be_clipped_more() -> None:
+    """Up to a quarter of them; rows from other noise are further off, however few they are."""
+    x, output, stray = (noise(8, 256, seed=seed).double() for seed in (7, 8, 9))
+
+    def with_strays(rows: int, share: float) -> Likeness:
+        clipped = torch.zeros(8, 1)
+        clipped[:rows] = share
+        return like(x + output + clipped * stray, (x, [output]))
+
+    assert with_strays(8, 0.2) is with_strays(2, 0.45) is Likeness.MADE
+    assert with_strays(3, 0.45) is with_strays(2, 0.7) is with_strays(1, 1.0) is Likeness.APART
+
+
 def test_what_says_nothing_says_nothing() -> None:
     assert like(None, (X, [])) is Likeness.UNKNOWN
     assert like(X, (None, [])) is Likeness.UNKNOWN
