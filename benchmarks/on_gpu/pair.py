@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from duca_compile.report.explain import GraphReport
+from duca_compile.report.graph_report import GraphReport
 from on_gpu.setting import Setting
 from on_gpu.shapes import Subject
 

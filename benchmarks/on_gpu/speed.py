@@ -18,7 +18,7 @@ from torch._inductor.utils import fresh_cache
 import duca_compile
 from cycle import CYCLE
 from duca_compile import DucaWarning, Mode
-from duca_compile.report.explain import GraphReport
+from duca_compile.report.graph_report import GraphReport
 from on_gpu import launches, memory
 from on_gpu.pair import Pair
 from on_gpu.section import Parts
@@ -45,7 +45,7 @@ def speed(setting: Setting, shape: Shape, mode: str | None = None, cycles: int =
         yield "warnings", {"said": dict(Counter(warned))}
 
 
-def foretold(shape: Shape, model: torch.nn.Module, given: dict[str, Tensor]) -> GraphReport:
+def foretold(shape: Shape, model: torch.nn.Module, given: dict[str, Any]) -> GraphReport:
     graphs = duca_compile.explain(model, **given, duca_options={"method": "duca", "cycle": CYCLE}).graphs
     if len(graphs) != 1 or graphs[0].plan is None:
         raise RuntimeError(f"{shape.title}: {len(graphs)} graphs, not accelerated: {graphs[0].refusal}")

@@ -1,0 +1,40 @@
+"""What else is to be said of an accelerated graph, a line each: for the text and for the page."""
+
+from collections.abc import Iterator
+
+from duca_compile.analysis.facts import Facts
+from duca_compile.report.branch_groups import Group, not_token_wise
+from duca_compile.report.graph_report import GraphReport
+from duca_compile.report.units import bytes_told, counted
+
+Line = tuple[str, str]
+"""What it is about, and what is said."""
+
+
+def inputs_and_streams(facts: Facts) -> Iterator[Line]:
+    given = facts.inputs
+    for what, names, otherwise in (
+        ("latents", given.latents, "not recognised"),
+        ("timestep", given.timesteps, "not recognised"),
+        ("conditioning", given.conditioning, "none"),
+    ):
+        yield what, ", ".join(given.spelled[name] for name in names) or otherwise
+    for stream in facts.streams:
+        branches = counted(len(stream.sums), "branch")
+        yield f"stream {stream.index}", f"{list(stream.shape)} from {stream.root}, {branches}"
+
+
+def notes(graph: GraphReport, groups: tuple[Group, ...]) -> Iterator[Line]:
+    assert graph.plan is not None
+    full, plain = bytes_told(graph.full_step_bytes), bytes_told(graph.plain_step_bytes)
+    yield "peak", f"beside weights, a full step takes {full}, the model alone {plain}"
+    for reason, where in not_token_wise(groups).items():
+        yield "not token-wise", f"{where}: {reason}"
+    if graph.plan.uncut:
+        yield "not cut", f"no step cuts the stream: {graph.plan.uncut}"
+    for name, reason in graph.uncounted.items():
+        yield "not counted", f"its FLOPs are not counted: {name}: {reason}"
+    for reason, places in graph.left.items():
+        yield "left", f"left as it is, in {counted(places, 'place')}: {reason}"
+    for name, reason in graph.plan.facts.refusals:
+        yield "not a branch", f"{name}: {reason}"

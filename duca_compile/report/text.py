@@ -1,0 +1,107 @@
+"""The report as text of any width: nothing is cut, what is too long goes on in the next line."""
+
+import io
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from duca_compile.methods.base import FULL
+from duca_compile.report.branch_groups import Group, groups
+from duca_compile.report.graph_notes import Line, inputs_and_streams, notes
+from duca_compile.report.graph_report import GraphReport
+from duca_compile.report.units import bytes_told, counted, flops_told, share_told
+from duca_compile.report.verdict import Verdict
+
+WIDTH = 80
+
+
+def plain(width: int) -> Console:
+    """That writes without colours into a text; `written` gives it."""
+    return Console(file=io.StringIO(), width=width, color_system=None, legacy_windows=False)
+
+
+def written(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())
+
+
+def table(*headings: str, left: Sequence[str] = ()) -> Table:
+    """Of numbers, but for the columns `left`."""
+    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0, header_style="bold")
+    for heading in headings:
+        made.add_column(Text(heading), justify="left" if heading in left else "right", overflow="fold")
+    return made
+
+
+def lines(told: Iterable[Line]) -> Table:
+    """What each is about on the left."""
+    made = Table.grid(padding=(0, 2, 0, 0))
+    made.add_column(no_wrap=True, style="cyan")
+    made.add_column(overflow="fold")
+    before = ""
+    for what, said in told:
+        made.add_row("" if what == before else what, Text(said))
+        before = what
+    return made
+
+
+def show(console: Console, verdict: Verdict, graphs: Sequence[GraphReport]) -> None:
+    console.print(Text(verdict.headline, style="bold red" if verdict.outcome == "not" else "bold green"))
+    console.print(lines((f"  {what}", said) for what, said in verdict_lines(verdict)))
+    for number, graph in enumerate(graphs):
+        if graph.plan is not None:
+            console.print()
+            if len(graphs) > 1:
+                console.rule(f"graph {number + 1} of {len(graphs)}")
+            _show_graph(console, graph)
+
+
+def verdict_lines(verdict: Verdict) -> Iterable[Line]:
+    if verdict.outcome != "not":
+        yield "steps", ", ".join(f"{times} {name}" for name, times in verdict.steps.items())
+        if verdict.flops is not None and verdict.plain_flops is not None:
+            yield "FLOPs", f"{flops_told(verdict.flops)} a generation, {flops_told(verdict.plain_flops)} plain"
+        if verdict.elsewhere:
+            yield "", f"{verdict.elsewhere:.1%} of a full step lie outside of the accelerated graphs"
+        peak, alone = bytes_told(verdict.peak_bytes), bytes_told(verdict.plain_peak_bytes)
+        yield "cache", f"{bytes_told(verdict.cache_bytes)} for each generation"
+        yield "peak", f"{peak} in a full step, beside weights and inputs; the model alone {alone}"
+    for reason in verdict.refused or ("nothing",):
+        yield "refused", reason
+    for advice in verdict.advice:
+        yield "what to do", advice
+
+
+def _show_graph(console: Console, graph: GraphReport) -> None:
+    assert graph.plan is not None
+    found = groups(graph.plan)
+    blocks, branches = counted(len(graph.plan.facts.blocks), "block"), counted(len(graph.plan.branches), "branch")
+    console.print(lines(inputs_and_streams(graph.plan.facts)))
+    console.print(Text(f"\n{blocks}, {branches}", style="bold"))
+    console.print(_branch_table(found, list(graph.plan.steps)))
+    console.print(Text(f"\ncost per step; one trajectory holds {bytes_told(graph.held_bytes)} of cache", style="bold"))
+    console.print(_cost_table(graph))
+    console.print()
+    console.print(lines(notes(graph, found)))
+
+
+def _branch_table(found: tuple[Group, ...], recipes: Sequence[str]) -> Table:
+    headings = ("block", "branch", "stream", "kind", "source", *recipes)
+    made = table(*headings, left=headings)
+    for group in found:
+        for at, row in enumerate(group.rows):
+            branch = row.first
+            own = ("" if at else group.numbers, row.names, str(branch.stream), branch.kind, branch.source)
+            made.add_row(*(Text(cell) for cell in (*own, *row.told.values())))
+    return made
+
+
+def _cost_table(graph: GraphReport) -> Table:
+    made = table("recipe", "FLOPs", "share of full", "weights read", "cache read", left=("recipe",))
+    for name, flops in graph.flops.items():
+        reads = bytes_told(graph.weight_bytes[name]), bytes_told(graph.cache_bytes[name])
+        made.add_row(Text(name), flops_told(flops), share_told(flops, graph.flops[FULL]), *reads)
+    return made
