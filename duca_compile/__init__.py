@@ -9,8 +9,9 @@ from duca_compile.methods.check import OptionError
 from duca_compile.methods.duca import Mode
 from duca_compile.plan.options import Options
 from duca_compile.refusal import DucaWarning, Refused
+from duca_compile.report.counts import Stats
 from duca_compile.report.explain import Report, explain
-from duca_compile.report.stats import Stats, reset, stats
+from duca_compile.report.stats import reset, stats
 from duca_compile.tuning.tune import tune
 from duca_compile.tuning.tuned import Tuned
 

@@ -16,7 +16,18 @@ from duca_compile.passes import lower, rewrite
 from duca_compile.plan.options import Options
 from duca_compile.plan.plan import Plan
 from duca_compile.plan.step_plan import StepPlan
-from duca_compile.refusal import Random, Refused, note_once, reason, shown_not_raised, warn_fallback, warnings_after
+from duca_compile.refusal import (
+    NOTHING_CACHED,
+    SPLIT,
+    Random,
+    Refused,
+    note_once,
+    reason,
+    remember,
+    shown_not_raised,
+    warn_fallback,
+    warnings_after,
+)
 from duca_compile.runtime import partly
 from duca_compile.runtime.compiled import CompiledPlain, CompiledRecipe
 from duca_compile.runtime.dispatch import Dispatcher
@@ -48,6 +59,7 @@ def duca(
     """
     chosen = Options.parse(options).in_mode(mode)
     if not chosen.are_cached:
+        _remember(NOTHING_CACHED)
         inner = torch_private.inner_compiler(chosen.inner, chosen.inductor_config)
         return inner(gm, list(example_inputs))  # type: ignore[no-any-return]
     with warnings_after():
@@ -62,11 +74,13 @@ def accelerated(gm: fx.GraphModule, example_inputs: Sequence[Any], chosen: Optio
     try:
         with shown_not_raised():
             found = study(gm, example_inputs, chosen)
+            _note(found)
             recorded = ours is not inner and can_be_recorded(found)
             dispatcher = build(gm, found, example_inputs, inner if recorded else ours, plain, recorded)
     except torch_private.RestartAnalysis:
         raise
     except Exception as error:
+        _remember(reason(error))
         if chosen.strict and (found.whole or not isinstance(error, Refused)):
             raise
         if not found.whole:
@@ -78,6 +92,23 @@ def accelerated(gm: fx.GraphModule, example_inputs: Sequence[Any], chosen: Optio
         call = torch_private.root_call()
         note_once(gm if call is None else call.owner, NO_CUDA_GRAPHS)
     return dispatcher
+
+
+def _note(found: Study) -> None:
+    if not found.whole:
+        _remember(SPLIT)
+    if found.error is not None:
+        _remember(reason(found.error))
+
+
+def _remember(told: str) -> None:
+    """Of the module or function whose call the graph is compiled for. Nothing but what `stats` says depends on it."""
+    try:
+        call = torch_private.root_call()
+        if call is not None:
+            remember(call.function if call.module is None else call.module, told)
+    except Exception:
+        log.debug("what is to be said of a model could not be noted", exc_info=True)
 
 
 NO_CUDA_GRAPHS = (

@@ -102,6 +102,20 @@ def warn_once(who: object, refused: Refused) -> None:
         warn_fallback(refused)
 
 
+SPLIT = "Dynamo split the forward pass into several graphs"
+NOTHING_CACHED = "its options cache no step: it runs under the inner compiler alone"
+_notes: "weakref.WeakKeyDictionary[object, dict[str, None]]" = weakref.WeakKeyDictionary()
+
+
+def remember(who: object, told: str) -> None:
+    """Remembers, for statistics, what keeps graphs of a module or function from being accelerated or counted."""
+    _notes.setdefault(who, {})[told] = None
+
+
+def remembered(who: object) -> tuple[str, ...]:
+    return tuple(_notes.get(who, ()))
+
+
 def warn_fallback(error: Exception) -> None:
     """The one warning a user gets when a graph goes to the inner compiler alone."""
     if isinstance(error, DucaWarning):

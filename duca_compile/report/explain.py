@@ -109,5 +109,5 @@ def _executed(plain: Any, args: Any, kwargs: Mapping[str, Any]) -> int | None:
 
 
 def _name(model: Any) -> str:
-    original = getattr(model, "_orig_mod", model)
+    original = torch_private.original(model)
     return type(original).__name__ if isinstance(original, nn.Module) else getattr(original, "__name__", "the model")

@@ -27,8 +27,11 @@ def ranges_told(numbers: Iterable[int]) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 graph`, `2 graphs`, `2 branches`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}{'es' if noun.endswith('ch') else 's'}"
+    """`1 graph`, `2 graphs`, `2 branches`, `2 trajectories`."""
+    if number == 1:
+        return f"1 {noun}"
+    many = f"{noun[:-1]}ies" if noun.endswith("y") else noun + ("es" if noun.endswith("ch") else "s")
+    return f"{number:,} {many}"
 
 
 def _scaled(number: int, base: int, units: tuple[str, ...]) -> str:

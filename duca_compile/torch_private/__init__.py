@@ -12,6 +12,7 @@ from duca_compile.torch_private.calls import enclosing_module as enclosing_modul
 from duca_compile.torch_private.calls import is_whole as is_whole
 from duca_compile.torch_private.calls import opens_call as opens_call
 from duca_compile.torch_private.calls import options_of as options_of
+from duca_compile.torch_private.calls import original as original
 from duca_compile.torch_private.calls import root_call as root_call
 from duca_compile.torch_private.calls import uncompiled as uncompiled
 from duca_compile.torch_private.graphs import HigherOrderOperator as HigherOrderOperator

@@ -86,6 +86,12 @@ def uncompiled(model: Any) -> Any:
     return module._call_impl if getattr(module, "_compiled_call_impl", None) is not None else module
 
 
+def original(compiled: Any) -> Any:
+    """The module or function that was compiled; itself where nothing was."""
+    module = getattr(compiled, "_orig_mod", compiled)
+    return getattr(module, "_torchdynamo_orig_callable", module)
+
+
 def is_whole(gm: fx.GraphModule) -> bool:
     """Whether no graph break ends the graph being compiled either: it is all of the forward pass that was called."""
     return not gm.compile_subgraph_reason.graph_break and opens_call()  # type: ignore[union-attr]

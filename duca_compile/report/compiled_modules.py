@@ -1,0 +1,71 @@
+"""Which modules a user means by what was given: a module, what `torch.compile` made of it, or a pipeline of several."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol, TypeAlias
+
+from torch import nn
+
+from duca_compile import torch_private
+
+
+class Pipeline(Protocol):
+    """As those of diffusers: what it is made of, by name."""
+
+    @property
+    def components(self) -> Mapping[str, Any]: ...
+
+
+Model: TypeAlias = nn.Module | Callable[..., Any] | Pipeline
+
+
+def modules_of(given: Model) -> list[nn.Module]:
+    """Those that are or were compiled, or may have been. Raises `TypeError` where nothing can be seen of any."""
+    found = None if isinstance(given, type) else _modules(torch_private.original(given))
+    if found is None:
+        raise TypeError(f"give a module, a compiled module or function, or a pipeline, not {given!r}")
+    if not found and callable(given):
+        raise TypeError(f"no module can be seen in {given!r}; give the module that it calls")
+    return list(dict.fromkeys(found))
+
+
+def parts_of(given: Model) -> list[Any]:
+    """What may have been compiled: of a pipeline each component, else what was given."""
+    if isinstance(given, nn.Module):
+        return [given]
+    components = getattr(given, "components", None)
+    return list(components.values()) if isinstance(components, Mapping) else [given]
+
+
+def _modules(given: Any) -> list[nn.Module] | None:
+    """None of what is no model."""
+    if isinstance(given, nn.Module):
+        return [given]
+    if isinstance(getattr(given, "components", None), Mapping):
+        parts = map(torch_private.original, given.components.values())
+        return [part for part in parts if isinstance(part, nn.Module)]
+    if callable(given):
+        return [module for each in _reached(given) for module in _modules_within(each)]
+    return None
+
+
+def _modules_within(value: Any) -> list[nn.Module]:
+    """Of a value that a function reads: functions that it calls are not looked into."""
+    known = torch_private.original(value)
+    looked_into = isinstance(known, (nn.Module, functools.partial)) or not callable(known)
+    return (_modules(known) or []) if looked_into else []
+
+
+def _reached(function: Any) -> Iterator[Any]:
+    """What a function reads beside its arguments."""
+    if isinstance(function, functools.partial):
+        yield from (*function.args, *function.keywords.values())
+        yield from _reached(function.func)
+        return
+    if inspect.ismethod(function):
+        yield from (function.__self__, *getattr(function.__self__, "__dict__", {}).values())
+        function = function.__func__
+    if inspect.isfunction(function):
+        read = inspect.getclosurevars(function)
+        yield from (*read.nonlocals.values(), *read.globals.values())

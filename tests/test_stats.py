@@ -1,0 +1,206 @@
+"""What `stats` tells in words, in JSON, and of whom."""
+
+import functools
+import json
+from collections import Counter
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from expecttest import assert_expected_inline
+from torch import nn
+
+import duca_compile
+from duca_compile import Stats, explain, reset, stats
+from duca_compile.methods.base import FULL
+from helpers import STEPS, lenient
+from tiny import Tiny, tiny_call
+from zoo.case import noise
+from zoo.core import example_dit
+
+LABELS = torch.tensor([1, 2])
+
+
+def generate(fast: Any, steps: int = 50, batch: int = 2) -> None:
+    x, labels = noise(batch, 1, 8, 8), LABELS if batch == 2 else LABELS[:batch]
+    for t in STEPS[:steps]:
+        x = x - 0.05 * fast(x, torch.full((batch,), t), labels)[:, :1]
+
+
+def text_of(found: Stats) -> str:
+    """Without what differs from run to run."""
+    seconds = dict.fromkeys(found.compile_seconds, 0.25)
+    return str(replace(found, compile_seconds=seconds)).replace("─", "-")
+
+
+def test_the_text() -> None:
+    model = example_dit()
+    fast = lenient(model)
+    generate(fast)
+    generate(fast, 5)
+    found = stats(model)
+    assert max(map(len, str(found).splitlines())) <= 80
+    assert_expected_inline(
+        text_of(found),
+        """\
+55 steps in 1 graph: 4.05x fewer FLOPs.
+
+recipe       steps share compiled in
+------------------------------------
+full            11 20.0%      0.25 s
+conservative    22 40.0%      0.25 s
+aggressive      22 40.0%      0.25 s
+
+caches        20 KiB in 1 trajectory
+at most       20 KiB
+started over  1 time, full out of turn: timestep jumped back
+""",
+    )
+
+
+def test_the_speed_up_is_the_one_foretold() -> None:
+    model = example_dit()
+    fast = lenient(model, preset="balanced")
+    with duca_compile.session(steps=50):
+        generate(fast)
+    foretold = explain(fast, noise(2, 1, 8, 8), torch.full((2,), 900.0), LABELS).verdict.speedup
+    assert stats(model).speedup == pytest.approx(foretold)
+
+
+def test_of_several_graphs_the_least_is_told() -> None:
+    model = example_dit()
+    fast = lenient(model, dynamic=False)
+    generate(fast)
+    one = stats(model).speedup
+    generate(fast, batch=1)
+    found = stats(model)
+    assert found.graphs == 2
+    assert one is not None
+    assert found.speedup is not None
+    assert found.speedup <= one
+    assert ": at least " in found.headline
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_of_a_split_forward_pass_it_is_not_known(steps: int) -> None:
+    class Split(Tiny):
+        def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            x = super().forward(x, t)
+            torch._dynamo.graph_break()
+            return self.leave(x)
+
+    model, (x, _) = Split().eval(), tiny_call()
+    fast = lenient(model)
+    for step in range(steps):
+        fast(x, torch.full((1,), 0.5 - step / 50))
+    found = stats(model)
+    assert found.speedup is None
+    assert found.notes[0] == "Dynamo split the forward pass into several graphs"
+    assert (found.headline == "No step was accelerated so far.") == (steps == 1)
+
+
+def test_what_has_not_run_says_so() -> None:
+    model = example_dit()
+    assert str(stats(model)) == 'Plain: not compiled with backend "duca", or not called yet.\n'
+    assert str(stats(lenient(model))) == "Compiled, and not called yet.\n"
+    other: Any = torch.compile(model, backend="eager")
+    assert stats(other).headline.startswith("Plain")
+    model.compile(backend="duca")
+    assert stats(model).headline == "Compiled, and not called yet."
+
+
+class NoBlocks(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.relu()
+
+
+@pytest.mark.parametrize("around", [False, True])
+def test_what_is_refused_says_why(around: bool) -> None:
+    model = NoBlocks().eval()
+    fast = lenient((lambda x: model(x)) if around else model)
+    with pytest.warns(duca_compile.DucaWarning):
+        fast(torch.randn(2, 3))
+    assert_expected_inline(
+        str(stats(fast)),
+        """\
+No step was accelerated so far.
+not accelerated  no residual branch `x + gate * f(x)` on a stream of tokens was
+                 found in this graph
+""",
+    )
+
+
+def test_a_cycle_of_one_says_so() -> None:
+    model = example_dit()
+    generate(lenient(model, cycle=1), 1)
+    assert stats(model).notes == ("its options cache no step: it runs under the inner compiler alone",)
+
+
+def test_json_has_the_fields() -> None:
+    model = example_dit()
+    generate(lenient(model), 6)
+    found = stats(model)
+    told = json.loads(found.to_json())
+    assert told.pop("headline") == found.headline
+    assert told.pop("notes") == []
+    assert told == {name: value for name, value in vars(found).items() if name != "notes"}
+    assert Counter(told["steps"]) == found.steps
+
+
+def test_long_reasons_are_wrapped() -> None:
+    found = Stats(
+        1, Counter({FULL: 3, "a-recipe-" * 20: 2}), 1, {"a reason " * 30: 1}, 1, 5, 5, {FULL: 1.0}, notes=("x" * 300,)
+    )
+    text = str(found)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "x" * 300 in "".join(text.split())
+    assert "a-recipe-" * 20 in "".join(line.split(" ")[0] for line in text.splitlines())
+
+
+class Around:
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def call(self, *args: Any) -> Any:
+        return self.model(*args)
+
+
+@pytest.mark.parametrize("sort", ["module", "compiled", "pipeline", "function", "method", "partial"])
+def test_it_is_asked_of_whatever_was_compiled(sort: str) -> None:
+    model = example_dit()
+    around: dict[str, Any] = {
+        "function": lambda *args: model(*args),
+        "method": Around(model).call,
+        "partial": functools.partial(lambda model, *args: model(*args), model),
+    }
+    fast = lenient(around.get(sort, model))
+    generate(fast, 5)
+    given: dict[str, Any] = {
+        "module": model,
+        "pipeline": SimpleNamespace(components={"a": fast, "b": None, "c": nn.Linear(2, 2)}),
+    }
+    asked = given.get(sort, fast)
+    assert stats(asked).steps[FULL] >= 1
+    assert stats(asked).steps.total() == 5
+    assert stats(asked).compiled == (sort != "module")
+    assert stats(asked).bytes > 0
+    reset(asked)
+    assert stats(model).bytes == 0
+
+
+def test_of_a_pipeline_all_modules_count_once() -> None:
+    models = [example_dit(), Tiny().eval()]
+    generate(lenient(models[0]), 5)
+    lenient(models[1])(*tiny_call())
+    found = stats(SimpleNamespace(components={"one": models[0], "same": models[0], "two": models[1]}))
+    assert found.steps.total() == 6
+    assert found.graphs == 2
+
+
+@pytest.mark.parametrize("given", [3, None, "model", nn.Linear, {}, [nn.Linear(2, 2)], torch.zeros(2), len])
+@pytest.mark.parametrize("ask", [stats, reset])
+def test_anything_else_is_a_type_error(ask: Any, given: Any) -> None:
+    with pytest.raises(TypeError, match=r"give (a|the) module"):
+        ask(given)
