@@ -62,8 +62,8 @@ Accelerated wholly: 3.11x fewer FLOPs over 50 steps.
   steps    10 full, 20 conservative, 20 aggressive
   FLOPs    9.08 kFLOPs a generation, 28.2 kFLOPs plain
   cache    240 B for each generation
-  peak     328 B in a full step, beside weights and inputs; the model alone 168
-           B
+  peak     328 B in a full step, caches included, beside weights; the model
+           alone 168 B
   refused  nothing
 
 latents       x

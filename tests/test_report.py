@@ -81,6 +81,13 @@ def test_the_verdict_is_that_of_the_clock() -> None:
     assert report.verdict.peak_bytes == graph.full_step_bytes
 
 
+def test_the_peak_has_what_was_stored_earlier_in_it() -> None:
+    """Of the two values that a forecast combines, a full step fills one."""
+    verdict, (graph,) = (found := explain(example_dit(), *CALL)).verdict, found.graphs
+    assert graph.held_bytes == 2 * graph.filled_bytes
+    assert verdict.peak_bytes == graph.full_step_bytes + graph.filled_bytes
+
+
 def test_fifty_steps_or_those_of_the_session() -> None:
     assert len(explain(example_dit(), *CALL).verdict.sequence) == 50
     with duca_compile.session(steps=12):
@@ -219,7 +226,7 @@ KEYS = {
 }  # fmt: skip
 OF_GRAPHS = {
     "accelerated", "refusal", "runs", "whole", "latents", "timesteps", "conditioning", "streams", "blocks", "recipes",
-    "held_bytes", "full_step_bytes", "plain_step_bytes", "uncut", "uncounted", "left", "not_branches",
+    "held_bytes", "filled_bytes", "full_step_bytes", "plain_step_bytes", "uncut", "uncounted", "left", "not_branches",
 }  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import fx
@@ -30,7 +30,8 @@ class GraphReport:
     beside weights and inputs, the caches that it fills among them, and `plain_step_bytes` the same of the model alone
     (`liveness.peak_bytes`). `uncounted` are attentions that `flops` leaves out, each with the reason. `left` is
     what passes could not rewrite, with the pass and the reason, and how many places that are, of all recipes. `whole`:
-    it is all of the forward pass that was called; `runs`: how often one forward pass runs it.
+    it is all of the forward pass that was called; `runs`: how often one forward pass runs it; `filled_bytes`: those of
+    `held_bytes` that a full step fills, where the rest are values of earlier ones.
     """
 
     refusal: str | None
@@ -45,6 +46,7 @@ class GraphReport:
     left: Mapping[str, int] = field(default_factory=dict)
     whole: bool = True
     runs: int = 1
+    filled_bytes: int = 0
 
     def __repr__(self) -> str:
         if self.plan is None:
@@ -78,7 +80,15 @@ def report_of(gm: fx.GraphModule, inputs: list[Any], options: Options) -> GraphR
         {node.name: reason for node in captured.gm.graph.nodes if (reason := attention_ops.uncounted(node))},
         left,
         whole,
+        filled_bytes=_filled(captured, plan),
     )
+
+
+def _filled(captured: Capture, plan: Plan) -> int:
+    """What a full step stores: one value of each slot."""
+    full = plan.steps[FULL]
+    last = replace(full, writes=tuple(replace(slot, history=1) for slot in full.writes))
+    return step_cost.bytes_held(captured, replace(plan, steps={FULL: last}))
 
 
 def _rewritten(captured: Capture, plan: Plan) -> tuple[dict[str, fx.GraphModule], dict[str, int]]:

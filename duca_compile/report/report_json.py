@@ -5,8 +5,8 @@ recipe), `sequence` (the recipe of each step), `flops` and `plain_flops` (of a g
 full step's FLOPs outside of the accelerated graphs), `cache_bytes`, `peak_bytes`, `plain_peak_bytes`, `refused` and
 `advice` (texts), and `graphs`. A graph has `accelerated`, `refusal`, `runs` and `whole`; if it is accelerated also
 `latents`, `timesteps`, `conditioning`, `streams` (`shape`, `root`, `branches`), `blocks` (see `_block`), `recipes` (of
-each `flops`, `weight_bytes`, `cache_bytes` per step), `held_bytes`, `full_step_bytes`, `plain_step_bytes`, `uncut`,
-`uncounted`, `left` and `not_branches` (`node`, `reason`). Symbolic sizes are texts.
+each `flops`, `weight_bytes`, `cache_bytes` per step), `held_bytes`, `filled_bytes`, `full_step_bytes`,
+`plain_step_bytes`, `uncut`, `uncounted`, `left` and `not_branches` (`node`, `reason`). Symbolic sizes are texts.
 """
 
 import json
@@ -70,6 +70,7 @@ def _found(graph: GraphReport, plan: Plan) -> dict[str, Any]:
             for name in plan.steps
         },
         "held_bytes": graph.held_bytes,
+        "filled_bytes": graph.filled_bytes,
         "full_step_bytes": graph.full_step_bytes,
         "plain_step_bytes": graph.plain_step_bytes,
         "uncut": plan.uncut,

@@ -68,7 +68,7 @@ def verdict_lines(verdict: Verdict) -> Iterable[Line]:
             yield "", f"{verdict.elsewhere:.1%} of a full step lie outside of the accelerated graphs"
         peak, alone = bytes_told(verdict.peak_bytes), bytes_told(verdict.plain_peak_bytes)
         yield "cache", f"{bytes_told(verdict.cache_bytes)} for each generation"
-        yield "peak", f"{peak} in a full step, beside weights and inputs; the model alone {alone}"
+        yield "peak", f"{peak} in a full step, caches included, beside weights; the model alone {alone}"
     for reason in verdict.refused or ("nothing",):
         yield "refused", reason
     for advice in verdict.advice:

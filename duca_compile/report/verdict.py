@@ -21,8 +21,8 @@ class Verdict:
     `sequence`: the recipe of each step of a generation. FLOPs are of one generation: `flops` under these options,
     `plain_flops` of the model alone; None where they are not known. `elsewhere` is the share of a full step's FLOPs
     that lies outside of the graphs that are accelerated. Bytes: `cache_bytes` that one generation keeps; `peak_bytes`
-    that a full step takes at once beside weights and inputs, `plain_peak_bytes` the model alone. `refused` gives
-    reasons, `advice` what to do.
+    that a full step takes at once beside weights and inputs, caches among them, `plain_peak_bytes` the model alone.
+    `refused` gives reasons, `advice` what to do.
     """
 
     outcome: str
@@ -117,9 +117,9 @@ def _reach(sequence: Sequence[str]) -> int:
 
 
 def _peak(cached: Sequence[GraphReport]) -> int:
-    """Of a step, over all graphs: while one runs, the caches of the others are there."""
+    """Of a step, over all graphs: while one runs, the caches of the others are there, and what was stored earlier."""
     held = sum(graph.runs * graph.held_bytes for graph in cached)
-    return max((graph.full_step_bytes - graph.held_bytes + held for graph in cached), default=0)
+    return max((graph.full_step_bytes - graph.filled_bytes + held for graph in cached), default=0)
 
 
 def _refused(graphs: Sequence[GraphReport]) -> tuple[str, ...]:
