@@ -8,6 +8,7 @@ from torch import fx
 
 from duca_compile import torch_private
 from duca_compile.capture.capture import Capture
+from duca_compile.capture.flatten import Flatten
 from duca_compile.cost import flops
 from duca_compile.cost.flops import Operations
 from duca_compile.graph import ir
@@ -84,7 +85,7 @@ def accelerated(gm: fx.GraphModule, example_inputs: Sequence[Any], chosen: Optio
         if chosen.strict and (found.whole or not isinstance(error, Refused)):
             raise
         if not found.whole:
-            return plain_part(gm, found, error, ours(gm, list(example_inputs)), chosen)
+            return plain_part(gm, found, error, example_inputs, ours, chosen)
         run: Compiled = inner(gm, list(example_inputs))
         warn_fallback(error)
         return run
@@ -159,9 +160,9 @@ def build(
     if found.whole:
         steps = OwnSteps(budget_of(plan.options))
     else:
-        steps = SharedSteps(Part(gm, captured, plan, operations=operations), plan.options)
+        steps = SharedSteps(Part(gm, captured.flatten, captured, plan, operations=operations), plan.options)
     memory = FixedMemory(rewritten[FULL], plan.steps[FULL]) if recorded else None
-    recipes = compiled(captured, plan, rewritten, inputs, inner)
+    recipes = compiled(captured, plan, rewritten, captured.flatten(inputs), inner)
     costs = _costs(captured, operations)
     if found.whole and costs:
         call = torch_private.root_call()
@@ -169,11 +170,14 @@ def build(
     return Dispatcher(captured, plan, recipes, plain, steps, memory, costs)
 
 
-def plain_part(gm: fx.GraphModule, found: Study, error: Exception, run: Compiled, chosen: Options) -> PlainPart:
+def plain_part(
+    gm: fx.GraphModule, found: Study, error: Exception, inputs: Sequence[Any], inner: Compiled, chosen: Options
+) -> PlainPart:
     """The part of a split forward pass, as the inner compiler alone makes it."""
+    run, flatten = inner(gm, list(inputs)), Flatten.like(inputs)
     operations = _operations(dict.fromkeys(chosen.recipes, found.captured.gm)) if found.captured else {}
-    part = Part(gm, found.captured, None, reason(error), operations, is_random=isinstance(error, Random))
-    return PlainPart(run, SharedSteps(part, chosen))
+    part = Part(gm, flatten, found.captured, None, reason(error), operations, is_random=isinstance(error, Random))
+    return PlainPart(run, flatten, SharedSteps(part, chosen))
 
 
 def compiled(

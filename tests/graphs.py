@@ -9,6 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from duca_compile.capture.canonicalise import canonicalise
 from duca_compile.capture.capture import Capture
+from duca_compile.capture.flatten import Flatten
 
 aten = torch.ops.aten
 SIZE = (2, 8, 4)
@@ -59,7 +60,7 @@ class Drawing:
         gm = fx.GraphModule(torch.nn.Module(), self.graph)
         canonicalise(gm)
         own = tuple(node.name for node in gm.graph.find_nodes(op="placeholder") if node is not self.weight)
-        return Capture(gm, (), frozenset([self.weight.name]), own)
+        return Capture(gm, (), frozenset([self.weight.name]), own, Flatten.like(own))
 
 
 def block(to: Drawing, x: fx.Node, gate: fx.Node) -> fx.Node:

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 
 import duca_compile
 from duca_compile import DucaWarning, Mode, Options, Refused, refusal, session
+from duca_compile.capture.flatten import Flatten
 from duca_compile.generations.budget import Budget
 from duca_compile.methods.duca import DuCa
 from duca_compile.runtime import failures
@@ -288,7 +289,7 @@ def test_a_part_that_runs_as_it_is_has_run_before_a_warning_is_raised() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", DucaWarning)
         with pytest.raises(DucaWarning, match="something"):
-            PlainPart(lambda x: x + 1, Warns())(1)
+            PlainPart(lambda x: x + 1, Flatten((None,)), Warns())(1)
     assert done == [2]
 
 

@@ -120,6 +120,9 @@ def _cast_operands(node: fx.Node, casts: Mapping[fx.Node, torch.dtype]) -> None:
         with node.graph.inserting_before(node):
             lowered = node.graph.call_method("to", (operand, dtype))
         lowered.meta.update(operand.meta)
+        value = torch_private.dynamo_value(operand)
+        with torch_private.fake_modes(value):
+            torch_private.set_dynamo_value(lowered, value.to(dtype))
         node.replace_input_with(operand, lowered)
 
 

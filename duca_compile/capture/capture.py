@@ -10,7 +10,9 @@ from torch import Tensor, fx
 from duca_compile import torch_private
 from duca_compile.capture import autocast, randomness
 from duca_compile.capture.canonicalise import canonicalise
+from duca_compile.capture.flatten import Flatten
 from duca_compile.capture.inline_calls import without_calls
+from duca_compile.capture.unwrap import without_wrappers
 from duca_compile.capture.vmap import without_vmap
 from duca_compile.graph import ir
 from duca_compile.graph.signature import Signature
@@ -23,18 +25,19 @@ class Capture:
 
     `constants` are tensors that the Dynamo graph held as attributes. `autocast` names the devices on which it must be
     off when the graph runs: its casts are written out. `state` names the inputs that are parameters, buffers or
-    constants; `arguments` names the rest.
+    constants; `arguments` names the rest. `flatten` makes the captured graph's inputs of Dynamo's.
     """
 
     gm: fx.GraphModule
     constants: tuple[Tensor, ...]
     state: frozenset[str]
     arguments: tuple[str, ...]
+    flatten: Flatten
     autocast: tuple[str, ...] = ()
 
     @property
     def call(self) -> list[fx.Node]:
-        """The call's own inputs."""
+        """The call's own inputs, flat."""
         return ir.placeholders(self.gm.graph)[len(self.constants) :]
 
     @property
@@ -56,9 +59,10 @@ def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
     for node, value in zip(ir.placeholders(gm.graph), inputs, strict=True):
         _refuse_input(node, value)
     around = tuple(autocast.ambient())
-    gm = autocast.with_casts(without_vmap(without_calls(gm)))
+    gm = _plain(gm, around)
     is_state = [torch_private.is_module_state(node) for node in ir.placeholders(gm.graph)]
-    exported, lifted, mutates = _export(gm, inputs, around)
+    flatten = Flatten.like(inputs)
+    exported, lifted, mutates = _export(gm, flatten(inputs), around)
     constants = tuple(_attribute(gm, name) for name in lifted)
     placeholders = ir.placeholders(exported.graph)
     names = [node.name for node in placeholders]
@@ -75,14 +79,14 @@ def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
         raise Refused(f"%{node.name} reads memory by its strides (as_strided), which a cached value need not share")
     canonicalise(exported)
     randomness.refuse_random(exported)
-    return Capture(exported, constants, frozenset(state), tuple(name for name in own if name not in state), around)
+    arguments = tuple(name for name in own if name not in state)
+    return Capture(exported, constants, frozenset(state), arguments, flatten, around)
 
 
 def _refuse_input(node: fx.Node, value: Any) -> None:
-    if torch_private.is_wrapper(value):
-        kind = type(value).__name__
-        raise Refused(f"%{node.name} is a {kind}; torchao.utils.unwrap_tensor_subclass(model) makes it plain tensors")
-    foreign = next(filter(torch_private.overrides_functions, (type(value), node.type)), None)
+    is_wrapper = torch_private.is_wrapper(value)
+    kinds = map(type, torch_private.inner_tensors(value)) if is_wrapper else (type(value), node.type)
+    foreign = next(filter(torch_private.overrides_functions, kinds), None)
     if foreign is not None:
         raise Refused(
             f"%{node.name} is a {foreign.__name__}, which runs Python in place of torch's functions; give the model "
@@ -90,6 +94,13 @@ def _refuse_input(node: fx.Node, value: Any) -> None:
         )
     if torch_private.is_random(node):
         raise Random("the forward pass takes numbers from Python's random, and cached steps would repeat old ones")
+
+
+def _plain(gm: fx.GraphModule, around: tuple[str, ...]) -> fx.GraphModule:
+    """The Dynamo graph without all that a capture before dispatch cannot look into."""
+    gm = autocast.with_casts(without_vmap(without_calls(gm)))
+    with autocast.off(around):
+        return without_wrappers(gm)
 
 
 def _export(

@@ -28,7 +28,7 @@ log = logging.getLogger("duca_compile")
 
 
 class Dispatcher:
-    """Has the signature Dynamo expects: the captured graph's own inputs in, its results out."""
+    """Has the signature Dynamo expects: its graph's inputs in, its results out."""
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class Dispatcher:
     ) -> None:
         self.graph = CompiledGraph(plan, Arguments(captured, plan.facts.inputs), recipes, flops or {})
         self._constants = captured.constants
+        self._flatten = captured.flatten
         self._memory = memory
         self._plain = plain
         self._steps = steps
@@ -102,12 +103,13 @@ class Dispatcher:
 
     def _step(self, args: Sequence[Any]) -> tuple[Any, ...]:
         self._recipe = None
-        step = self._steps.next(self.graph, args)
+        flat = self._flatten(args)
+        step = self._steps.next(self.graph, flat)
         if step is None:
             return tuple(self._plain(args))
         self._recipe = step.recipe
         try:
-            found = self._run(step, args)
+            found = self._run(step, flat)
         except BaseException:
             step.abandon()
             raise

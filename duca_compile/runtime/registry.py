@@ -44,7 +44,8 @@ def add(graph: CompiledGraph, tracker: Tracker, weights: Iterable[Tensor]) -> No
 
 def graphs(model: nn.Module) -> list[CompiledGraph]:
     """Every live graph that has run in a call of `model` or a part of it, or over a parameter or buffer of it."""
-    modules, weights = set(model.modules()), [*model.parameters(), *model.buffers()]
+    modules, state = set(model.modules()), [*model.parameters(), *model.buffers()]
+    weights = [weight for each in state for weight in torch_private.inner_tensors(each)]
     return [
         graph
         for graph, runs in list(_runs.items())

@@ -54,9 +54,16 @@ from duca_compile.torch_private.tensors import current_dispatch_mode as current_
 from duca_compile.torch_private.tensors import fake_modes as fake_modes
 from duca_compile.torch_private.tensors import fake_tensors as fake_tensors
 from duca_compile.torch_private.tensors import inside_transform as inside_transform
-from duca_compile.torch_private.tensors import is_wrapper as is_wrapper
 from duca_compile.torch_private.tensors import overrides_functions as overrides_functions
+from duca_compile.torch_private.tensors import tree_flatten as tree_flatten
 from duca_compile.torch_private.tensors import tree_leaves as tree_leaves
+from duca_compile.torch_private.tensors import tree_unflatten as tree_unflatten
 from duca_compile.torch_private.tensors import unseen as unseen
 from duca_compile.torch_private.tensors import version as version
 from duca_compile.torch_private.tensors import versions as versions
+from duca_compile.torch_private.wrappers import Wrapping as Wrapping
+from duca_compile.torch_private.wrappers import inner as inner
+from duca_compile.torch_private.wrappers import inner_paths as inner_paths
+from duca_compile.torch_private.wrappers import inner_tensors as inner_tensors
+from duca_compile.torch_private.wrappers import is_distributed as is_distributed
+from duca_compile.torch_private.wrappers import is_wrapper as is_wrapper

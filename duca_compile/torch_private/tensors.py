@@ -4,9 +4,10 @@
   symbolic sizes, as Dynamo runs them.
 - `TorchDispatchMode` with `ignore_compile_internals`, `_get_current_dispatch_mode`, `_disable_current_modes` of
   `torch.utils._python_dispatch`: counting what operations do.
-- `is_traceable_wrapper_subclass` there and `torch._C._disabled_torch_function_impl`: what a capture cannot take.
+- `torch._C._disabled_torch_function_impl`: what a capture cannot take.
 - `torch._C._functorch.peek_interpreter_stack`: whether a functorch transform is active.
-- `torch.utils._pytree.tree_leaves`: the values in nested lists, tuples and dictionaries.
+- `tree_leaves`, `tree_flatten` and `tree_unflatten` of `torch.utils._pytree`: the values in nested lists, tuples and
+  dictionaries.
 - `torch.utils.weak.WeakIdKeyDictionary`: keys, such as tensors, that are kept alive by nobody and equal by identity.
 - `Tensor._version`: how often a tensor's storage was written to.
 """
@@ -20,12 +21,10 @@ from torch import Tensor
 from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
-from torch.utils._python_dispatch import (
-    _disable_current_modes,
-    _get_current_dispatch_mode,
-    is_traceable_wrapper_subclass,
-)
+from torch.utils._python_dispatch import _disable_current_modes, _get_current_dispatch_mode
+from torch.utils._pytree import tree_flatten as tree_flatten
 from torch.utils._pytree import tree_leaves as tree_leaves
+from torch.utils._pytree import tree_unflatten as tree_unflatten
 from torch.utils.weak import WeakIdKeyDictionary as WeakIdKeyDictionary
 
 
@@ -63,11 +62,6 @@ def unseen() -> AbstractContextManager[object]:
 def current_dispatch_mode() -> TorchDispatchMode | None:
     """The one entered last of those that are active."""
     return _get_current_dispatch_mode()
-
-
-def is_wrapper(value: Any) -> bool:
-    """Whether it is a tensor made of others, such as a quantised weight."""
-    return isinstance(value, Tensor) and is_traceable_wrapper_subclass(value)
 
 
 def overrides_functions(kind: Any) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from duca_compile import torch_private
 from duca_compile.refusal import Refused
 
 _VALUES = (
@@ -50,6 +51,8 @@ def leaves(arguments: Mapping[str, Any]) -> list[Leaf]:
 
 
 def _walk(path: tuple[Hashable, ...], value: Any) -> Iterator[Leaf]:
+    if torch_private.is_wrapper(value):
+        value = torch_private.inner(value)
     if isinstance(value, (Tensor, *_VALUES)):
         yield Leaf(path, value)
         return

@@ -10,6 +10,7 @@ from torch import Tensor, fx
 from duca_compile import torch_private
 from duca_compile.analysis.call_inputs import find_inputs
 from duca_compile.capture.capture import Capture
+from duca_compile.capture.flatten import Flatten
 from duca_compile.cost import flops
 from duca_compile.cost.flops import Operations
 from duca_compile.generations.identity import WORDS, Probes
@@ -26,6 +27,8 @@ RETURNED = "return_value"
 class Part:
     """What is known of the graph `gm`. `plan` is None where it runs as it is, and `refusal` says why.
 
+    The `args` of its calls are what `flatten` makes of them.
+
     `operations` are those of each recipe's graph. They are of use in one call, from whose costs the model's are told.
     Where one `is_random`, no part of the same forward pass may be cached.
     """
@@ -33,6 +36,7 @@ class Part:
     def __init__(
         self,
         gm: fx.GraphModule,
+        flatten: Flatten,
         captured: Capture | None,
         plan: Plan | None,
         refusal: str = "",
@@ -45,7 +49,7 @@ class Part:
         self.is_random = is_random
         self.ended_by = torch_private.break_reason(gm)
         self.opens_call = torch_private.opens_call()
-        own = ir.placeholders(gm.graph)
+        own = flatten.spread(ir.placeholders(gm.graph))
         self._weights = [at for at, node in enumerate(own) if torch_private.is_module_state(node)]
         self._others = [at for at in range(len(own)) if at not in set(self._weights)]
         self._timesteps = [] if captured is None else _timesteps(captured, plan)
@@ -99,13 +103,14 @@ class Bystander(Protocol):
 class PlainPart:
     """A graph that runs as the inner compiler made it, and says that it did: others may rely on what it computes."""
 
-    def __init__(self, run: Callable[..., Any], told: Bystander) -> None:
+    def __init__(self, run: Callable[..., Any], flatten: Flatten, told: Bystander) -> None:
         self._run = run
+        self._flatten = flatten
         self._told = told
 
     def __call__(self, *args: Any) -> Any:
         with warnings_after():
-            leave = self._told.pass_by(args)
+            leave = self._told.pass_by(self._flatten(args))
             results: Any = ()
             try:
                 results = self._run(*args)
