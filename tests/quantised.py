@@ -33,6 +33,9 @@ class Int8(Tensor):
     def __tensor_unflatten__(cls, inner: dict[str, Tensor], context: Any, size: Any, stride: Any) -> "Int8":
         return cls(inner["data8"], inner["scale"], context)
 
+    def __repr__(self) -> str:  # type: ignore[override]
+        return f"Int8({tuple(self.shape)})"
+
     def dequantised(self) -> Tensor:
         made = self.data8.to(self.scale.dtype) * self.scale
         return made.t() if self.is_transposed else made

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.testing._internal.two_tensor import TwoTensor
@@ -50,7 +51,8 @@ def test_under_inductor() -> None:
     model = quantised(example_dit())
     got, want = steps(compiled(model, inner="inductor", outline=False)), steps(compiled(model))
     assert duca_compile.stats(model).steps[Mode.FULL] == 4
-    assert torch.equal(got[0], torch.compile(model)(X, T, Y))
+    torch._dynamo.reset()
+    assert torch.equal(got[0], torch.compile(model, fullgraph=True)(X, T, Y))
     for one, other in zip(got, want, strict=True):
         assert relative_error(one, other) < 1e-5
 
@@ -180,6 +182,9 @@ def test_autocast(dtype: torch.dtype) -> None:
     with torch.autocast("cpu", dtype):
         got = steps(fast)
         assert torch.equal(got[0], model(X, T, Y))
+        (report,) = duca_compile.explain(fast, X, T, Y).graphs
+        (plain,) = duca_compile.explain(compiled(unwrapped(quantised(example_dit()))), X, T, Y).graphs
+        assert report.flops == plain.flops
     assert duca_compile.stats(model).steps[Mode.AGGRESSIVE] == 2
 
 
@@ -311,6 +316,81 @@ def test_a_wrapper_of_symbolic_sizes_is_refused() -> None:
     prompt = two(5)
     torch._dynamo.mark_dynamic(prompt, 0)
     assert "%l_prompt_ is a TwoTensor of sizes that are not fixed" in refusal(Pooled().eval(), X, T, Y, prompt)
+
+
+def test_a_tensor_spread_over_processes_is_refused() -> None:
+    from torch.distributed.tensor import Replicate, distribute_tensor, init_device_mesh
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    torch.distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+    try:
+        prompt: Any = distribute_tensor(noise(8, 8), init_device_mesh("cpu", (2,)), [Replicate()])
+        graph = torch.fx.Graph()
+        node = graph.placeholder("prompt")
+        torch_private.set_dynamo_value(node, prompt)
+        graph.output(graph.call_function(torch.add, (node, 1)))
+        with pytest.raises(Refused, match="%prompt is a DTensor: it is spread over processes"):
+            without_wrappers(torch.fx.GraphModule({}, graph))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_a_checkpointed_block() -> None:
+    class Checkpointed(Conditioned):
+        def forward(self, x: Tensor, t: Tensor, y: Tensor, prompt: Any) -> Tensor:
+            return torch.utils.checkpoint.checkpoint(self.dit, x + prompt, t, y, use_reentrant=False)  # type: ignore
+
+    model = quantised(Checkpointed().eval())
+    fast, prompt = compiled(model), noise(8, 8)
+    assert torch.equal(fast(X, T, Y, prompt), model(X, T, Y, prompt))
+
+
+def test_autocast_inside_of_the_forward() -> None:
+    class Mixed(Conditioned):
+        def forward(self, x: Tensor, t: Tensor, y: Tensor, prompt: Any) -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                x = self.dit(x + prompt, t, y)[:, :1]
+            return self.shift(x.float())
+
+    model = quantised(Mixed().eval())
+    fast, prompt = compiled(model), noise(8, 8)
+    assert torch.equal(fast(X, T, Y, prompt), model(X, T, Y, prompt))
+
+
+def test_what_the_forward_writes_to_a_part_of_an_argument() -> None:
+    class Writes(Conditioned):
+        def forward(self, x: Tensor, t: Tensor, y: Tensor, prompt: Any) -> Tensor:
+            prompt.a.add_(1)
+            made: Any = self.shift(prompt)
+            return self.dit(x + made.a + made.b, t, y)
+
+    model = Writes().eval()
+    one, other = two(3), two(3)
+    with pytest.warns(DucaWarning, match="writes to a tensor that it is given a second time"):
+        got = lenient(model)(X, T, Y, one)
+    assert torch.equal(got, model(X, T, Y, other))
+    assert torch.equal(one.a, other.a)
+
+
+def test_a_weight_that_the_forward_changes_is_refused() -> None:
+    class Changes(Conditioned):
+        def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+            self.shift.weight.mul_(1.0)
+            made: Any = self.shift(x)
+            return self.dit(made.a + made.b, t, y)
+
+    model = Changes().eval()
+    model.shift.weight = nn.Parameter(two(3), requires_grad=False)
+    assert "changes one of its buffers in place" in refusal(model, X, T, Y)
+
+
+def test_another_way_to_read_the_parts_is_seen() -> None:
+    model = quantised(example_dit())
+    fast, layer = compiled(model), model.get_submodule("blocks.0.attn.proj")
+    assert isinstance(layer.weight, Int8)
+    steps(fast)
+    layer.weight.is_transposed = True
+    assert torch.equal(fast(X, T, Y), model(X, T, Y))
 
 
 class Told(TwoTensor):

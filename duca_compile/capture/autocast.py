@@ -155,7 +155,10 @@ def _watch(node: fx.Node, region: Region, casts: Mapping[fx.Node, torch.dtype] |
 
 
 class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """The casts, by what is cast, and all other calls, by the types of their operands."""
+    """The casts, by what is cast, and all other calls, by the types of their operands.
+
+    Of a tensor made of others it is also seen when it is asked for its device, which computes nothing.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -167,7 +170,7 @@ class _Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func is torch.ops.aten._to_copy.default and kwargs and isinstance(kwargs.get("dtype"), torch.dtype):
             self.casts.append((id(args[0]), kwargs["dtype"]))
             self._cast.append(args[0])  # alive, no other tensor has its id
-        else:
+        elif func is not torch.ops.prim.device.default:
             tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
             self.calls.append((func, [tensor.dtype for tensor in tensors]))
         return func(*args, **(kwargs or {}))

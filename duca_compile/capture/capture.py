@@ -112,6 +112,10 @@ def _export(
     except Exception as error:
         if torch_private.is_data_dependent_error(error):
             raise Refused(data_decides("the forward pass")) from error
+        if torch_private.is_of_duplicates(error):
+            raise Refused(
+                "the forward pass writes to a tensor that it is given a second time, within another"
+            ) from error
         raise
 
 

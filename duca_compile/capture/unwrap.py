@@ -83,6 +83,8 @@ def _write_out(gm: fx.GraphModule, node: fx.Node, apart: dict[fx.Node, _Parts]) 
     if node.op == "output":
         kinds = {type(torch_private.dynamo_value(each)).__name__ for each in node.all_input_nodes if each in apart}
         raise Refused(f"the forward pass returns a {', '.join(sorted(kinds))}; have it return plain tensors")
+    if isinstance(node.target, torch_private.HigherOrderOperator):
+        raise Refused(f"%{node.name} = {node.target} takes a function and a tensor made of others")
     operands = [apart[each].nodes if each in apart else [each] for each in node.all_input_nodes]
     taken = list(dict.fromkeys(each for nodes in operands for each in nodes))
     run = _Run(node, taken, apart)

@@ -1,6 +1,7 @@
 """Graphs of Dynamo and of ATen.
 
-- `aot_export_module` of `torch._functorch.aot_autograd`: a Dynamo graph as functional, pre-dispatch ATen.
+- `aot_export_module` of `torch._functorch.aot_autograd`: a Dynamo graph as functional, pre-dispatch ATen; what it says
+  of inputs that it is given twice.
 - `torch._C._functorch.get_dynamic_layer_stack_depth`, `pop_dynamic_layer_stack_and_undo_to_depth`: a capture that fails
   inside of a functorch transform leaves it active.
 - `grapharg` in a Dynamo placeholder's metadata: whether an input is the module's own parameter or buffer, and, by
@@ -70,6 +71,11 @@ def _write_back(graph: fx.Graph, changed: Mapping[str, str]) -> None:
             copy.meta["val"] = nodes[given].meta["val"]
     results: Any = output.args[0]
     output.args = (results[len(changed) :],)
+
+
+def is_of_duplicates(error: Exception) -> bool:
+    """Whether an export failed as the graph writes to an input that is given to it once more."""
+    return "duplicated inputs that are mutated" in str(error)
 
 
 def schema(op: OpOverload) -> torch.FunctionSchema:
