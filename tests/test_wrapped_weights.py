@@ -319,7 +319,8 @@ def test_a_wrapper_of_symbolic_sizes_is_refused() -> None:
 
 
 def test_a_tensor_spread_over_processes_is_refused() -> None:
-    from torch.distributed.tensor import Replicate, distribute_tensor, init_device_mesh
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Replicate, distribute_tensor
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
     torch.distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
@@ -338,7 +339,7 @@ def test_a_tensor_spread_over_processes_is_refused() -> None:
 def test_a_checkpointed_block() -> None:
     class Checkpointed(Conditioned):
         def forward(self, x: Tensor, t: Tensor, y: Tensor, prompt: Any) -> Tensor:
-            return torch.utils.checkpoint.checkpoint(self.dit, x + prompt, t, y, use_reentrant=False)  # type: ignore
+            return torch.utils.checkpoint.checkpoint(self.dit, x + prompt, t, y, use_reentrant=False)
 
     model = quantised(Checkpointed().eval())
     fast, prompt = compiled(model), noise(8, 8)
@@ -374,14 +375,14 @@ def test_what_the_forward_writes_to_a_part_of_an_argument() -> None:
 
 def test_a_weight_that_the_forward_changes_is_refused() -> None:
     class Changes(Conditioned):
-        def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        def forward(self, x: Tensor, t: Tensor, y: Tensor, prompt: Any) -> Tensor:
             self.shift.weight.mul_(1.0)
-            made: Any = self.shift(x)
+            made: Any = self.shift(x + prompt)
             return self.dit(made.a + made.b, t, y)
 
     model = Changes().eval()
     model.shift.weight = nn.Parameter(two(3), requires_grad=False)
-    assert "changes one of its buffers in place" in refusal(model, X, T, Y)
+    assert "changes one of its buffers in place" in refusal(model, X, T, Y, noise(8, 8))
 
 
 def test_another_way_to_read_the_parts_is_seen() -> None:
