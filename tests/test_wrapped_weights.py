@@ -16,6 +16,7 @@ from duca_compile.capture.flatten import Flatten
 from duca_compile.capture.unwrap import without_wrappers
 from duca_compile.graph import ir
 from duca_compile.refusal import Refused
+from duca_compile.runtime.split.call_tensors import leaves
 from helpers import captured, compiled, lenient, relative_error, seen_by_backend
 from quantised import Int8, int8, linears, quantised, unwrapped
 from test_weight_edits import third_step
@@ -270,6 +271,15 @@ def test_wrapped_arguments_of_a_split_forward_pass() -> None:
     assert duca_compile.stats(model).steps[Mode.CONSERVATIVE] == 1
     prompt.b[0] += 1
     assert torch.equal(fast(X, T - 80, Y, prompt), model(X, T - 80, Y, prompt))
+
+
+def test_how_a_wrapped_argument_is_made_is_among_its_values() -> None:
+    weight = int8(noise(4, 4))
+    seen, names = leaves({"prompt": weight}), ["wrapping", "type", "data8", "scale"]
+    assert [leaf.path[1] for leaf in seen] == names
+    assert seen[2].value is weight.data8
+    weight.is_transposed = True
+    assert leaves({"prompt": weight})[0].value != seen[0].value
 
 
 def test_wrappers_of_wrappers() -> None:

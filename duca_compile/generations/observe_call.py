@@ -9,7 +9,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from duca_compile import torch_private
 from duca_compile.generations import digests
 from duca_compile.generations.continuity import Moment
 from duca_compile.generations.given import Given
@@ -129,7 +128,7 @@ def on_host(tensor: Tensor) -> bool:
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    return tensor.layout is torch.strided and not torch_private.is_wrapper(tensor)
+    return tensor.layout is torch.strided
 
 
 def _state(tensor: Tensor) -> tuple[int | None, int | None]:

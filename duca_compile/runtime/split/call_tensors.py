@@ -52,6 +52,7 @@ def leaves(arguments: Mapping[str, Any]) -> list[Leaf]:
 
 def _walk(path: tuple[Hashable, ...], value: Any) -> Iterator[Leaf]:
     if torch_private.is_wrapper(value):
+        yield Leaf((*path, "wrapping"), repr(torch_private.Wrapping.of(value)))
         value = torch_private.inner(value)
     if isinstance(value, (Tensor, *_VALUES)):
         yield Leaf(path, value)
