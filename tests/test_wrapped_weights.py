@@ -16,6 +16,7 @@ from duca_compile.capture.flatten import Flatten
 from duca_compile.capture.unwrap import without_wrappers
 from duca_compile.graph import ir
 from duca_compile.refusal import Refused
+from duca_compile.releases import RELEASE
 from duca_compile.runtime.split.call_tensors import leaves
 from helpers import captured, compiled, lenient, relative_error, seen_by_backend
 from quantised import Int8, int8, linears, quantised, unwrapped
@@ -48,6 +49,7 @@ def test_by_other_methods(options: dict[str, Any]) -> None:
         assert torch.equal(one, other)
 
 
+@pytest.mark.skipif(RELEASE == (2, 11), reason="its Inductor writes C++ that does not compile, of plain tensors too")
 def test_under_inductor() -> None:
     model = quantised(example_dit())
     got, want = steps(compiled(model, inner="inductor", outline=False)), steps(compiled(model))
