@@ -190,3 +190,16 @@ def ours(caught: list[warnings.WarningMessage]) -> list[str]:
 def takes_caches(gm: fx.GraphModule) -> bool:
     """Whether it is the graph of a CONSERVATIVE or AGGRESSIVE step."""
     return any(node.name.startswith("cache_") for node in gm.graph.find_nodes(op="placeholder"))
+
+
+def third_step(model: nn.Module, fast: Any, edit: Callable[[], None]) -> Mode:
+    """The mode of a generation's third step, before which the edit is made."""
+    duca_compile.reset(model)
+    labels = torch.tensor([1, 2])
+    for step in range(3):
+        if step == 2:
+            edit()
+        before = duca_compile.stats(model).steps
+        fast(noise(2, 1, 8, 8), torch.full((2,), 900.0 - 20 * step), labels)
+    after = duca_compile.stats(model).steps
+    return next(mode for mode in Mode if after[mode] > before[mode])

@@ -2,16 +2,13 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-import duca_compile
 from duca_compile import Mode
-from helpers import compiled
-from zoo.case import noise
+from helpers import compiled, third_step
 from zoo.core import example_dit
 
 
@@ -87,19 +84,6 @@ def transposed(weight: Tensor) -> Tensor:
 def of_inference_mode(weight: Tensor) -> Tensor:
     with torch.inference_mode():
         return weight.clone()
-
-
-def third_step(model: nn.Module, fast: Any, edit: Callable[[], None]) -> Mode:
-    """The mode of a generation's third step, before which the edit is made."""
-    duca_compile.reset(model)
-    labels = torch.tensor([1, 2])
-    for step in range(3):
-        if step == 2:
-            edit()
-        before = duca_compile.stats(model).steps
-        fast(noise(2, 1, 8, 8), torch.full((2,), 900.0 - 20 * step), labels)
-    after = duca_compile.stats(model).steps
-    return next(mode for mode in Mode if after[mode] > before[mode])
 
 
 @pytest.mark.parametrize("made", [as_it_is, transposed, of_inference_mode])

@@ -18,9 +18,8 @@ from duca_compile.graph import ir
 from duca_compile.refusal import Refused
 from duca_compile.releases import RELEASE
 from duca_compile.runtime.split.call_tensors import leaves
-from helpers import captured, compiled, lenient, relative_error, seen_by_backend
+from helpers import captured, compiled, lenient, relative_error, seen_by_backend, third_step
 from quantised import Int8, int8, linears, quantised, unwrapped
-from test_weight_edits import third_step
 from zoo.case import noise
 from zoo.core import example_dit
 
