@@ -347,14 +347,17 @@ def test_a_tensor_spread_over_processes_is_refused() -> None:
         torch.distributed.destroy_process_group()
 
 
+def assert_full_step_is_exact(model: nn.Module) -> None:
+    fast, prompt = compiled(model), noise(8, 8)
+    assert torch.equal(fast(X, T, Y, prompt), model(X, T, Y, prompt))
+
+
 def test_a_checkpointed_block() -> None:
     class Checkpointed(Conditioned):
         def forward(self, x: Tensor, t: Tensor, y: Tensor, prompt: Any) -> Tensor:
             return torch.utils.checkpoint.checkpoint(self.dit, x + prompt, t, y, use_reentrant=False)
 
-    model = quantised(Checkpointed().eval())
-    fast, prompt = compiled(model), noise(8, 8)
-    assert torch.equal(fast(X, T, Y, prompt), model(X, T, Y, prompt))
+    assert_full_step_is_exact(quantised(Checkpointed().eval()))
 
 
 def test_autocast_inside_of_the_forward() -> None:
@@ -364,9 +367,7 @@ def test_autocast_inside_of_the_forward() -> None:
                 x = self.dit(x + prompt, t, y)[:, :1]
             return self.shift(x.float())
 
-    model = quantised(Mixed().eval())
-    fast, prompt = compiled(model), noise(8, 8)
-    assert torch.equal(fast(X, T, Y, prompt), model(X, T, Y, prompt))
+    assert_full_step_is_exact(quantised(Mixed().eval()))
 
 
 def test_what_the_forward_writes_to_a_part_of_an_argument() -> None:

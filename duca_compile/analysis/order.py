@@ -3,14 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import torch
 from torch import fx
 
 from duca_compile.graph import ir
 from duca_compile.graph.attention_ops import is_attention
 from duca_compile.graph.op_sets import ADDITIONS, CASTS, CLAMPS, CONTRACTIONS
-
-aten = torch.ops.aten
 
 
 class Order:

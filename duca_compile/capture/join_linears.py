@@ -7,9 +7,9 @@ from torch import fx
 
 from duca_compile.graph import ir
 from duca_compile.graph.emit import emit
+from duca_compile.graph.op_sets import RESHAPES
 
 aten = torch.ops.aten
-_VIEWS = (aten.view, aten.reshape, aten._unsafe_view)
 
 
 def join_linears(gm: fx.GraphModule) -> None:
@@ -41,7 +41,7 @@ def _join(product: fx.Node) -> None:
 def _around(product: fx.Node, rows: fx.Node, may_be_deep: bool) -> tuple[fx.Node, fx.Node] | None:
     """The views after and before a product that are only there to have it work on rows."""
     after = next(iter(product.users), product)
-    if ir.packet(rows) not in _VIEWS or ir.packet(after) not in _VIEWS or len(product.users) > 1:
+    if ir.packet(rows) not in RESHAPES or ir.packet(after) not in RESHAPES or len(product.users) > 1:
         return None
     before = cast(fx.Node, rows.args[0])
     have, rank = ir.shape(before) or (), len(ir.shape(before) or ())

@@ -14,10 +14,11 @@ CONTRACTIONS = (
     aten._grouped_mm,
 )  # fmt: skip
 OSCILLATIONS = (aten.sin, aten.cos)
+RESHAPES = (aten.view, aten.reshape, aten._unsafe_view)
 SPLITS = (aten.split, aten.split_with_sizes, aten.chunk)
 MOVES = (
-    aten.view, aten.reshape, aten._unsafe_view, aten.permute, aten.transpose, aten.t, aten.unsqueeze, aten.squeeze,
-    aten.slice, aten.select, *SPLITS, aten.unbind, aten.cat, aten.stack,
+    *RESHAPES, aten.permute, aten.transpose, aten.t, aten.unsqueeze, aten.squeeze, aten.slice, aten.select, *SPLITS,
+    aten.unbind, aten.cat, aten.stack,
 )  # fmt: skip
 """They put values elsewhere and leave them as they are."""
 SOFTMAXES = (aten.softmax, aten._softmax)

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import ClassVar, NamedTuple, Protocol
 
 from duca_compile.analysis.facts import Branch, Facts
-from duca_compile.methods.check import OptionError, require_choice, require_int
+from duca_compile.methods.check import OptionError, is_number, require_choice, require_int
 
 
 class Action(Enum):
@@ -37,7 +37,7 @@ class Refresh:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if isinstance(self.cache_ratio, bool) or not isinstance(self.cache_ratio, (int, float)):
+        if not is_number(self.cache_ratio):
             raise OptionError(f"cache_ratio must be a number from 0 to 1, not {self.cache_ratio!r}")
         if not 0 <= self.cache_ratio <= 1:
             raise OptionError(f"cache_ratio must lie from 0 to 1, not {self.cache_ratio}")

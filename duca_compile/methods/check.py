@@ -13,6 +13,10 @@ def require_int(name: str, value: object, at_least: int) -> None:
         raise OptionError(f"{name} must be a whole number of at least {at_least}, not {value!r}")
 
 
+def is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def require_bool(name: str, value: object) -> None:
     if not isinstance(value, bool):
         raise OptionError(f"{name} must be True or False, not {value!r}")

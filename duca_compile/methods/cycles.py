@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from duca_compile.methods.base import COMPLETE, FULL, Method, Place, Recipe
-from duca_compile.methods.check import OptionError, require_int
+from duca_compile.methods.check import OptionError, is_number, require_int
 from duca_compile.methods.schedules import Adaptive, Schedule, schedule
 
 
@@ -31,7 +31,7 @@ class Cycles:
             object.__setattr__(self, "schedule", tuple(self.schedule))
         require_int("cycle", self.cycle, at_least=1)
         require_int("warmup_steps", self.warmup_steps, at_least=1)
-        if isinstance(self.tolerance, bool) or not isinstance(self.tolerance, (int, float)) or not self.tolerance > 0:
+        if not is_number(self.tolerance) or not self.tolerance > 0:
             raise OptionError(f"tolerance must be a number above 0, not {self.tolerance!r}")
         self._schedule  # noqa: B018 - checks it
 

@@ -38,7 +38,7 @@ class Stateless:
 class Even(Stateless):
     """One step in `cycle`."""
 
-    cycle: float
+    cycle: int
 
     def is_full(self, place: Place) -> bool:
         return place.since >= self.cycle

@@ -11,7 +11,7 @@ from duca_compile.plan.options import Options
 from duca_compile.refusal import COUNT_THEM
 from duca_compile.report.graph_report import GraphReport
 from duca_compile.report.units import counted
-from duca_compile.runtime.partly import in_every_mode
+from duca_compile.runtime.partly import in_every_mode, is_partly
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _outcome(share: float, recipes: set[str]) -> str:
     """By the rule that the warning of a compiled model has."""
     if not recipes:
         return "not"
-    return "partly" if share > 0.5 else "wholly"
+    return "partly" if is_partly(share) else "wholly"
 
 
 def _sequence(cached: Sequence[GraphReport], options: Options, steps: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -135,7 +135,7 @@ COMPILE_ALL = (
     "Compile the whole transformer: neither one of its blocks nor the pipeline around it. docs/models.md lists the "
     "structures that are found."
 )
-SPLIT = (
+OUTSIDE = (
     "Dynamo splits the forward pass, and what lies outside of the graphs with branches runs at every step: "
     "TORCH_LOGS=graph_breaks shows where it breaks."
 )
@@ -146,7 +146,7 @@ def _advice(graphs: Sequence[GraphReport], outcome: str, share: float) -> tuple[
     if any("no residual branch" in (graph.refusal or "") for graph in graphs) and outcome == "not":
         found.append(COMPILE_ALL)
     if len(graphs) > 1 or not all(graph.whole for graph in graphs):
-        found.append(SPLIT)
+        found.append(OUTSIDE)
     if outcome == "partly":
         most = f"{1 / share:.1f}x"
         found.append(f"{share:.0%} of a full step run in every recipe: no schedule makes it more than {most} as fast.")

@@ -16,6 +16,11 @@ def in_every_mode(flops: Mapping[str, int]) -> float:
     return min(flops.values()) / max(1, flops[FULL])
 
 
+def is_partly(share: float) -> bool:
+    """Whether a model of which this share runs in every recipe is accelerated only partly."""
+    return share > 0.5
+
+
 def warn_partly(who: object, flops: Mapping[str, int], options: Options, advice: str) -> None:
     """For `flops` of a step in each recipe that the options use. `who` hears of it once.
 
@@ -24,7 +29,7 @@ def warn_partly(who: object, flops: Mapping[str, int], options: Options, advice:
     share = in_every_mode(flops)
     recipes = options.method.recipes()
     asked_for = not any(recipe.cut for recipe in recipes) and any(each.refresh.cache_ratio < 0.5 for each in recipes)
-    if share <= 0.5 or asked_for or who in _told:
+    if not is_partly(share) or asked_for or who in _told:
         return
     _told.add(who)
     warn(
