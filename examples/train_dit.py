@@ -1,6 +1,7 @@
-"""Trains the example DiT on Fashion-MNIST and writes its fp16 EMA weights; run again to resume.
+"""Trains an example DiT on Fashion-MNIST and writes its fp16 EMA weights; run again to resume.
 
-python examples/train_dit.py
+python examples/train_dit.py                        # a diffusion model
+python examples/train_dit.py --objective flow       # a rectified flow
 
 The committed weights had 6,000 steps, 288,000 images: 2,200 under one decay of the learning rate (EMA 0.995), then,
 resumed, the rest under another (EMA 0.998). A step takes about 1.2 s on 2 cores.
@@ -9,6 +10,7 @@ resumed, the rest under another (EMA 0.998). A step takes about 1.2 s on 2 cores
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,20 +23,19 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dit import DiT
 from fashion import load
-from sampling import EMPTY_LABEL, SCHEDULE
-
-WEIGHTS = Path(__file__).parent / "weights"
+from sampling import EMPTY_LABEL, FLOW_WEIGHTS, SCHEDULE, WEIGHTS, flow_dit
 
 
 def main() -> None:
     args = parse_arguments()
     torch.manual_seed(args.seed)
     images, labels = load("train")
-    scheduler = DDIMScheduler(**SCHEDULE)
-    model = DiT()
+    objective = OBJECTIVES[args.objective]
+    model = objective.build()
     ema = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(args.ema))
     optimiser = torch.optim.AdamW(model.parameters(), lr=args.lr, weight_decay=0.01, betas=(0.9, 0.99))
-    start = resume(args.checkpoint, model, ema, optimiser)
+    checkpoint = objective.weights.with_suffix(".training.pt")
+    start = resume(checkpoint, model, ema, optimiser)
     compiled = torch.compile(model)
 
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
@@ -45,7 +46,8 @@ def main() -> None:
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(step, args)
             pick = torch.randint(len(images), (args.batch,))
-            loss = diffusion_loss(compiled, scheduler, images[pick], labels[pick], args.label_dropout)
+            noised, target, t = objective.pose(images[pick], torch.randn(args.batch, *images.shape[1:]))
+            loss = prediction_loss(compiled, noised, target, t, labels[pick], args.label_dropout)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -54,7 +56,7 @@ def main() -> None:
             loss_sum += loss.item()
             progress.update(task, advance=1, description=f"loss {loss.item():.4f}")
             if (step + 1) % args.save_every == 0 or step + 1 == args.steps:
-                save(args.checkpoint, step + 1, model, ema, optimiser)
+                save(checkpoint, objective.weights, step + 1, model, ema, optimiser)
                 seconds = time.perf_counter() - began
                 progress.console.print(f"step {step + 1}: mean loss {loss_sum / args.save_every:.4f}, {seconds:.0f} s")
                 loss_sum, began = 0.0, time.perf_counter()
@@ -62,6 +64,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--objective", choices=tuple(OBJECTIVES), default="diffusion")
     parser.add_argument("--steps", type=int, default=6_000)
     parser.add_argument("--batch", type=int, default=48)
     parser.add_argument("--lr", type=float, default=1e-3)
@@ -71,7 +74,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save-every", type=int, default=100)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.add_argument("--checkpoint", type=Path, default=WEIGHTS / "dit_training.pt", help="for resuming; not kept")
     return parser.parse_args()
 
 
@@ -82,24 +84,55 @@ def learning_rate(step: int, args: argparse.Namespace) -> float:
     return args.lr * max(0.05, 1 - (step - args.warmup) / (args.steps - args.warmup))
 
 
-def diffusion_loss(
-    model: Callable[..., Tensor], scheduler: DDIMScheduler, images: Tensor, labels: Tensor, label_dropout: float
-) -> Tensor:
-    """Mean squared error of the predicted velocity (arXiv 2202.00512) at random timesteps."""
-    noise = torch.randn_like(images)
+Posed = tuple[Tensor, Tensor, Tensor]
+"""Noised images, what is to be predicted of them, and their timesteps `[B]`."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """`pose` makes a training batch of images and noise of the same shape."""
+
+    build: Callable[[], DiT]
+    weights: Path
+    pose: Callable[[Tensor, Tensor], Posed]
+
+
+def pose_diffusion(images: Tensor, noise: Tensor) -> Posed:
+    """The velocity (arXiv 2202.00512) at uniformly drawn timesteps."""
+    scheduler = DDIMScheduler(**SCHEDULE)
     t = torch.randint(scheduler.config.num_train_timesteps, (len(images),))
+    return scheduler.add_noise(images, noise, t), scheduler.get_velocity(images, noise, t), t
+
+
+def pose_flow(images: Tensor, noise: Tensor) -> Posed:
+    """The straight way from image to noise, at shares drawn from a logit-normal distribution (arXiv 2403.03206)."""
+    share = torch.randn(len(images)).sigmoid()
+    s = share[:, None, None, None]
+    return (1 - s) * images + s * noise, noise - images, 1000 * share
+
+
+OBJECTIVES = {
+    "diffusion": Objective(DiT, WEIGHTS, pose_diffusion),
+    "flow": Objective(flow_dit, FLOW_WEIGHTS, pose_flow),
+}
+
+
+def prediction_loss(
+    model: Callable[..., Tensor], noised: Tensor, target: Tensor, t: Tensor, labels: Tensor, label_dropout: float
+) -> Tensor:
+    """Mean squared error of the prediction; some labels are left out, for classifier-free guidance."""
     labels = labels.masked_fill(torch.rand(len(labels)) < label_dropout, EMPTY_LABEL)
     with torch.autocast("cpu", torch.bfloat16):
-        velocity = model(scheduler.add_noise(images, noise, t), t, labels)
-    return F.mse_loss(velocity.float(), scheduler.get_velocity(images, noise, t))
+        predicted = model(noised, t, labels)
+    return F.mse_loss(predicted.float(), target)
 
 
-def save(path: Path, step: int, model: DiT, ema: AveragedModel, optimiser: Optimizer) -> None:
+def save(path: Path, weights: Path, step: int, model: DiT, ema: AveragedModel, optimiser: Optimizer) -> None:
     path.parent.mkdir(exist_ok=True)
     state = {"step": step, "model": model.state_dict(), "ema": ema.state_dict(), "optimiser": optimiser.state_dict()}
     torch.save(state, path)
     half = {name: value.half() for name, value in ema.module.state_dict().items()}
-    torch.save(half, WEIGHTS / "dit.pt")
+    torch.save(half, weights)
 
 
 def resume(path: Path, model: DiT, ema: AveragedModel, optimiser: Optimizer) -> int:
