@@ -10,7 +10,6 @@ from torch import Tensor
 
 from duca_compile import DucaWarning, Mode
 from duca_compile.generations.budget import Budget
-from duca_compile.generations.draw_tokens import RandomTokens
 from duca_compile.generations.given import Given
 from duca_compile.generations.tracker import Tracker
 from duca_compile.generations.trajectory import Cache
@@ -59,7 +58,7 @@ class Sampling:
         trajectory = visit.trajectory
         if not trajectory.caches:
             trajectory.step = min(trajectory.step, 0)
-            trajectory.caches["only"] = Cache(RandomTokens([], 0))
+            trajectory.caches["only"] = Cache()
         mode = self.tracker.begin(visit, DuCa(), 8, self)
         if mode == Mode.FULL:
             trajectory.caches["only"].put([Slot("kept")], [torch.zeros(1)], trajectory.calls)

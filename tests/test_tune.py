@@ -11,7 +11,6 @@ from torch import Tensor, nn
 import duca_compile
 from dit import DiT
 from duca_compile import DucaWarning, OptionError, Options, Refused, Tuned
-from duca_compile.generations.draw_tokens import RandomTokens
 from duca_compile.generations.recording import Likeness, Recording
 from duca_compile.generations.trajectory import Cache
 from duca_compile.methods.base import FULL
@@ -193,7 +192,7 @@ def test_no_other_full_steps_forecast_better(count: int) -> None:
 
 
 def test_a_recording_is_of_the_longest_generation() -> None:
-    cache = Cache(RandomTokens([], 0))
+    cache = Cache()
     slot = Slot("stream", 2)
     seen = Recording()
     assert seen.mean() is None

@@ -25,8 +25,8 @@ from duca_compile.cost.step_cost import Cost
 from duca_compile.cost_model.count_family import Build, Sample, sample
 from duca_compile.cost_model.polynomials import Point, interpolate
 from duca_compile.methods.duca import ORDERS, DuCa, Mode
+from duca_compile.methods.ratios import exact
 from duca_compile.plan.options import Options
-from duca_compile.plan.plan import exact
 
 N, R, STEPS = sympy.symbols("N R steps")
 Through = Callable[[Mapping[Point, Any]], Any]

@@ -3,7 +3,7 @@
 import itertools
 import sys
 import weakref
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -56,7 +56,8 @@ class Kept(NamedTuple):
 class Cache:
     """What one graph keeps between the steps of a trajectory."""
 
-    selector: RandomTokens
+    draws: Mapping[str, RandomTokens] = field(default_factory=dict)
+    """By the recipe whose steps recompute them."""
     kept: dict[Key, Kept] = field(default_factory=dict)
     layout: Layout = ()
     """How the last full step laid out its results."""

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import ClassVar, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from duca_compile.analysis.facts import Branch, Facts
-from duca_compile.methods.check import OptionError, is_number, require_choice, require_int
+from duca_compile.methods.refresh import OF_THE_PAPER, Refresh
 
 
 class Action(Enum):
@@ -17,34 +17,6 @@ class Action(Enum):
     FORECAST = "combine the last features that were stored"
     REUSE = "take the feature that was stored last"
     SKIP = "leave it out: the stream is cut after it"
-
-
-SELECTIONS = ("branch", "step")
-LARGEST_SEED = 2**64 - 1
-
-
-@dataclass(frozen=True)
-class Refresh:
-    """Which tokens a `REFRESH` recomputes: random ones.
-
-    `cache_ratio` is R: `floor((1 - R) * tokens)` are recomputed. They are drawn for every `branch` of a step (the
-    paper's way), or once for a `step`: all branches of equally many tokens then recompute the same ones, and the host
-    draws and hands over less. Every trajectory draws the same sequence, of `seed`.
-    """
-
-    cache_ratio: float = 0.9
-    selection: str = "branch"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not is_number(self.cache_ratio):
-            raise OptionError(f"cache_ratio must be a number from 0 to 1, not {self.cache_ratio!r}")
-        if not 0 <= self.cache_ratio <= 1:
-            raise OptionError(f"cache_ratio must lie from 0 to 1, not {self.cache_ratio}")
-        require_choice("selection", self.selection, SELECTIONS)
-        require_int("seed", self.seed, at_least=0)
-        if self.seed > LARGEST_SEED:
-            raise OptionError(f"seed must be at most 2**64 - 1, as torch.Generator takes it, not {self.seed}")
 
 
 @dataclass(frozen=True)
@@ -59,7 +31,7 @@ class Recipe:
     decide: Callable[[int, Branch, Facts], Action]
     cut: bool = False
     history: int = 1
-    refresh: Refresh = Refresh()
+    refresh: Refresh = OF_THE_PAPER
 
 
 FULL = "full"
@@ -88,6 +60,16 @@ class Place(NamedTuple):
     """How far the cached step before the last FULL one was off, as a share of what the model predicted; None where
     nothing tells it."""
 
+    @property
+    def steps(self) -> int | None:
+        """How many steps the generation has; None where nothing tells it yet."""
+        return round(self.step / self.progress) if self.step and self.progress else None
+
+    def later(self, steps: int, total: int) -> "Place":
+        """So many cached steps after this one, in a generation of `total` steps."""
+        step, full = self.step + steps, self.step - self.since
+        return Place(step, self.since + steps, step / total, full / total)
+
 
 class Clock(Protocol):
     """Of one trajectory. It may count and remember; a method that depends on the place of a step alone is its own."""
@@ -98,9 +80,6 @@ class Clock(Protocol):
 
 class Method(Protocol):
     """A frozen dataclass; its fields are its options, and raise `OptionError` where they make no sense."""
-
-    NAMES: ClassVar[tuple[str, ...]]
-    """Of all recipes that it may have, whatever its options."""
 
     def recipes(self) -> tuple[Recipe, ...]:
         """Those that its clock may name, the complete one first."""

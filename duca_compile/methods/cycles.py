@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
 
 from duca_compile.methods.base import COMPLETE, FULL, Method, Place, Recipe
 from duca_compile.methods.check import OptionError, is_number, require_int
@@ -14,15 +13,14 @@ from duca_compile.methods.schedules import Adaptive, Schedule, schedule
 class Cycles:
     """A method gives its `cached` recipe, or says of each place `cached_at` which of several it is."""
 
-    NAMES: ClassVar[tuple[str, ...]]
-
     cycle: int = 5
     """N: one step in `cycle` is FULL, the `cycle - 1` after it are cached. 1 caches nothing."""
     warmup_steps: int = 1
     """The first `warmup_steps` steps of a trajectory are FULL; the last of them opens the first cycle."""
     schedule: str | tuple[int, ...] = "even"
     """Where FULL steps lie: `even` cycles; `dense-ends` or `dense-start`, which are `cycle` long on average; a list of
-    the steps; or `adaptive`: dense ends, closer together or further apart as forecasts turn out."""
+    the steps; `force-fresh`, the rule of ToCa's and DuCa's code for DiT; or `adaptive`: dense ends, closer together or
+    further apart as forecasts turn out."""
     tolerance: float = Adaptive.tolerance
     """Of the schedule `adaptive`: how far off a cached step may be, as a share of what the model predicts."""
 

@@ -4,17 +4,14 @@ Of a generation the last `order + 1` values of it are kept, and no feature.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from duca_compile.methods.base import FULL, Action, Recipe, always
+from duca_compile.methods.base import Action, Recipe, always
 from duca_compile.methods.taylorseer import TaylorSeer
 
 
 @dataclass(frozen=True)
 class ForecastStack(TaylorSeer):
     """`order` is as of `TaylorSeer`."""
-
-    NAMES: ClassVar[tuple[str, ...]] = (FULL, "forecast")
 
     def without_cuts(self) -> TaylorSeer:
         """Every branch's feature is forecast instead."""

@@ -1,4 +1,4 @@
-"""Which steps are full: in even cycles, denser where generations bend, a given list, or as forecasts turn out.
+"""Which steps are full: in even cycles, denser where generations bend, a list, a rule, or as forecasts turn out.
 
 Full steps at the ends are worth more than those in the middle: what a step changes is largest in the first steps of a
 generation and in the last ones, under every sampler that was measured (`benchmarks/quality.py`).
@@ -83,6 +83,24 @@ def of_dense_start(progress: float) -> float:
     return math.pow(progress, 1 / POWER)
 
 
+@dataclass(frozen=True)
+class ForceFresh(Stateless):
+    """As in the published code for DiT (`ToCa-DDIM-50`): steps counted down to 0 of which the multiples of a threshold
+    are full. The threshold is set anew at each full step: `cycle / (1.4 - 0.8 * left)`, rounded, for the share `left`
+    of the steps that come after it; 2 between a tenth and two tenths of them. Even cycles where nothing tells the
+    progress."""
+
+    cycle: int
+
+    def is_full(self, place: Place) -> bool:
+        steps, last = place.steps, place.step - place.since
+        if steps is None:
+            return place.since >= self.cycle
+        left = (steps - 1 - last) / steps
+        threshold = 2 if 0.2 <= left < 0.4 else max(1, round(self.cycle / (1.4 - 0.8 * left)))
+        return (steps - 1 - place.step) % threshold == 0
+
+
 @dataclass
 class Adaptive:
     """Dense ends, scaled by what full steps show: how far the cached step before was off.
@@ -129,6 +147,7 @@ NAMED: dict[str, Callable[[int, float], Schedule]] = {
     "even": lambda cycle, tolerance: Even(cycle),
     "dense-ends": lambda cycle, tolerance: Dense(cycle, full_steps_before),
     "dense-start": lambda cycle, tolerance: Dense(cycle, of_dense_start),
+    "force-fresh": lambda cycle, tolerance: ForceFresh(cycle),
     "adaptive": Adaptive,
 }
 

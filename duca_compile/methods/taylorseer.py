@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
-from duca_compile.methods.base import FULL, Action, Recipe, always
+from duca_compile.methods.base import Action, Recipe, always
 from duca_compile.methods.check import require_choice
 from duca_compile.methods.cycles import Cycles
 from duca_compile.methods.expansion import ORDERS, expanded
@@ -13,8 +12,6 @@ from duca_compile.methods.expansion import ORDERS, expanded
 @dataclass(frozen=True)
 class TaylorSeer(Cycles):
     """Every branch's feature before its gate is forecast."""
-
-    NAMES: ClassVar[tuple[str, ...]] = (FULL, "forecast")
 
     order: int = 1
     """Of the expansion, over the last `order + 1` stored values; of a lower one where fewer are known. 0 holds."""

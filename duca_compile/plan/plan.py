@@ -43,7 +43,7 @@ class Plan:
 
     @property
     def draws(self) -> tuple[Selection, ...]:
-        """What the steps draw that recompute tokens: the same for all of them."""
+        """What the first of the recipes draws that recompute tokens."""
         return next((step.draws for step in self.steps.values() if step.draws), ())
 
     @property
@@ -84,7 +84,7 @@ def _reading(graph: fx.Graph, facts: Facts, options: Options, recipe: Recipe) ->
     """The step, without what it writes."""
     actions = [recipe.decide(at, branch, facts) for at, branch in enumerate(facts.branches)]
     for at, branch in enumerate(facts.branches):
-        if actions[at] is Action.REFRESH and not _can_refresh(graph, branch, recipe):
+        if actions[at] is Action.REFRESH and not _can_refresh(graph, branch, recipe.refresh.share(at, facts)):
             actions[at] = Action.FORECAST if recipe.history > 1 else Action.REUSE
     refreshed = [at for at, action in enumerate(actions) if action is Action.REFRESH]
     cut = _cut(graph, facts, actions) if recipe.cut else ()
@@ -94,8 +94,8 @@ def _reading(graph: fx.Graph, facts: Facts, options: Options, recipe: Recipe) ->
     return StepPlan(recipe, facts, options, tuple(actions), reads, _selections(facts, recipe, refreshed), cut=cut)
 
 
-def _can_refresh(graph: fx.Graph, branch: Branch, recipe: Recipe) -> bool:
-    return branch.path is not None and _any_fresh(graph, branch.path.place.tokens, recipe.refresh.cache_ratio)
+def _can_refresh(graph: fx.Graph, branch: Branch, share: Fraction) -> bool:
+    return branch.path is not None and _any_fresh(graph, branch.path.place.tokens, share)
 
 
 def _of_branches(facts: Facts, actions: Sequence[Action], recipe: Recipe) -> list[Slot]:
@@ -110,19 +110,13 @@ def _of_branches(facts: Facts, actions: Sequence[Action], recipe: Recipe) -> lis
     return [Slot(name, history) for name, history in longest.items()]
 
 
-def fresh_tokens(tokens: Size, cache_ratio: float) -> Size:
-    """`floor((1 - R) * tokens)`, exactly."""
-    fresh = 1 - exact(cache_ratio)
-    return torch_private.floor_divide(tokens * fresh.numerator, fresh.denominator)
+def fresh_tokens(tokens: Size, share: Fraction) -> Size:
+    """`floor(share * tokens)`, exactly."""
+    return torch_private.floor_divide(tokens * share.numerator, share.denominator)
 
 
-def exact(cache_ratio: float) -> Fraction:
-    """The fraction that the decimal number stands for: of 0.9, 9/10."""
-    return Fraction(cache_ratio).limit_denominator(1_000_000)
-
-
-def _any_fresh(graph: fx.Graph, tokens: Size, cache_ratio: float) -> bool:
-    count = fresh_tokens(tokens, cache_ratio)
+def _any_fresh(graph: fx.Graph, tokens: Size, share: Fraction) -> bool:
+    count = fresh_tokens(tokens, share)
     if isinstance(count, int):
         return count > 0
     like = next(ir.value(node) for node in ir.placeholders(graph) if ir.shape(node) is not None)
@@ -130,15 +124,14 @@ def _any_fresh(graph: fx.Graph, tokens: Size, cache_ratio: float) -> bool:
 
 
 def _selections(facts: Facts, recipe: Recipe, refreshed: Sequence[int]) -> tuple[Selection, ...]:
-    groups: dict[Size, list[int]] = {}
+    groups: dict[tuple[Size, Size], list[int]] = {}
     for index in refreshed:
         path = facts.branches[index].path
         assert path is not None
-        groups.setdefault(path.place.tokens, []).append(index)
-    ratio, shared = recipe.refresh.cache_ratio, recipe.refresh.selection == "step"
-    return tuple(
-        Selection(tokens, fresh_tokens(tokens, ratio), tuple(members), shared) for tokens, members in groups.items()
-    )
+        tokens = path.place.tokens
+        groups.setdefault((tokens, fresh_tokens(tokens, recipe.refresh.share(index, facts))), []).append(index)
+    shared = recipe.refresh.selection == "step"
+    return tuple(Selection(*sizes, tuple(members), shared) for sizes, members in groups.items())
 
 
 def _cut(graph: fx.Graph, facts: Facts, actions: Sequence[Action]) -> tuple[str, ...]:

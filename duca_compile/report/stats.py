@@ -26,7 +26,7 @@ def stats(model: Model) -> Stats:
     modules = modules_of(model)
     graphs, trackers = _graphs(modules), _trackers(modules)
     methods = [graph.plan.options.method for graph in graphs] or [Options().method]
-    names = dict.fromkeys(name for method in methods for name in method.NAMES)
+    names = dict.fromkeys(recipe.name for method in methods for recipe in method.recipes())
     steps: Counter[str] = Counter(dict.fromkeys(names, 0))
     resets: Counter[str] = Counter()
     seconds = dict.fromkeys(names, 0.0)

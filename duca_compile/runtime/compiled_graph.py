@@ -29,4 +29,5 @@ class CompiledGraph:
     def new_cache(self, args: Sequence[Any], seed: int) -> Cache:
         """For a trajectory with calls of these sizes. `seed` is of the tokens that its steps recompute."""
         sizes = self.arguments.sizes(args)
-        return Cache(RandomTokens([chosen.at(sizes) for chosen in self.plan.draws], seed))
+        draws = {name: [each.at(sizes) for each in step.draws] for name, step in self.plan.steps.items() if step.draws}
+        return Cache({name: RandomTokens(selections, seed) for name, selections in draws.items()})

@@ -14,8 +14,8 @@ from duca_compile.analysis.analyse import analyse
 from duca_compile.analysis.facts import Facts
 from duca_compile.capture.capture import Capture, capture
 from duca_compile.generations.own_results import delivered, layout, memory
-from duca_compile.methods.base import SELECTIONS
 from duca_compile.methods.duca import Mode
+from duca_compile.methods.refresh import SELECTIONS
 from duca_compile.passes import rewrite
 from duca_compile.plan.options import Options
 from duca_compile.plan.plan import Plan, make_plan

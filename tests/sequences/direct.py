@@ -10,7 +10,6 @@ from torch import Tensor
 from duca_compile.generations import long_steps
 from duca_compile.generations.budget import Budget
 from duca_compile.generations.diffusers_context import Context
-from duca_compile.generations.draw_tokens import RandomTokens
 from duca_compile.generations.given import Given
 from duca_compile.generations.tracker import Tracker, Visit
 from duca_compile.generations.trajectory import Cache
@@ -96,7 +95,7 @@ class Direct:
         cache = trajectory.caches.get(_KEPT)
         if cache is None:
             trajectory.step = min(trajectory.step, 0)
-            cache = trajectory.caches[_KEPT] = Cache(RandomTokens([], 0))
+            cache = trajectory.caches[_KEPT] = Cache()
         with mock.patch.object(long_steps, "is_long", return_value=False):  # they are put to the test as well
             mode = tracker.begin(visit, _METHOD, 8, self)
         self.oracle.meets(call.stream, mode, cache, call.time.flatten()[0].item())

@@ -94,7 +94,7 @@ class EndToEnd:
     def _check(self, call: Call, mode: str, found: Tensor, given: Any) -> None:
         cache = self._cache
         if mode == Mode.FULL:
-            self._doubles[cache] = call.stream, Cache(cache.selector)
+            self._doubles[cache] = call.stream, Cache(cache.draws)
         elif self._doubles[cache][0] != call.stream:
             return  # which the oracle has said already
         with self._by_itself(mode, self._doubles[cache][1]):
