@@ -23,7 +23,7 @@ class ReuseFeatures:
     def run(self, gm: fx.GraphModule, step: StepPlan) -> PassResult:
         nodes, chosen = named(gm.graph), step.where(Action.REUSE)
         for at in chosen:
-            feature = nodes[step.branches[at].feature]
+            feature = nodes[step.reused(at)]
             with gm.graph.inserting_before(feature.next):
                 kept = widened(gm.graph, nodes[CACHE + feature.name], ir.value(feature).dtype, step)
             feature.replace_all_uses_with(kept)

@@ -56,7 +56,7 @@ def test_all_but_last_keeps_the_last_block() -> None:
 
 def test_all_but_last_of_one_block_is_refused() -> None:
     found = captured(Tiny().eval(), *tiny_call())
-    with pytest.raises(Refused, match="needs at least two blocks"):
+    with pytest.raises(Refused, match="has too few"):
         make_plan(found.capture.gm.graph, found.facts, Options(DuCa(aggressive_depth="all-but-last")))
 
 

@@ -136,6 +136,7 @@ def _describe(residual: Residual, stream: int, live: Liveness, layout: Layout) -
     return Branch(
         sum=residual.sum.name,
         skip=residual.skip.name,
+        addend=residual.addend.name,
         feature=feature.name,
         gates=tuple(gate.name for gate in residual.gates),
         stream=stream,

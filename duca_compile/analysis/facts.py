@@ -43,10 +43,13 @@ class TokenPath:
 
 @dataclass(frozen=True)
 class Branch:
-    """One residual addition `sum = skip + gate * feature`; `body` are the nodes between stream values and feature."""
+    """One residual addition `sum = skip + gate * feature`; `body` are the nodes between stream values and feature.
+
+    `addend`: what is added to the skip, the gated feature."""
 
     sum: str
     skip: str
+    addend: str
     feature: str
     gates: tuple[str, ...]
     stream: int

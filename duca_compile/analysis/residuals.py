@@ -21,10 +21,14 @@ COUNTED = 64
 
 @dataclass(frozen=True)
 class Residual:
-    """`sum = skip + gates * feature`, the feature computed from `source`: the skip, unless branches are parallel."""
+    """`sum = skip + gates * feature`, the feature computed from `source`: the skip, unless branches are parallel.
+
+    `addend`: what is added to the skip.
+    """
 
     sum: fx.Node
     skip: fx.Node
+    addend: fx.Node
     source: fx.Node
     feature: fx.Node
     gates: tuple[fx.Node, ...]
@@ -66,7 +70,7 @@ class _Search:
             source = self._source(skip, body)
             if source is None or skip is body or self._both_factors_move(node, source):
                 continue
-            residual = Residual(node, skip, source, *peel(body, source, self.order, self.found))
+            residual = Residual(node, skip, body, source, *peel(body, source, self.order, self.found))
             if not self.order.feeds_by_product(source, residual.feature) or not self._reads_directly(residual):
                 continue
             reason = self._why_not(residual)

@@ -16,7 +16,7 @@ In doubt a trajectory starts over, and its first step is FULL.
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -95,8 +95,9 @@ class Tracker:
         if results and latents and isinstance(results[0], Tensor):
             self._observer.produced(results[0], latents[0], moment or self._now)
 
-    def begin(self, visit: Visit, method: Method, size: int, who: object) -> str:
-        """The recipe by which the step runs that now begins. `who` is told of once.
+    def begin(self, visit: Visit, method: Method, size: int, who: object, idle: Collection[str] = ()) -> str:
+        """The recipe by which the step runs that now begins; FULL for those that take nothing from the cache, the
+        `idle` ones. `who` is told of once.
 
         A FULL one needs none of the trajectory's caches but what forecasts combine later, and will keep about `size`
         bytes. Where it begins the trajectory or starts it over, no forecast goes back further.
@@ -104,6 +105,7 @@ class Tracker:
         trajectory = visit.trajectory
         begins = visit.repeated or trajectory.step <= 0
         recipe = FULL if visit.repeated else long_steps.recipe_at(trajectory, method, who)
+        recipe = FULL if recipe in idle else recipe
         self.steps[recipe] += 1
         if recipe == FULL:
             trajectory.computed()

@@ -23,14 +23,17 @@ class Action(Enum):
 class Recipe:
     """What one graph does. `decide` says it of a branch, by its position among all.
 
-    `cut`: what the skipped branches make of the stream is taken from the cache, after the last of them. `history`: how
-    many stored values a `FORECAST`, a `REFRESH` or a cut combines; 1 takes the last one as it is.
+    `cut`: what the skipped branches make of the stream is taken from the cache, after the last of them; `anchored`: not
+    the stream, but how far they moved it. `history`: how many stored values a `FORECAST`, a `REFRESH` or a cut takes
+    together; 1 takes the last one as it is. `gated`: a `REUSE` takes what was added to the stream, gate and all.
     """
 
     name: str
     decide: Callable[[int, Branch, Facts], Action]
     cut: bool = False
     history: int = 1
+    anchored: bool = False
+    gated: bool = False
     refresh: Refresh = OF_THE_PAPER
 
 
@@ -43,6 +46,11 @@ def always(action: Action) -> Callable[[int, Branch, Facts], Action]:
 
 
 COMPLETE = Recipe(FULL, always(Action.COMPUTE))
+
+
+def without_blocks(name: str, history: int = 1) -> Recipe:
+    """How far all blocks moved the stream is kept, and added to the embedding of the step at hand."""
+    return Recipe(name, always(Action.SKIP), cut=True, history=history, anchored=True)
 
 
 class Place(NamedTuple):

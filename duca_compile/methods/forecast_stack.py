@@ -6,6 +6,7 @@ Of a generation the last `order + 1` values of it are kept, and no feature.
 from dataclasses import dataclass
 
 from duca_compile.methods.base import Action, Recipe, always
+from duca_compile.methods.check import require_bool
 from duca_compile.methods.taylorseer import TaylorSeer
 
 
@@ -13,10 +14,17 @@ from duca_compile.methods.taylorseer import TaylorSeer
 class ForecastStack(TaylorSeer):
     """`order` is as of `TaylorSeer`."""
 
+    anchored: bool = False
+    """Forecast how far the blocks move the stream, from the embedding of the step at hand on, not the stream itself."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_bool("anchored", self.anchored)
+
     def without_cuts(self) -> TaylorSeer:
         """Every branch's feature is forecast instead."""
         return TaylorSeer(self.cycle, self.warmup_steps, self.schedule, self.order)
 
     @property
     def cached(self) -> Recipe:
-        return Recipe("forecast", always(Action.SKIP), cut=True, history=self.order + 1)
+        return Recipe("forecast", always(Action.SKIP), cut=True, history=self.order + 1, anchored=self.anchored)

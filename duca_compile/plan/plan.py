@@ -10,6 +10,7 @@ from duca_compile import torch_private
 from duca_compile.analysis.facts import Branch, Facts
 from duca_compile.graph import ir
 from duca_compile.methods.base import FULL, Action, Recipe
+from duca_compile.plan.anchors import Cut, anchored
 from duca_compile.plan.options import Options
 from duca_compile.plan.step_plan import Selection, Slot, StepPlan, with_writes
 from duca_compile.refusal import Refused
@@ -40,6 +41,11 @@ class Plan:
     def slots(self) -> tuple[Slot, ...]:
         """All that is kept between steps."""
         return self.steps[FULL].writes
+
+    @property
+    def idle(self) -> frozenset[str]:
+        """The recipes that take nothing from the cache, as where this model has none of the branches they reuse."""
+        return frozenset(name for name, step in self.steps.items() if step.is_complete)
 
     @property
     def draws(self) -> tuple[Selection, ...]:
@@ -87,8 +93,8 @@ def _reading(graph: fx.Graph, facts: Facts, options: Options, recipe: Recipe) ->
         if actions[at] is Action.REFRESH and not _can_refresh(graph, branch, recipe.refresh.share(at, facts)):
             actions[at] = Action.FORECAST if recipe.history > 1 else Action.REUSE
     refreshed = [at for at, action in enumerate(actions) if action is Action.REFRESH]
-    cut = _cut(graph, facts, actions) if recipe.cut else ()
-    reads = (*_of_branches(facts, actions, recipe), *(Slot(name, recipe.history, small=False) for name in cut))
+    cut = _cut(graph, facts, actions, recipe) if recipe.cut else ()
+    reads = (*_of_branches(facts, actions, recipe), *(Slot(each.kept, recipe.history, small=False) for each in cut))
     if len({slot.value for slot in reads}) < len(reads):
         raise Refused(f"method: the recipe {recipe.name!r} takes a stream from the cache that its branches read, too")
     return StepPlan(recipe, facts, options, tuple(actions), reads, _selections(facts, recipe, refreshed), cut=cut)
@@ -102,7 +108,9 @@ def _of_branches(facts: Facts, actions: Sequence[Action], recipe: Recipe) -> lis
     """Features, and the mixing values on the paths of branches that recompute tokens; each once."""
     longest: dict[str, int] = {}
     for branch, action in zip(facts.branches, actions, strict=True):
-        read: list[str] = [branch.feature] if action in (Action.REUSE, Action.REFRESH, Action.FORECAST) else []
+        read: list[str] = [branch.feature] if action in (Action.REFRESH, Action.FORECAST) else []
+        if action is Action.REUSE:
+            read = [branch.addend if recipe.gated else branch.feature]
         if action is Action.REFRESH and branch.path is not None:
             read += [*(name for name, _ in branch.path.cached), *branch.path.whole]
         for name in read:
@@ -134,17 +142,22 @@ def _selections(facts: Facts, recipe: Recipe, refreshed: Sequence[int]) -> tuple
     return tuple(Selection(*sizes, tuple(members), shared) for sizes, members in groups.items())
 
 
-def _cut(graph: fx.Graph, facts: Facts, actions: Sequence[Action]) -> tuple[str, ...]:
-    """The last stream values, of the skipped branches, on every way to the results."""
+def _cut(graph: fx.Graph, facts: Facts, actions: Sequence[Action], recipe: Recipe) -> tuple[Cut, ...]:
+    """At the last stream values, of the skipped branches, on every way to the results."""
     skipped = [branch for branch, action in zip(facts.branches, actions, strict=True) if action is Action.SKIP]
     if not skipped:
-        raise Refused("aggressive_depth='all-but-last' needs at least two blocks")
+        raise Refused(f"method: the recipe {recipe.name!r} skips some of several blocks, and this model has too few")
     sums = {branch.sum for branch in skipped}
     reached = ir.ancestors([ir.output_node(graph)], stop=lambda node: node.name in sums)
     work = _work(graph, facts, skipped) & {node.name for node in reached}
     if work:
         raise _Uncut(f"no step can skip the blocks: the result reads {min(work)}, inside a branch")
-    return tuple(node.name for node in graph.nodes if node in reached and node.name in sums)
+    ends = [node for node in graph.nodes if node in reached and node.name in sums]
+    if not recipe.anchored:
+        return tuple(Cut(node.name, node.name) for node in ends)
+    nodes = {node.name: node for node in graph.nodes}
+    skips = {nodes[branch.sum]: nodes[branch.skip] for branch in skipped}
+    return tuple(anchored(node, skips) for node in ends)
 
 
 def _work(graph: fx.Graph, facts: Facts, branches: Sequence[Branch]) -> set[str]:

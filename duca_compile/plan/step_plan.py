@@ -11,6 +11,7 @@ import torch
 from duca_compile.analysis.facts import Branch, Facts
 from duca_compile.graph.signature import Signature
 from duca_compile.methods.base import Action, Recipe
+from duca_compile.plan.anchors import Cut
 from duca_compile.plan.options import Options
 from duca_compile.refusal import Refused
 from duca_compile.torch_private import Size
@@ -73,7 +74,7 @@ class Slot:
 class StepPlan:
     """`reads` and `writes` are slots of the cache, `draws` what the tokens to recompute are drawn from.
 
-    `actions`: one of each branch. `cut`: stream values that are read instead of computed. `fixed`: whether `writes` go
+    `actions`: one of each branch. `cut`: where streams are read instead of computed. `fixed`: whether `writes` go
     to memory that stays, as CUDA graphs need it; else they are results after the call's own.
     """
 
@@ -84,7 +85,7 @@ class StepPlan:
     reads: tuple[Slot, ...] = ()
     draws: tuple[Selection, ...] = ()
     writes: tuple[Slot, ...] = ()
-    cut: tuple[str, ...] = ()
+    cut: tuple[Cut, ...] = ()
     fixed: bool = False
     _selection_of: Mapping[int, Selection] = field(init=False, compare=False, repr=False)
 
@@ -140,6 +141,11 @@ class StepPlan:
         """The type in which a small slot keeps values of this type: its own, or a smaller one that the options name."""
         small = self.options.cache_dtype
         return small if small is not None and dtype.is_floating_point and small.itemsize < dtype.itemsize else dtype
+
+    def reused(self, branch: int) -> str:
+        """The value of the branch that a `REUSE` takes from the cache."""
+        found = self.branches[branch]
+        return found.addend if self.recipe.gated else found.feature
 
     def told(self, branch: int) -> str:
         """What becomes of a branch, in a word or two."""
