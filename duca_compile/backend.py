@@ -155,14 +155,14 @@ def build(
     if plan.uncut:
         log.warning("no step cuts the stream: %s", plan.uncut)
     rewritten = {name: rewrite(captured.gm, step)[0] for name, step in plan.steps.items()}
-    operations = _operations(rewritten)
+    operations = plan.with_same(_operations(rewritten))
     steps: Steps
     if found.whole:
         steps = OwnSteps(budget_of(plan.options))
     else:
         steps = SharedSteps(Part(gm, captured.flatten, captured, plan, operations=operations), plan.options)
     memory = FixedMemory(rewritten[FULL], plan.steps[FULL]) if recorded else None
-    recipes = compiled(captured, plan, rewritten, captured.flatten(inputs), inner)
+    recipes = plan.with_same(compiled(captured, plan, rewritten, captured.flatten(inputs), inner))
     costs = _costs(captured, operations)
     if found.whole and costs:
         call = torch_private.root_call()

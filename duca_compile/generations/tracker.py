@@ -16,7 +16,7 @@ In doubt a trajectory starts over, and its first step is FULL.
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -40,6 +40,7 @@ ALIKE = 8
 """Of them, those over the very same conditioning, until one of them is seen to go on after another one has begun."""
 AMBIGUOUS = "several generations could go on so"
 _thread = threading.local()
+_NO_NAMES: Mapping[str, str] = {}
 Key = tuple[Hashable, Hashable, Hashable]
 """Owner, context and sizes."""
 
@@ -95,9 +96,8 @@ class Tracker:
         if results and latents and isinstance(results[0], Tensor):
             self._observer.produced(results[0], latents[0], moment or self._now)
 
-    def begin(self, visit: Visit, method: Method, size: int, who: object, idle: Collection[str] = ()) -> str:
-        """The recipe by which the step runs that now begins; FULL for those that take nothing from the cache, the
-        `idle` ones. `who` is told of once.
+    def begin(self, visit: Visit, method: Method, size: int, who: object, same: Mapping[str, str] = _NO_NAMES) -> str:
+        """The recipe by which the step runs that now begins, by the name that `same` has for it. `who` is told of once.
 
         A FULL one needs none of the trajectory's caches but what forecasts combine later, and will keep about `size`
         bytes. Where it begins the trajectory or starts it over, no forecast goes back further.
@@ -105,7 +105,7 @@ class Tracker:
         trajectory = visit.trajectory
         begins = visit.repeated or trajectory.step <= 0
         recipe = FULL if visit.repeated else long_steps.recipe_at(trajectory, method, who)
-        recipe = FULL if recipe in idle else recipe
+        recipe = same.get(recipe, recipe)
         self.steps[recipe] += 1
         if recipe == FULL:
             trajectory.computed()

@@ -32,7 +32,7 @@ def reusing(kinds: Collection[str], gated: bool) -> Recipe:
         kind = kind_of(at, facts)
         return Action.REUSE if kind in kinds or (kind in (SPATIAL, TEMPORAL) and SELF in kinds) else Action.COMPUTE
 
-    return Recipe(name_of(kinds), decide, gated=gated)
+    return Recipe(name_of(kinds), decide, gated=gated, part=True)
 
 
 def all_reusing(kinds: Collection[str], gated: bool) -> tuple[Recipe, ...]:

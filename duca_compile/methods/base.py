@@ -26,6 +26,7 @@ class Recipe:
     `cut`: what the skipped branches make of the stream is taken from the cache, after the last of them; `anchored`: not
     the stream, but how far they moved it. `history`: how many stored values a `FORECAST`, a `REFRESH` or a cut takes
     together; 1 takes the last one as it is. `gated`: a `REUSE` takes what was added to the stream, gate and all.
+    `part`: whether it means to leave some branches to be computed.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Recipe:
     history: int = 1
     anchored: bool = False
     gated: bool = False
+    part: bool = False
     refresh: Refresh = OF_THE_PAPER
 
 

@@ -32,9 +32,9 @@ class DeltaDiT(Cycles):
             return (COMPLETE,)
         found = [COMPLETE]
         if self.outline > 0:
-            found.append(Recipe("without-rear", self._rear, cut=True, anchored=True))
+            found.append(Recipe("without-rear", self._rear, cut=True, anchored=True, part=True))
         if self.outline < 1:
-            found.append(Recipe("without-front", self._front, cut=True, anchored=True))
+            found.append(Recipe("without-front", self._front, cut=True, anchored=True, part=True))
         return tuple(found)
 
     def cached_at(self, place: Place) -> str:

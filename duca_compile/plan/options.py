@@ -83,6 +83,7 @@ class Options:
         own = {name: values.pop(name) for name in of_method & values.keys()}
         try:
             values["method"] = replace(base, **own) if own else base  # type: ignore[type-var]
+            values["method"].recipes()
         except OptionError as error:
             raise OptionError(f"{error} (method={name_of(base)!r})") from None
         return cls(**values)

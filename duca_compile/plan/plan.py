@@ -1,8 +1,9 @@
 """Options + facts -> one plan for each recipe: what it does with every branch, which values it takes and leaves."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import TypeVar
 
 from torch import fx
 
@@ -16,14 +17,25 @@ from duca_compile.plan.step_plan import Selection, Slot, StepPlan, with_writes
 from duca_compile.refusal import Refused
 from duca_compile.torch_private import Size
 
+Item = TypeVar("Item")
+
 
 @dataclass(frozen=True)
 class Plan:
-    """`steps`: one plan for each recipe, the complete one first. `uncut`: why no step is cut although `options` as
-    given asked for it; empty where they are or none was asked."""
+    """`steps`: one plan for each recipe, the complete one first. `same`: recipes that do the same as one of these, and
+    which one, as where this model has none of the branches that only they reuse. `uncut`: why no step is cut although
+    `options` as given asked for it; empty where they are or none was asked."""
 
     steps: Mapping[str, StepPlan]
+    same: Mapping[str, str] = field(default_factory=dict)
     uncut: str = ""
+
+    def step(self, recipe: str) -> StepPlan:
+        return self.steps[self.same.get(recipe, recipe)]
+
+    def with_same(self, found: Mapping[str, Item]) -> dict[str, Item]:
+        """What was found of the `steps`, of all recipes."""
+        return {**found, **{name: found[other] for name, other in self.same.items() if other in found}}
 
     @property
     def facts(self) -> Facts:
@@ -41,11 +53,6 @@ class Plan:
     def slots(self) -> tuple[Slot, ...]:
         """All that is kept between steps."""
         return self.steps[FULL].writes
-
-    @property
-    def idle(self) -> frozenset[str]:
-        """The recipes that take nothing from the cache, as where this model has none of the branches they reuse."""
-        return frozenset(name for name, step in self.steps.items() if step.is_complete)
 
     @property
     def draws(self) -> tuple[Selection, ...]:
@@ -82,8 +89,15 @@ def make_plan(graph: fx.Graph, facts: Facts, options: Options, whole: bool = Fal
 
 
 def _plan(graph: fx.Graph, facts: Facts, options: Options) -> Plan:
-    steps = [_reading(graph, facts, options, recipe) for recipe in options.method.recipes()]
-    return Plan(with_writes(steps))
+    steps, same = list[StepPlan](), dict[str, str]()
+    for recipe in options.method.recipes():
+        step = _reading(graph, facts, options, recipe)
+        other = next((known for known in steps if known.does_the_same_as(step)), None)
+        if other is None:
+            steps.append(step)
+        else:
+            same[step.name] = other.name
+    return Plan(with_writes(steps), same)
 
 
 def _reading(graph: fx.Graph, facts: Facts, options: Options, recipe: Recipe) -> StepPlan:

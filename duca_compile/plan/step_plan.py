@@ -101,6 +101,11 @@ class StepPlan:
     def branches(self) -> tuple[Branch, ...]:
         return self.facts.branches
 
+    def does_the_same_as(self, other: "StepPlan") -> bool:
+        """Whatever the names of the recipes."""
+        mine, theirs = ((each.actions, each.reads, each.draws, each.cut) for each in (self, other))
+        return mine == theirs and self.recipe.refresh == other.recipe.refresh
+
     @property
     def is_complete(self) -> bool:
         """Whether it needs nothing of another step."""

@@ -11,7 +11,7 @@ from duca_compile import refusal, torch_private
 from duca_compile.capture.capture import Capture
 from duca_compile.cost import step_cost
 from duca_compile.cost.peak_memory import peak_bytes
-from duca_compile.graph import attention_ops
+from duca_compile.graph import attention_ops, ir
 from duca_compile.methods.base import FULL
 from duca_compile.passes import lower, rewrite
 from duca_compile.passes.recompute_tokens import RecomputeTokens
@@ -76,12 +76,19 @@ def report_of(gm: fx.GraphModule, inputs: list[Any], options: Options) -> GraphR
         {name: each.caches for name, each in costs.items()},
         step_cost.bytes_held(captured, plan),
         peak_bytes(graphs[FULL].graph),
-        peak_bytes(captured.gm.graph),
+        peak_bytes(_plain(captured)),
         {node.name: reason for node in captured.gm.graph.nodes if (reason := attention_ops.uncounted(node))},
         left,
         whole,
         filled_bytes=_filled(captured, plan),
     )
+
+
+def _plain(captured: Capture) -> fx.Graph:
+    """The graph without what was added to it for caches."""
+    copy = ir.copied(captured.gm)
+    copy.graph.eliminate_dead_code()
+    return copy.graph
 
 
 def _filled(captured: Capture, plan: Plan) -> int:

@@ -92,12 +92,12 @@ def _outcome(share: float, recipes: set[str]) -> str:
 
 def _sequence(cached: Sequence[GraphReport], options: Options, steps: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The recipes of the steps, and what is to be said of them."""
-    planned = next((graph.plan.options for graph in cached if graph.plan is not None), None)
-    if planned is None:
+    plan = next((graph.plan for graph in cached if graph.plan is not None), None)
+    if plan is None:
         return (FULL,) * steps, ()
     if not options.are_cached:
         return (FULL,) * steps, ("These options cache no step: give a larger cycle.",)
-    found = tuple(planned.sequence(steps))
+    found = tuple(plan.same.get(name, name) for name in plan.options.sequence(steps))
     if sessions.counts():
         return found, ()
     if steps * STRIDE < 1:

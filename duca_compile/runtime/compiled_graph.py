@@ -24,7 +24,7 @@ class CompiledGraph:
     held_bytes: int = 0
 
     def step(self, recipe: str) -> StepPlan:
-        return self.plan.steps[recipe]
+        return self.plan.step(recipe)
 
     def new_cache(self, args: Sequence[Any], seed: int) -> Cache:
         """For a trajectory with calls of these sizes. `seed` is of the tokens that its steps recompute."""

@@ -24,11 +24,12 @@ def is_partly(share: float) -> bool:
 def warn_partly(who: object, flops: Mapping[str, int], options: Options, advice: str) -> None:
     """For `flops` of a step in each recipe that the options use. `who` hears of it once.
 
-    Not where the options themselves ask for it: no recipe but one that computes half of the tokens.
+    Not where the options themselves ask for it: no recipe but those that compute half of the tokens, or some branches.
     """
     share = in_every_mode(flops)
     recipes = options.method.recipes()
-    asked_for = not any(recipe.cut for recipe in recipes) and any(each.refresh.cache_ratio < 0.5 for each in recipes)
+    half = not any(recipe.cut for recipe in recipes) and any(each.refresh.cache_ratio < 0.5 for each in recipes)
+    asked_for = half or any(recipe.part for recipe in recipes)
     if not is_partly(share) or asked_for or who in _told:
         return
     _told.add(who)

@@ -91,7 +91,7 @@ class OwnSteps:
             trajectory.step = min(trajectory.step, 0)
             cache = trajectory.caches[_ONLY] = graph.new_cache(args, graph.plan.seed)
         note_other_steps(trajectory, options, self)
-        recipe = self.tracker.begin(visit, options.method, graph.held_bytes, self, graph.plan.idle)
+        recipe = self.tracker.begin(visit, options.method, graph.held_bytes, self, graph.plan.same)
         step = (recipe, cache, trajectory.calls, trajectory.drifted)
         return OwnStep(*step, tracker=self.tracker, trajectory=trajectory, latents=given.latents)
 

@@ -1,0 +1,167 @@
+"""Delta-DiT, MagCache, PAB and T-GATE against each written out by hand, step by step."""
+
+import copy
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import duca_compile
+from duca_compile.methods.check import OptionError
+from eager_methods import EagerStack, embedded, taylor
+from eager_parts import LABELS, EagerAttention, EagerDelta, HeldModules
+from helpers import compiled, first, lenient, relative_error
+from zoo.case import noise, randomise
+from zoo.core import CORE, example_dit
+
+STEPS = 30
+REAR, FRONT, ALL = range(1, 2), range(1), range(2)
+
+
+def agree(
+    options: dict[str, Any], oracle: Callable[[int, Tensor, Tensor, Tensor], Tensor], model: torch.nn.Module
+) -> dict[str, int]:
+    """Over a counted generation; how many steps ran by each recipe."""
+    fast, x = compiled(model, **options), noise(2, 1, 8, 8)
+    with duca_compile.session("one", steps=STEPS):
+        for step in range(STEPS):
+            t = torch.full((2,), 990.0 - 32 * step)
+            got = fast(x, t, LABELS)
+            assert relative_error(got, oracle(step, x, t, LABELS)) < 1e-5, step
+            x = x - 0.05 * got
+    return dict(duca_compile.stats(model).steps)
+
+
+def test_delta_dit() -> None:
+    model = example_dit()
+    slow = EagerDelta(model)
+
+    def oracle(step: int, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        if step % 3 == 0:
+            return slow.full([REAR, FRONT], x, t, y)
+        return slow.step(REAR if step < 0.4 * STEPS else FRONT, x, t, y)
+
+    steps = agree({"method": "delta-dit", "cycle": 3, "outline": 0.4}, oracle, model)
+    assert steps == {"full": 10, "without-rear": 8, "without-front": 12}
+
+
+def test_magcache() -> None:
+    ratios = [1.0, *(1 - 0.03 * math.sin(step) ** 2 for step in range(1, STEPS))]
+    model = example_dit()
+    slow, sums, full_steps = EagerDelta(model), [1.0, 0.0, 0.0], []
+
+    def oracle(step: int, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        product, strayed, count = sums
+        if step >= 0.2 * STEPS:
+            product *= ratios[step]
+            strayed, count = strayed + abs(1 - product), count + 1
+        if step < 0.2 * STEPS or strayed >= 0.1 or count > 5:
+            sums[:] = [1.0, 0.0, 0.0]
+            full_steps.append(step)
+            return slow.full([ALL], x, t, y)
+        sums[:] = [product, strayed, count]
+        return slow.step(ALL, x, t, y)
+
+    steps = agree({"method": "magcache", "ratios": ratios, "threshold": 0.1}, oracle, model)
+    assert steps["full"] == len(full_steps) < 0.7 * STEPS
+    gaps = {after - before for before, after in itertools.pairwise(full_steps)}
+    assert len(gaps) > 2, "the ratios place them"
+
+
+def test_magcache_needs_its_ratios() -> None:
+    with pytest.raises(OptionError, match="needs `ratios`"):
+        duca_compile.Options.parse({"method": "magcache"})
+
+
+def test_pab_keeps_what_an_attention_adds_with_its_gate() -> None:
+    model = example_dit()
+    slow = EagerAttention(model)
+
+    def oracle(step: int, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        return slow.step(0.1 < step / STEPS < 0.8 and step % 3 > 0, x, t, y)
+
+    options = {"method": "pab", "spatial": 3, "window": (0.1, 0.8)}
+    steps = agree(options, oracle, model)
+    assert steps["reuse-spatial"] == sum(0.1 < step / STEPS < 0.8 and step % 3 > 0 for step in range(STEPS))
+    assert steps["full"] + steps["reuse-spatial"] == STEPS, "it has no attention of another kind"
+
+
+def test_the_stack_forecast_from_its_embedding() -> None:
+    """What is forecast is how far the blocks move the stream."""
+    model = example_dit()
+
+    class Anchored(EagerStack):
+        def step(self, ahead: int, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+            h, c = embedded(self.model, x, t, y)
+            start = h
+            if not ahead:
+                for block in self.model.blocks:
+                    h = block(h, c)
+                self.values.insert(0, h - start)
+            return self.model.unpatchify(self.model.final(start + self.forecast(self.values, ahead), c))
+
+    slow = Anchored(model, taylor(1, 5))
+    steps = agree(
+        {"method": "forecast-stack", "anchored": True},
+        lambda step, x, t, y: slow.step(step % 5, x, t, y),
+        model,
+    )
+    assert steps == {"full": 6, "forecast": 24}
+
+
+@pytest.mark.parametrize(
+    ("options", "held"),
+    [
+        ({"method": "pab", "spatial": 1, "cross": 4, "window": (0.1, 0.9)},
+         lambda step: {"attn2"} if 3 < step < 27 and step % 4 else set()),
+        ({"method": "t-gate", "gate_step": 12, "self_interval": 4, "warmup_steps": 3, "late_interval": 2},
+         lambda step: ({"attn1"} if step >= 3 and step % 4 else set()) if step < 12
+         else {"attn2"} | ({"attn1"} if step % 2 else set())),
+    ],
+    ids=["pab", "t-gate"],
+)  # fmt: skip
+def test_kinds_of_attention_of_pixart(options: dict[str, Any], held: Callable[[int], set[str]]) -> None:
+    case = CORE["PixArt"]
+    model = randomise(case.build())
+    slow = copy.deepcopy(model)
+    holding, fast = HeldModules(slow, ["attn1", "attn2"]), compiled(model, **options)
+    given = case.call(990.0)
+    with duca_compile.session("one", steps=STEPS):
+        for step in range(STEPS):
+            given["timestep"] = torch.full((2,), 990 - 32 * step)
+            holding.held = held(step)
+            got = first(fast(**given))
+            assert relative_error(got, first(slow(**given))) < 1e-5, step
+            given["hidden_states"] = given["hidden_states"] - 0.05 * got[:, :4]
+    steps = duca_compile.stats(model).steps
+    assert sum(count for name, count in steps.items() if name != "full") == sum(
+        bool(held(step)) for step in range(STEPS)
+    )
+
+
+@pytest.mark.parametrize("name", list(CORE))
+@pytest.mark.parametrize("options", [
+    {"method": "delta-dit"}, {"method": "magcache", "ratios": [1.0] * 12, "retention": 0.0},
+    {"method": "pab", "window": (0.0, 1.0)}, {"method": "t-gate", "gate_step": 4},
+    {"method": "forecast-stack", "anchored": True},
+], ids=lambda options: options["method"])  # fmt: skip
+def test_core_models_run_by_every_recipe(name: str, options: dict[str, Any]) -> None:
+    """Full steps are those of the model, bit for bit."""
+    case = CORE[name]
+    model = randomise(case.build())
+    fast, plain = lenient(model, strict=True, **options), torch.compile(model, backend="eager")
+    with duca_compile.session("one", steps=12):
+        for step in range(12):
+            given = case.call(900.0 - 70 * step)
+            before = duca_compile.stats(model).steps.get("full", 0)
+            got = first(fast(**given))
+            assert got.isfinite().all()
+            if duca_compile.stats(model).steps["full"] > before:
+                assert torch.equal(got, first(plain(**given)))
+    steps = duca_compile.stats(model).steps
+    assert sum(steps.values()) == 12
+    assert steps["full"] < 12
