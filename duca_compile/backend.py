@@ -1,6 +1,7 @@
 """`torch.compile(model, backend="duca")`: the way of the data, top to bottom, once `study.py` has planned it."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,8 +15,10 @@ from duca_compile.cost.flops import Operations
 from duca_compile.graph import ir
 from duca_compile.methods.base import FULL
 from duca_compile.passes import lower, rewrite
+from duca_compile.passes.probe_graph import probe_graph, probe_signature
 from duca_compile.plan.options import Options
 from duca_compile.plan.plan import Plan
+from duca_compile.plan.probing import BEFORE
 from duca_compile.plan.step_plan import StepPlan
 from duca_compile.refusal import (
     NOTHING_CACHED,
@@ -34,6 +37,7 @@ from duca_compile.runtime.compiled import CompiledPlain, CompiledRecipe
 from duca_compile.runtime.dispatch import Dispatcher
 from duca_compile.runtime.fixed_memory import FixedMemory
 from duca_compile.runtime.partly import warn_partly
+from duca_compile.runtime.probe import CompiledProbe
 from duca_compile.runtime.split.forward import SharedSteps
 from duca_compile.runtime.split.part import Part, PlainPart
 from duca_compile.runtime.steps import OwnSteps, Steps, budget_of
@@ -114,14 +118,17 @@ def _remember(told: str) -> None:
 
 NO_CUDA_GRAPHS = (
     "duca runs this model without CUDA graphs: they are recorded where the forward pass is one graph "
-    "(TORCH_LOGS=graph_breaks shows what splits it) and its sizes are fixed (dynamic=False). "
+    "(TORCH_LOGS=graph_breaks shows what splits it), its sizes are fixed (dynamic=False) and no method decides at run "
+    "time. "
     "mode='max-autotune-no-cudagraphs', or the option inductor_mode of that value, asks for the rest of max-autotune"
 )
 
 
 def can_be_recorded(found: Study) -> bool:
     """Whether the recipes of this graph may run as CUDA graphs."""
-    return found.whole and found.captured is not None and found.plan is not None and not found.captured.symbols
+    if not found.whole or found.captured is None or found.plan is None or found.captured.symbols:
+        return False
+    return found.plan.probing is None
 
 
 def without_cuda_graphs(chosen: Options, inner: Compiled, inputs: Sequence[Any]) -> Compiled:
@@ -155,7 +162,8 @@ def build(
     if plan.uncut:
         log.warning("no step cuts the stream: %s", plan.uncut)
     rewritten = {name: rewrite(captured.gm, step)[0] for name, step in plan.steps.items()}
-    operations = plan.with_same(_operations(rewritten))
+    probe = probe_graph(captured.gm, plan.probing) if plan.probing else None
+    operations = plan.with_same(_operations(rewritten, probe))
     steps: Steps
     if found.whole:
         steps = OwnSteps(budget_of(plan.options))
@@ -167,7 +175,8 @@ def build(
     if found.whole and costs:
         call = torch_private.root_call()
         warn_partly(captured if call is None else call.owner, costs, plan.options, partly.LOOK)
-    return Dispatcher(captured, plan, recipes, plain, steps, memory, costs)
+    first = compiled_probe(captured, plan, probe, inner)
+    return Dispatcher(captured, plan, recipes, plain, steps, memory, costs, first)
 
 
 def plain_part(
@@ -200,16 +209,32 @@ def compiled(
     return recipes
 
 
+def compiled_probe(
+    captured: Capture, plan: Plan, probe: fx.GraphModule | None, inner: Compiled
+) -> CompiledProbe | None:
+    """Compiled at its first use, as recipes are; None where the method has none."""
+    if probe is None or plan.probing is None:
+        return None
+    signature = probe_signature(captured.signature, plan.probing)
+    before = next(ir.value(node) for node in ir.placeholders(probe.graph) if node.name == BEFORE)
+    torch_private.declare_static(probe.graph, list(captured.state))
+    run = CompiledRecipe("probe", [probe], inner, captured.autocast)
+    like = tuple(before.shape), before.dtype, before.device
+    return CompiledProbe(plan.probing, signature, captured.constants, run, like)
+
+
 def static(captured: Capture, step: StepPlan) -> list[str]:
     """The inputs that lie at one place at every call: the model's own state, and caches in fixed memory."""
     memory = (*step.signature.reads, *step.signature.memory) if step.fixed else ()
     return [*captured.state, *memory]
 
 
-def _operations(graphs: Mapping[str, fx.GraphModule]) -> dict[str, Operations]:
-    """Empty where they cannot be told: nothing but what we say of a model's cost depends on them."""
+def _operations(graphs: Mapping[str, fx.GraphModule], probe: fx.GraphModule | None = None) -> dict[str, Operations]:
+    """Those of each recipe's graph and of the `probe` that runs before. Empty where they cannot be told: nothing but
+    what we say of a model's cost depends on them."""
     try:
-        found = {gm: flops.operations(gm) for gm in graphs.values()}
+        first = Counter(flops.operations(probe)) if probe else Counter[flops.Operation]()
+        found = {gm: first + Counter(flops.operations(gm)) for gm in graphs.values()}
         return {name: found[gm] for name, gm in graphs.items()}
     except Exception:
         log.debug("the cost of a graph could not be counted", exc_info=True)

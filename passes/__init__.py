@@ -20,6 +20,7 @@ from duca_compile.passes.reuse_features import ReuseFeatures
 from duca_compile.passes.spec import check, check_signature
 from duca_compile.passes.store_values import StoreValues
 from duca_compile.passes.straighten_streams import StraightenStreams
+from duca_compile.passes.take_carried import TakeCarried
 from duca_compile.plan.step_plan import StepPlan
 
 log = logging.getLogger("duca_compile")
@@ -31,6 +32,7 @@ PIPELINE: tuple[Pass, ...] = (
     ReuseFeatures(),
     CutStream(),
     StoreValues(),
+    TakeCarried(),
     DropDeadCode(),
     NarrowLinears(),
     DropDeadCode(),

@@ -10,6 +10,7 @@ from duca_compile import torch_private
 from duca_compile.graph import ir
 from duca_compile.passes.base import PassResult, add_inputs, named
 from duca_compile.passes.small_caches import kept
+from duca_compile.plan.probing import CARRIED
 from duca_compile.plan.step_plan import WEIGHTS, Selection, Slot, StepPlan
 
 
@@ -34,6 +35,8 @@ class DeclareInputs:
             added[WEIGHTS] = _weights(step.history, like)
         for slot in step.writes if step.fixed else ():
             added |= dict.fromkeys(step.kept_of(slot), _stored(nodes, slot, step))
+        for name in step.probing.carried if step.probing else ():
+            added[CARRIED + name] = ir.value(nodes[name])
         add_inputs(gm.graph, added)
         return PassResult(len(added))
 

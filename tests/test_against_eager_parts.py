@@ -1,4 +1,4 @@
-"""Delta-DiT, MagCache, PAB and T-GATE against each written out by hand, step by step."""
+"""Methods that leave out blocks or attentions, by a clock or by what they see of a step, against each written out by hand, step by step."""
 
 import copy
 import itertools
@@ -11,14 +11,17 @@ import torch
 from torch import Tensor
 
 import duca_compile
+from dit import Block, modulate
 from duca_compile.methods.check import OptionError
+from duca_compile.passes import rewrite
 from eager_methods import EagerStack, embedded, taylor
 from eager_parts import LABELS, EagerAttention, EagerDelta, HeldModules
-from helpers import compiled, first, lenient, relative_error
+from helpers import captured, compiled, first, lenient, relative_error
 from zoo.case import noise, randomise
 from zoo.core import CORE, example_dit
 
 STEPS = 30
+CALL = (noise(2, 1, 8, 8), torch.full((2,), 500.0), LABELS)
 REAR, FRONT, ALL = range(1, 2), range(1), range(2)
 
 
@@ -75,6 +78,71 @@ def test_magcache() -> None:
 def test_magcache_needs_its_ratios() -> None:
     with pytest.raises(OptionError, match="needs `ratios`"):
         duca_compile.Options.parse({"method": "magcache"})
+
+
+def relative_change(now: Tensor, before: Tensor) -> float:
+    return float((now - before).abs().mean() / before.abs().mean())
+
+
+def test_teacache() -> None:
+    """The first and the last step are full."""
+    model = example_dit()
+    slow, moved, inputs, full_steps = EagerDelta(model), [0.0], list[Tensor](), list[int]()
+
+    def oracle(step: int, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        h, c = embedded(model, x, t, y)
+        block = model.blocks[0]
+        assert isinstance(block, Block)
+        shift, scale = block.modulation(c).chunk(6, dim=-1)[:2]
+        inputs.append(modulate(block.norm1(h), shift, scale))
+        if step:
+            far = relative_change(inputs[-1], inputs[-2])
+            moved[0] += 0.5 * far**2 + 2 * far - 0.001
+        if step not in (0, STEPS - 1) and moved[0] < 4:
+            return slow.step(ALL, x, t, y)
+        moved[0] = 0.0
+        full_steps.append(step)
+        return slow.full([ALL], x, t, y)
+
+    options = {"method": "teacache", "threshold": 4, "polynomial": (0.5, 2.0, -0.001)}
+    steps = agree(options, oracle, model)
+    assert steps["full"] == len(full_steps) < 0.6 * STEPS
+    assert len({after - before for before, after in itertools.pairwise(full_steps)}) > 1, "the data places them"
+
+
+def test_first_block() -> None:
+    model = example_dit()
+    slow, kept, full_steps = EagerDelta(model), list[Tensor](), list[int]()
+
+    def oracle(step: int, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        h, c = embedded(model, x, t, y)
+        change = model.blocks[0](h, c) - h
+        if kept and relative_change(change, kept[-1]) < 1.1 and step > 1:
+            return slow.step(REAR, x, t, y)
+        kept.append(change)
+        full_steps.append(step)
+        return slow.full([REAR], x, t, y)
+
+    steps = agree({"method": "first-block", "threshold": 1.1, "warmup_steps": 2}, oracle, model)
+    assert steps["full"] == len(full_steps) < 0.6 * STEPS
+    assert len({after - before for before, after in itertools.pairwise(full_steps)}) > 1, "the data places them"
+
+
+def test_what_the_probe_has_computed_is_not_computed_again() -> None:
+    model = example_dit()
+    (graph,) = duca_compile.explain(model, *CALL, duca_options={"method": "first-block"}).graphs
+    (other,) = duca_compile.explain(model, *CALL, duca_options={"method": "forecast-stack"}).graphs
+    assert graph.flops["full"] == other.flops["full"]
+    assert graph.plan is not None
+    (step,) = (step for name, step in graph.plan.steps.items() if name != "full")
+    gm, _ = rewrite(captured(model, *CALL, options={"method": "first-block"}).capture.gm, step)
+    assert not gm.graph.find_nodes(op="call_function", target=torch.ops.aten.scaled_dot_product_attention.default)
+
+
+def test_a_probe_needs_one_graph_of_fixed_sizes() -> None:
+    fast = lenient(example_dit(), dynamic=True, method="teacache")
+    with pytest.warns(duca_compile.DucaWarning, match="fixed sizes"):
+        fast(*CALL)
 
 
 def test_pab_keeps_what_an_attention_adds_with_its_gate() -> None:
@@ -147,7 +215,8 @@ def test_kinds_of_attention_of_pixart(options: dict[str, Any], held: Callable[[i
 @pytest.mark.parametrize("options", [
     {"method": "delta-dit"}, {"method": "magcache", "ratios": [1.0] * 12, "retention": 0.0},
     {"method": "pab", "window": (0.0, 1.0)}, {"method": "t-gate", "gate_step": 4},
-    {"method": "forecast-stack", "anchored": True},
+    {"method": "forecast-stack", "anchored": True}, {"method": "teacache", "threshold": 50.0},
+    {"method": "first-block", "threshold": 50.0},
 ], ids=lambda options: options["method"])  # fmt: skip
 def test_core_models_run_by_every_recipe(name: str, options: dict[str, Any]) -> None:
     """Full steps are those of the model, bit for bit."""

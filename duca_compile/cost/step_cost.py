@@ -1,7 +1,7 @@
 """What a step costs: FLOPs (2 per multiply-add, as the paper counts) and bytes of cache."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Generic, TypeVar
 
 from torch import fx
@@ -32,15 +32,27 @@ class Cost(Generic[Number]):
     caches: Number
     values: Number
 
+    def __add__(self, other: "Cost[Number]") -> "Cost[Number]":
+        return Cost(*(mine + its for mine, its in zip(astuple(self), astuple(other), strict=True)))
+
+
+def cost_of_probe(captured: Capture, gm: fx.GraphModule) -> Cost[int]:
+    """What the graph costs that runs before each step."""
+    return _cost(captured, gm, caches=0)
+
 
 def cost_of(captured: Capture, step: StepPlan, gm: fx.GraphModule) -> Cost[int]:
     """What one step costs, whose rewritten graph is `gm`."""
+    return _cost(captured, gm, _bytes(captured, step, step.reads))
+
+
+def _cost(captured: Capture, gm: fx.GraphModule, caches: int) -> Cost[int]:
     linear, attention = flops.count(flops.operations(gm))
     return Cost(
         flops=linear + attention,
         attention_flops=attention,
         weights=_weights_read(gm.graph, captured.state),
-        caches=_bytes(captured, step, step.reads),
+        caches=caches,
         values=sum(
             ir.value(node).nbytes for node in gm.graph.nodes if ir.computes(node) and ir.shape(node) is not None
         ),

@@ -27,14 +27,14 @@ NOISY = (
 )
 
 
-def recipe_at(trajectory: Trajectory, method: Method, who: object) -> str:
+def recipe_at(trajectory: Trajectory, method: Method, who: object, distance: float | None = None) -> str:
     """The recipe of the trajectory's next step by its method's clock, or FULL, out of turn, where it is too long.
 
     In a session that counts, the clock alone decides. `who` is told of once.
     """
     if trajectory.clock is None:
         trajectory.clock = method.start()
-    recipe = trajectory.clock.next(progress.place(trajectory))
+    recipe = trajectory.clock.next(progress.place(trajectory)._replace(distance=distance))
     return recipe if recipe == FULL or sessions.counts() or not is_long(trajectory, who) else FULL
 
 

@@ -96,15 +96,24 @@ class Tracker:
         if results and latents and isinstance(results[0], Tensor):
             self._observer.produced(results[0], latents[0], moment or self._now)
 
-    def begin(self, visit: Visit, method: Method, size: int, who: object, same: Mapping[str, str] = _NO_NAMES) -> str:
-        """The recipe by which the step runs that now begins, by the name that `same` has for it. `who` is told of once.
+    def begin(
+        self,
+        visit: Visit,
+        method: Method,
+        size: int,
+        who: object,
+        same: Mapping[str, str] = _NO_NAMES,
+        distance: float | None = None,
+    ) -> str:
+        """The recipe by which the step runs that now begins, by the name that `same` has for it. `distance` is what the
+        method's probe has found. `who` is told of once.
 
         A FULL one needs none of the trajectory's caches but what forecasts combine later, and will keep about `size`
         bytes. Where it begins the trajectory or starts it over, no forecast goes back further.
         """
         trajectory = visit.trajectory
         begins = visit.repeated or trajectory.step <= 0
-        recipe = FULL if visit.repeated else long_steps.recipe_at(trajectory, method, who)
+        recipe = FULL if visit.repeated else long_steps.recipe_at(trajectory, method, who, distance)
         recipe = same.get(recipe, recipe)
         self.steps[recipe] += 1
         if recipe == FULL:

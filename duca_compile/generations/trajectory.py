@@ -64,12 +64,15 @@ class Cache:
     memory: frozenset[int] = frozenset()
     """Where all that is kept lies."""
     used: Used = field(default_factory=Used)
+    probed: Tensor | None = None
+    """The value that the method's probe compares with that of the next step."""
     full_step: int = 0
     """Of the graphs of a split forward pass: the full step that filled it."""
 
     @property
     def bytes(self) -> int:
-        return sum([value.nbytes for kept in self.kept.values() for value in kept.values])
+        probed = 0 if self.probed is None else self.probed.nbytes
+        return probed + sum([value.nbytes for kept in self.kept.values() for value in kept.values])
 
     def put(self, slots: Sequence[Slot], values: Sequence[Tensor], call: int) -> None:
         """What a step at this call of the trajectory stored: of a slot with a history, the values before stay."""

@@ -13,7 +13,8 @@ class Signature:
 
     Names of inputs, in order: tensors that the captured graph held itself (`constants`), the `call`'s own, then what
     the dispatcher adds: caches that the step `reads`, tokens that were drawn, the `weights` of a history, `memory` that
-    stays for what the step leaves. Results are the call's own, then `returned` values for the cache.
+    stays for what the step leaves, what is `carried` over from a graph that ran before. Results are the call's
+    own, then `returned` values for the cache.
     """
 
     constants: tuple[str, ...]
@@ -22,11 +23,13 @@ class Signature:
     draws: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
     memory: tuple[str, ...] = ()
+    carried: tuple[str, ...] = ()
     returned: int = 0
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        return tuple(self.pack(self.constants, self.call, self.reads, self.draws, self.weights, self.memory))
+        added = self.reads, self.draws, self.weights, self.memory, self.carried
+        return tuple(self.pack(self.constants, self.call, *added))
 
     def pack(
         self,
@@ -36,9 +39,10 @@ class Signature:
         draws: Sequence[Item] = (),
         weights: Sequence[Item] = (),
         memory: Sequence[Item] = (),
+        carried: Sequence[Item] = (),
     ) -> list[Item]:
         """What the graph is called with."""
-        return [*constants, *call, *reads, *draws, *weights, *memory]
+        return [*constants, *call, *reads, *draws, *weights, *memory, *carried]
 
     def with_call(self, inputs: Sequence[Any], call: Sequence[Any]) -> list[Any]:
         """All `inputs` of a graph, with those of the call replaced."""

@@ -3,11 +3,13 @@
 from duca_compile.methods.base import Method
 from duca_compile.methods.delta_dit import DeltaDiT
 from duca_compile.methods.duca import DuCa
+from duca_compile.methods.first_block import FirstBlock
 from duca_compile.methods.fora import FORA
 from duca_compile.methods.forecast_stack import ForecastStack
 from duca_compile.methods.magcache import MagCache
 from duca_compile.methods.pab import PAB
 from duca_compile.methods.taylorseer import TaylorSeer
+from duca_compile.methods.teacache import TeaCache
 from duca_compile.methods.tgate import TGate
 
 METHODS: dict[str, type[Method]] = {
@@ -19,6 +21,8 @@ METHODS: dict[str, type[Method]] = {
     "magcache": MagCache,
     "pab": PAB,
     "t-gate": TGate,
+    "teacache": TeaCache,
+    "first-block": FirstBlock,
 }
 """By the names that the option `method` takes."""
 

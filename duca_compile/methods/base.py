@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, Protocol
 
+from torch import fx
+
 from duca_compile.analysis.facts import Branch, Facts
 from duca_compile.methods.refresh import OF_THE_PAPER, Refresh
 
@@ -55,6 +57,18 @@ def without_blocks(name: str, history: int = 1) -> Recipe:
     return Recipe(name, always(Action.SKIP), cut=True, history=history, anchored=True)
 
 
+@dataclass(frozen=True)
+class Probe:
+    """A value that a small graph computes at every step, before its recipe is chosen, and compares with that of a step
+    before: the last one, or (`since_full`) the last FULL one. No recipe may change how the value is computed.
+
+    `value` finds it in the captured graph, to which it may add nodes; it raises `Refused` where there is none.
+    """
+
+    value: Callable[[fx.Graph, Facts], fx.Node]
+    since_full: bool
+
+
 class Place(NamedTuple):
     """Where a step of a trajectory stands."""
 
@@ -69,6 +83,9 @@ class Place(NamedTuple):
     miss: Callable[[], float | None] = lambda: None
     """How far the cached step before the last FULL one was off, as a share of what the model predicted; None where
     nothing tells it."""
+    distance: float | None = None
+    """How far the value of the method's probe is from that of a step before, relative to it; None where it has none, or
+    none is known of a step before."""
 
     @property
     def steps(self) -> int | None:
@@ -91,6 +108,10 @@ class Clock(Protocol):
 class Method(Protocol):
     """A frozen dataclass; its fields are its options, and raise `OptionError` where they make no sense."""
 
+    @property
+    def probe(self) -> Probe | None:
+        """What the clock has to see of a step before it names a recipe."""
+
     def recipes(self) -> tuple[Recipe, ...]:
         """Those that its clock may name, the complete one first."""
 
@@ -102,6 +123,15 @@ class Method(Protocol):
     def weights(self, stored: Sequence[int], now: int) -> tuple[float, ...]:
         """Of the values that were stored at the calls `stored` of the trajectory, the last one first, in a forecast for
         the call `now`. They sum to 1."""
+
+
+class Held:
+    """A method that takes what was stored last as it is, and needs to see nothing of a step."""
+
+    probe: Probe | None = None
+
+    def weights(self, stored: Sequence[int], now: int) -> tuple[float, ...]:
+        return (1.0,)
 
 
 def even(method: Method, steps: int) -> list[str]:

@@ -1,16 +1,15 @@
 """Full steps by a schedule; between two of them, a method's cached recipes."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from duca_compile.methods.base import COMPLETE, FULL, Method, Place, Recipe
+from duca_compile.methods.base import COMPLETE, FULL, Held, Method, Place, Recipe
 from duca_compile.methods.check import OptionError, is_number, require_int
 from duca_compile.methods.schedules import Adaptive, Schedule, schedule
 
 
 @dataclass(frozen=True)
-class Cycles:
+class Cycles(Held):
     """A method gives its `cached` recipe, or says of each place `cached_at` which of several it is."""
 
     cycle: int = 5
@@ -52,9 +51,6 @@ class Cycles:
 
     def without_cuts(self) -> Method | None:
         return None if self.cached.cut else self
-
-    def weights(self, stored: Sequence[int], now: int) -> tuple[float, ...]:
-        return (1.0,)
 
 
 @dataclass

@@ -1,9 +1,8 @@
 """MagCache (arXiv 2506.09045): blocks are left out as long as their change of the stream is known to stay as large."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from duca_compile.methods.base import COMPLETE, FULL, Place, Recipe, without_blocks
+from duca_compile.methods.base import COMPLETE, FULL, Held, Place, Recipe, without_blocks
 from duca_compile.methods.check import OptionError, is_number, require_int
 
 NEEDED = (
@@ -13,7 +12,7 @@ NEEDED = (
 
 
 @dataclass(frozen=True)
-class MagCache:
+class MagCache(Held):
     """How far the blocks moved the stream is kept, and added to the embedding of the step at hand."""
 
     ratios: tuple[float, ...] = ()
@@ -44,9 +43,6 @@ class MagCache:
 
     def without_cuts(self) -> None:
         return None
-
-    def weights(self, stored: Sequence[int], now: int) -> tuple[float, ...]:
-        return (1.0,)
 
 
 @dataclass

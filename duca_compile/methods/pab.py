@@ -1,15 +1,14 @@
 """PAB (arXiv 2408.12588): in the middle of a generation attentions are reused, each kind for a time of its own."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from duca_compile.methods.attention_kinds import CROSS, SPATIAL, TEMPORAL, all_reusing, name_of
-from duca_compile.methods.base import COMPLETE, FULL, Place, Recipe
+from duca_compile.methods.base import COMPLETE, FULL, Held, Place, Recipe
 from duca_compile.methods.check import OptionError, require_int
 
 
 @dataclass(frozen=True)
-class PAB:
+class PAB(Held):
     """What an attention adds to the stream is kept, gate and all; the rest is computed at every step."""
 
     spatial: int = 2
@@ -49,6 +48,3 @@ class PAB:
 
     def without_cuts(self) -> "PAB":
         return self
-
-    def weights(self, stored: Sequence[int], now: int) -> tuple[float, ...]:
-        return (1.0,)

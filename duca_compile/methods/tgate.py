@@ -1,15 +1,14 @@
 """T-GATE (arXiv 2404.02747): cross-attention is computed in the first steps only, self-attention now and then."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from duca_compile.methods.attention_kinds import CROSS, SELF, all_reusing, name_of
-from duca_compile.methods.base import COMPLETE, FULL, Place, Recipe
+from duca_compile.methods.base import COMPLETE, FULL, Held, Place, Recipe
 from duca_compile.methods.check import require_int
 
 
 @dataclass(frozen=True)
-class TGate:
+class TGate(Held):
     """The defaults are the published ones for PixArt in 25 steps.
 
     What it also does is a pipeline's to do, and not done here: to drop the pass without a prompt after the gate step,
@@ -43,6 +42,3 @@ class TGate:
 
     def without_cuts(self) -> "TGate":
         return self
-
-    def weights(self, stored: Sequence[int], now: int) -> tuple[float, ...]:
-        return (1.0,)

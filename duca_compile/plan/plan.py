@@ -8,11 +8,13 @@ from typing import TypeVar
 from torch import fx
 
 from duca_compile import torch_private
+from duca_compile.analysis.anchors import Cut, anchored
 from duca_compile.analysis.facts import Branch, Facts
 from duca_compile.graph import ir
+from duca_compile.methods import name_of
 from duca_compile.methods.base import FULL, Action, Recipe
-from duca_compile.plan.anchors import Cut, anchored
 from duca_compile.plan.options import Options
+from duca_compile.plan.probing import Probing, probing
 from duca_compile.plan.step_plan import Selection, Slot, StepPlan, with_writes
 from duca_compile.refusal import Refused
 from duca_compile.torch_private import Size
@@ -29,6 +31,11 @@ class Plan:
     steps: Mapping[str, StepPlan]
     same: Mapping[str, str] = field(default_factory=dict)
     uncut: str = ""
+
+    @property
+    def probing(self) -> Probing | None:
+        """What the recipes' graphs take over from that of a probe; None where the method has none."""
+        return self.steps[FULL].probing
 
     def step(self, recipe: str) -> StepPlan:
         return self.steps[self.same.get(recipe, recipe)]
@@ -79,6 +86,8 @@ def make_plan(graph: fx.Graph, facts: Facts, options: Options, whole: bool = Fal
     Of a `whole` forward pass, the steps that are not cut then remain, if the method has such. The parts of one that is
     split take their steps together, by recipes that they all have.
     """
+    if options.method.probe is not None and not whole:
+        raise Refused(f"method: {name_of(options.method)!r} sees each step first, for which it must be one graph")
     try:
         return _plan(graph, facts, options)
     except _Uncut as refused:
@@ -97,7 +106,11 @@ def _plan(graph: fx.Graph, facts: Facts, options: Options) -> Plan:
             steps.append(step)
         else:
             same[step.name] = other.name
-    return Plan(with_writes(steps), same)
+    found = with_writes(steps)
+    if options.method.probe is not None:
+        probed = probing(graph, facts, options.method.probe)
+        found = {name: replace(step, probing=probed) for name, step in found.items()}
+    return Plan(found, same)
 
 
 def _reading(graph: fx.Graph, facts: Facts, options: Options, recipe: Recipe) -> StepPlan:

@@ -8,11 +8,12 @@ from typing import Any
 import sympy
 import torch
 
+from duca_compile.analysis.anchors import Cut
 from duca_compile.analysis.facts import Branch, Facts
 from duca_compile.graph.signature import Signature
 from duca_compile.methods.base import Action, Recipe
-from duca_compile.plan.anchors import Cut
 from duca_compile.plan.options import Options
+from duca_compile.plan.probing import Probing
 from duca_compile.refusal import Refused
 from duca_compile.torch_private import Size
 
@@ -75,7 +76,8 @@ class StepPlan:
     """`reads` and `writes` are slots of the cache, `draws` what the tokens to recompute are drawn from.
 
     `actions`: one of each branch. `cut`: where streams are read instead of computed. `fixed`: whether `writes` go
-    to memory that stays, as CUDA graphs need it; else they are results after the call's own.
+    to memory that stays, as CUDA graphs need it; else they are results after the call's own. `probing`: what the graph
+    of a probe, which runs before, hands over.
     """
 
     recipe: Recipe
@@ -87,6 +89,7 @@ class StepPlan:
     writes: tuple[Slot, ...] = ()
     cut: tuple[Cut, ...] = ()
     fixed: bool = False
+    probing: Probing | None = None
     _selection_of: Mapping[int, Selection] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -132,6 +135,7 @@ class StepPlan:
             reads=tuple(name for slot in self.reads for name in slot.inputs),
             draws=tuple(name for selection in self.draws for name in selection.inputs),
             weights=(WEIGHTS,) if self.history > 1 else (),
+            carried=self.probing.inputs if self.probing else (),
             memory=tuple(name for slot in self.writes for name in self.kept_of(slot)) if self.fixed else (),
             returned=0 if self.fixed else len(self.writes),
         )

@@ -14,6 +14,7 @@ from duca_compile.cost.peak_memory import peak_bytes
 from duca_compile.graph import attention_ops, ir
 from duca_compile.methods.base import FULL
 from duca_compile.passes import lower, rewrite
+from duca_compile.passes.probe_graph import probe_graph
 from duca_compile.passes.recompute_tokens import RecomputeTokens
 from duca_compile.plan.options import Options
 from duca_compile.plan.plan import Plan
@@ -64,6 +65,9 @@ def report_of(gm: fx.GraphModule, inputs: list[Any], options: Options) -> GraphR
         captured, plan = found.planned()
         graphs, left = _rewritten(captured, plan)
         costs = {name: step_cost.cost_of(captured, step, graphs[name]) for name, step in plan.steps.items()}
+        if plan.probing:
+            first = step_cost.cost_of_probe(captured, probe_graph(captured.gm, plan.probing))
+            costs = {name: cost + first for name, cost in costs.items()}
     except torch_private.RestartAnalysis:
         raise
     except Exception as error:

@@ -95,6 +95,8 @@ def _sequence(cached: Sequence[GraphReport], options: Options, steps: int) -> tu
     plan = next((graph.plan for graph in cached if graph.plan is not None), None)
     if plan is None:
         return (FULL,) * steps, ()
+    if plan.probing:
+        return (FULL,) * steps, ("Which steps are full is decided at run time: stats() tells how many were.",)
     if not options.are_cached:
         return (FULL,) * steps, ("These options cache no step: give a larger cycle.",)
     found = tuple(plan.same.get(name, name) for name in plan.options.sequence(steps))

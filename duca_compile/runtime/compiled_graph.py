@@ -10,6 +10,7 @@ from duca_compile.plan.plan import Plan
 from duca_compile.plan.step_plan import StepPlan
 from duca_compile.runtime.arguments import Arguments
 from duca_compile.runtime.compiled import CompiledRecipe
+from duca_compile.runtime.probe import CompiledProbe
 
 
 @dataclass(eq=False)
@@ -22,6 +23,7 @@ class CompiledGraph:
     recipes: dict[str, CompiledRecipe]
     flops: Mapping[str, int]
     held_bytes: int = 0
+    probe: CompiledProbe | None = None
 
     def step(self, recipe: str) -> StepPlan:
         return self.plan.step(recipe)

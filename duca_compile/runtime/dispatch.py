@@ -22,6 +22,7 @@ from duca_compile.runtime.compiled import CompiledPlain, CompiledRecipe
 from duca_compile.runtime.compiled_graph import CompiledGraph
 from duca_compile.runtime.failures import Failures, is_out_of_memory, release
 from duca_compile.runtime.fixed_memory import FixedMemory
+from duca_compile.runtime.probe import CompiledProbe
 from duca_compile.runtime.steps import Step, Steps
 
 log = logging.getLogger("duca_compile")
@@ -39,8 +40,9 @@ class Dispatcher:
         steps: Steps,
         memory: FixedMemory | None = None,
         flops: Mapping[str, int] | None = None,
+        probe: CompiledProbe | None = None,
     ) -> None:
-        self.graph = CompiledGraph(plan, Arguments(captured, plan.facts.inputs), recipes, flops or {})
+        self.graph = CompiledGraph(plan, Arguments(captured, plan.facts.inputs), recipes, flops or {}, probe=probe)
         self._constants = captured.constants
         self._flatten = captured.flatten
         self._memory = memory
@@ -120,7 +122,7 @@ class Dispatcher:
         plan, cache = self.graph.step(step.recipe), step.cache
         fixed = [] if cache is None or self._memory is None else self._memory.of(cache, plan)
         in_place = [each for slot in fixed for each in slot]
-        added = () if cache is None else self._added(plan, step, cache, in_place)
+        added: tuple[Sequence[Tensor], ...] = () if cache is None else self._added(plan, step, cache, in_place)
         found = self.graph.recipes[step.recipe](plan.signature.pack(self._constants, args, *added))
         results = tuple(plan.signature.own(found))
         stored: Sequence[Tensor] = plan.signature.stored(found)
@@ -151,7 +153,7 @@ class Dispatcher:
         weights = [self._weights(plan, step, cache, reads[0].device)] if plan.history > 1 else []
         if reads or memory:
             cache.used.hand_over([*reads, *draws, *weights, *memory])
-        return reads, draws, weights, memory
+        return reads, draws, weights, memory, step.carried
 
     def _weights(self, plan: StepPlan, step: Step, cache: Cache, device: torch.device) -> Tensor:
         """Of what a forecast combines: nothing of before fresh noise was added, but the last value as it is."""

@@ -11,10 +11,12 @@ from duca_compile.generations import budget, diffusers_context
 from duca_compile.generations.budget import Budget
 from duca_compile.generations.tracker import Tracker
 from duca_compile.generations.trajectory import Cache, Trajectory
+from duca_compile.methods.base import FULL
 from duca_compile.plan.options import Options
 from duca_compile.refusal import COUNT_THEM, Refused, note_once, warn_once
 from duca_compile.runtime import registry
 from duca_compile.runtime.compiled_graph import CompiledGraph
+from duca_compile.runtime.probe import NOTHING
 
 _ONLY = "the only graph"
 NO_CLOCK = (
@@ -27,13 +29,15 @@ NO_CLOCK = (
 class Step:
     """Run by `recipe`. Without a `cache`, it is FULL and nothing is kept. This one tells nobody what came of it.
 
-    `call` numbers the steps of a trajectory; forecasts combine what was stored from its call `since` on.
+    `call` numbers the steps of a trajectory; forecasts combine what was stored from its call `since` on. `carried` is
+    what the step's graph takes over from the method's probe.
     """
 
     recipe: str
     cache: Cache | None
     call: int = 0
     since: int = 0
+    carried: Sequence[Tensor] = ()
 
     def produced(self, results: Sequence[Any]) -> None:
         """To be called with the results."""
@@ -91,8 +95,12 @@ class OwnSteps:
             trajectory.step = min(trajectory.step, 0)
             cache = trajectory.caches[_ONLY] = graph.new_cache(args, graph.plan.seed)
         note_other_steps(trajectory, options, self)
-        recipe = self.tracker.begin(visit, options.method, graph.held_bytes, self, graph.plan.same)
-        step = (recipe, cache, trajectory.calls, trajectory.drifted)
+        probed = graph.probe.run(args, cache) if graph.probe else NOTHING
+        about = options.method, graph.held_bytes, self, graph.plan.same, probed.distance
+        recipe = self.tracker.begin(visit, *about)
+        if graph.probe:
+            graph.probe.keep(probed, cache, recipe == FULL)
+        step = (recipe, cache, trajectory.calls, trajectory.drifted, probed.carried)
         return OwnStep(*step, tracker=self.tracker, trajectory=trajectory, latents=given.latents)
 
     def clear(self) -> None:
