@@ -7,6 +7,7 @@ from torch import Tensor, fx
 
 from duca_compile.graph import ir
 from duca_compile.passes.base import Pass, PassResult
+from duca_compile.passes.choose_tokens import ChooseTokens
 from duca_compile.passes.cut_stream import CutStream
 from duca_compile.passes.declare_inputs import DeclareInputs
 from duca_compile.passes.drop_dead_code import DropDeadCode
@@ -21,6 +22,7 @@ from duca_compile.passes.spec import check, check_signature
 from duca_compile.passes.store_values import StoreValues
 from duca_compile.passes.straighten_streams import StraightenStreams
 from duca_compile.passes.take_carried import TakeCarried
+from duca_compile.passes.write_out_attention import WriteOutAttention
 from duca_compile.plan.step_plan import StepPlan
 
 log = logging.getLogger("duca_compile")
@@ -28,12 +30,14 @@ log = logging.getLogger("duca_compile")
 PIPELINE: tuple[Pass, ...] = (
     DeclareInputs(),
     ForecastFeatures(),
+    ChooseTokens(),
     RecomputeTokens(),
     ReuseFeatures(),
     CutStream(),
     StoreValues(),
     TakeCarried(),
     DropDeadCode(),
+    WriteOutAttention(),
     NarrowLinears(),
     DropDeadCode(),
 )

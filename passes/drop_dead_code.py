@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import fx
 
+from duca_compile.graph.dead_code import drop_dead_code
 from duca_compile.passes.base import PassResult
 from duca_compile.plan.step_plan import StepPlan
 
@@ -19,12 +19,4 @@ class DropDeadCode:
     """
 
     def run(self, gm: fx.GraphModule, step: StepPlan) -> PassResult:
-        before = len(gm.graph.nodes)
-        for node in reversed(gm.graph.nodes):
-            if node.op not in ("placeholder", "output") and not node.users and not _writes(node):
-                gm.graph.erase_node(node)
-        return PassResult(before - len(gm.graph.nodes))
-
-
-def _writes(node: fx.Node) -> bool:
-    return node.target in (torch.ops.aten.index_copy_.default, torch.ops.aten.copy_.default)
+        return PassResult(drop_dead_code(gm.graph))

@@ -4,6 +4,7 @@ import torch
 from torch import fx
 
 from duca_compile.graph import ir
+from duca_compile.graph.dead_code import drop_dead_code
 from duca_compile.graph.emit import emit
 from duca_compile.graph.signature import Signature
 from duca_compile.passes.base import add_inputs, named
@@ -33,7 +34,7 @@ def probe_graph(gm: fx.GraphModule, probing: Probing) -> fx.GraphModule:
         sizes = [emit(graph, aten.abs.default, [each]) for each in (moved, before)]
         distance = emit(graph, aten.div.Tensor, [emit(graph, aten.mean.default, [size]) for size in sizes])
     output.args = ([distance, value, *(nodes[name] for name in probing.carried)],)
-    graph.eliminate_dead_code()
+    drop_dead_code(graph)
     check(copy, after="the probe")
     copy.recompile()
     return copy

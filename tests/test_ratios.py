@@ -61,7 +61,7 @@ def test_each_level_recomputes_as_many_tokens_as_its_steps_ask_for() -> None:
     assert seen == 4
 
 
-def test_kinds_of_branches_have_factors_of_their_own() -> None:
+def test_blocks_of_one_and_of_two_streams_have_factors_of_their_own() -> None:
     plan = of_core("FLUX", {"method": "duca", "ratios": "flux", "cache_ratio": 0.5})
     step = plan.steps["conservative"]
     for at in step.where(Action.REFRESH):

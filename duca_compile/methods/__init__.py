@@ -8,12 +8,15 @@ from duca_compile.methods.fora import FORA
 from duca_compile.methods.forecast_stack import ForecastStack
 from duca_compile.methods.magcache import MagCache
 from duca_compile.methods.pab import PAB
+from duca_compile.methods.published import PUBLISHED
 from duca_compile.methods.taylorseer import TaylorSeer
 from duca_compile.methods.teacache import TeaCache
 from duca_compile.methods.tgate import TGate
+from duca_compile.methods.toca import ToCa
 
 METHODS: dict[str, type[Method]] = {
     "duca": DuCa,
+    "toca": ToCa,
     "fora": FORA,
     "taylorseer": TaylorSeer,
     "forecast-stack": ForecastStack,
@@ -30,8 +33,9 @@ PRESETS: dict[str, Method] = {
     "quality": ForecastStack(cycle=3, schedule="dense-ends"),
     "balanced": ForecastStack(cycle=5, schedule="dense-ends"),
     "fast": ForecastStack(cycle=7, schedule="dense-ends"),
+    **PUBLISHED,
 }
-"""By the names that the option `preset` takes: about 3, 5 and 7 times fewer FLOPs."""
+"""By the names that the option `preset` takes: ours, of about 3, 5 and 7 times fewer FLOPs, and published settings."""
 DEFAULT = PRESETS["balanced"]
 
 

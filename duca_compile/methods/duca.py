@@ -55,6 +55,15 @@ class DuCa(Cycles):
     ratios: str = Refresh.ratios
     """By which rule of the published code the share `1 - R` varies: `uniform` not at all, or as for `dit`, `flux`,
     `hidream`, `opensora` or `pixart` (`methods/ratios.py`)."""
+    selector: str = Refresh.selector
+    """How tokens are chosen: at `random`, or by scores: of `attention`, `key-norm`, `value-norm` or `similarity`, the
+    lowest ones where `-min` follows the name (`methods/selectors`)."""
+    staleness: float = Refresh.staleness
+    """Of another selector than random: what is added to a score for each `cycle` of steps that a token has waited."""
+    spatial: float = Refresh.spatial
+    """Of another selector than random: what is added to the highest score of a square of tokens, as a share of it."""
+    cell: int = Refresh.cell
+    """Tokens along an edge of such a square."""
     levels: int = 1
     """Of a rule that varies with the steps: into so many stretches of equal length a generation is cut, each with
     CONSERVATIVE steps of its own, which are compiled apart."""
@@ -124,7 +133,10 @@ class DuCa(Cycles):
 
     @property
     def _refresh(self) -> Refresh:
-        return Refresh(self.cache_ratio, self.selection, self.seed, self.ratios)
+        return Refresh(
+            self.cache_ratio, self.selection, self.seed, self.ratios, selector=self.selector, staleness=self.staleness,
+            spatial=self.spatial, cell=self.cell, cycle=self.cycle,
+        )  # fmt: skip
 
     def _skipped(self, at: int, branch: Branch, facts: Facts) -> Action:
         kept = self.aggressive_depth == "all-but-last" and at in facts.blocks[-1]

@@ -13,31 +13,34 @@ class Ratios:
 
     `steps` (a, b): `a + b * left`, with `left` the share of the steps that are still to come after this one. `layers`
     (a, b): `a + b * l / 27` in the l-th block of its stack, counted from 0; 27 whatever the depth, as in the published
-    code. The others are by kind of branch.
+    code. The others are by kind of branch, and by how many streams the branches of its block change.
     """
 
     steps: tuple[float, float] = (1.0, 0.0)
     layers: tuple[float, float] = (1.0, 0.0)
     mlp: float = 1.0
     cross_attention: float = 1.0
-    parallel: float = 1.0
-    """Of attention and MLP side by side in one branch."""
+    two_streams: float = 1.0
+    one_stream: float = 1.0
 
     def share(self, fresh: Fraction, at: int, facts: Facts, left: float) -> Fraction:
         """Of the tokens of the branch at this position, where `fresh` is `1 - R`."""
-        kinds = {"MLP": self.mlp, "cross-attention": self.cross_attention, "attention + MLP": self.parallel}
+        kind = {"MLP": self.mlp, "cross-attention": self.cross_attention}.get(facts.branches[at].kind, 1.0)
+        block = next(block for block in facts.blocks if at in block)
+        streams = {facts.branches[each].stream for each in block}
+        of_block = self.one_stream if len(streams) == 1 else self.two_streams
         over_steps = self.steps[0] + self.steps[1] * left
         over_layers = self.layers[0] + self.layers[1] * layer_of(facts, at) / 27
-        factor = over_steps * over_layers * kinds.get(facts.branches[at].kind, 1.0)
+        factor = over_steps * over_layers * kind * of_block
         return min(max(fresh * exact(factor), Fraction(0)), Fraction(1))
 
 
 RATIOS: Mapping[str, Ratios] = {
     "uniform": Ratios(),
     "dit": Ratios(steps=(3.0, -4.0), layers=(0.8, 0.4), mlp=2.5, cross_attention=0.0),
-    "pixart": Ratios(steps=(1.9, -1.8), layers=(1.6, -1.2), mlp=1.6, cross_attention=0.6),
-    "flux": Ratios(layers=(1.5, -1.0), mlp=0.4, parallel=1.6),
-    "hidream": Ratios(mlp=0.4, parallel=1.6),
+    "pixart": Ratios(steps=(0.19, 1.8), layers=(1.6, -1.2), mlp=1.6, cross_attention=0.6),
+    "flux": Ratios(layers=(1.5, -1.0), two_streams=0.4, one_stream=1.6),
+    "hidream": Ratios(two_streams=0.4, one_stream=1.6),
     "opensora": Ratios(mlp=1.495, cross_attention=0.0),
 }
 """Those of the published code, by the name that the option `ratios` takes."""

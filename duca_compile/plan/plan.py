@@ -13,6 +13,7 @@ from duca_compile.analysis.facts import Branch, Facts
 from duca_compile.graph import ir
 from duca_compile.methods import name_of
 from duca_compile.methods.base import FULL, Action, Recipe
+from duca_compile.plan.choice import choice
 from duca_compile.plan.options import Options
 from duca_compile.plan.probing import Probing, probing
 from duca_compile.plan.step_plan import Selection, Slot, StepPlan, with_writes
@@ -60,6 +61,12 @@ class Plan:
     def slots(self) -> tuple[Slot, ...]:
         """All that is kept between steps."""
         return self.steps[FULL].writes
+
+    @property
+    def scored_by_attention(self) -> int:
+        """How many branches choose tokens by a softmax map, for which full steps write their attention out."""
+        scored = [step for step in self.steps.values() if step.recipe.refresh.selector.startswith("attention")]
+        return max((len(step.choices) for step in scored), default=0)
 
     @property
     def draws(self) -> tuple[Selection, ...]:
@@ -121,10 +128,17 @@ def _reading(graph: fx.Graph, facts: Facts, options: Options, recipe: Recipe) ->
             actions[at] = Action.FORECAST if recipe.history > 1 else Action.REUSE
     refreshed = [at for at, action in enumerate(actions) if action is Action.REFRESH]
     cut = _cut(graph, facts, actions, recipe) if recipe.cut else ()
-    reads = (*_of_branches(facts, actions, recipe), *(Slot(each.kept, recipe.history, small=False) for each in cut))
+    choices = {at: found for at in refreshed if (found := choice(graph, facts, at, recipe.refresh)) is not None}
+    scores = dict.fromkeys(name for each in choices.values() for name in each.kept)
+    reads = (
+        *_of_branches(facts, actions, recipe),
+        *(Slot(each.kept, recipe.history, small=False) for each in cut),
+        *(Slot(name, small=False) for name in scores),
+    )
     if len({slot.value for slot in reads}) < len(reads):
         raise Refused(f"method: the recipe {recipe.name!r} takes a stream from the cache that its branches read, too")
-    return StepPlan(recipe, facts, options, tuple(actions), reads, _selections(facts, recipe, refreshed), cut=cut)
+    selections = _selections(facts, recipe, refreshed, bool(choices))
+    return StepPlan(recipe, facts, options, tuple(actions), reads, selections, cut=cut, choices=choices)
 
 
 def _can_refresh(graph: fx.Graph, branch: Branch, share: Fraction) -> bool:
@@ -158,7 +172,7 @@ def _any_fresh(graph: fx.Graph, tokens: Size, share: Fraction) -> bool:
     return torch_private.guard_positive(count, like)
 
 
-def _selections(facts: Facts, recipe: Recipe, refreshed: Sequence[int]) -> tuple[Selection, ...]:
+def _selections(facts: Facts, recipe: Recipe, refreshed: Sequence[int], scored: bool) -> tuple[Selection, ...]:
     groups: dict[tuple[Size, Size], list[int]] = {}
     for index in refreshed:
         path = facts.branches[index].path
@@ -166,7 +180,7 @@ def _selections(facts: Facts, recipe: Recipe, refreshed: Sequence[int]) -> tuple
         tokens = path.place.tokens
         groups.setdefault((tokens, fresh_tokens(tokens, recipe.refresh.share(index, facts))), []).append(index)
     shared = recipe.refresh.selection == "step"
-    return tuple(Selection(*sizes, tuple(members), shared) for sizes, members in groups.items())
+    return tuple(Selection(*sizes, tuple(members), shared, scored) for sizes, members in groups.items())
 
 
 def _cut(graph: fx.Graph, facts: Facts, actions: Sequence[Action], recipe: Recipe) -> tuple[Cut, ...]:

@@ -12,6 +12,7 @@ from duca_compile.analysis.anchors import Cut
 from duca_compile.analysis.facts import Branch, Facts
 from duca_compile.graph.signature import Signature
 from duca_compile.methods.base import Action, Recipe
+from duca_compile.plan.choice import Choice
 from duca_compile.plan.options import Options
 from duca_compile.plan.probing import Probing
 from duca_compile.refusal import Refused
@@ -37,13 +38,15 @@ class Selection:
     count: Size
     branches: tuple[int, ...]
     shared: bool = False
+    scored: bool = False
+    """Whether scores decide in the graph: nothing is drawn then."""
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(map(self.input_of, self.branches)))
+        return () if self.scored else tuple(dict.fromkeys(map(self.input_of, self.branches)))
 
     def input_of(self, branch: int) -> str:
-        """The input that holds the tokens that the branch recomputes."""
+        """The input, or the value, that holds the tokens that the branch recomputes."""
         return f"selected_from_branch_{self.branches[0]}" if self.shared else f"selected_for_branch_{branch}"
 
     def at(self, symbols: Mapping[Any, int]) -> "Selection":
@@ -75,9 +78,10 @@ class Slot:
 class StepPlan:
     """`reads` and `writes` are slots of the cache, `draws` what the tokens to recompute are drawn from.
 
-    `actions`: one of each branch. `cut`: where streams are read instead of computed. `fixed`: whether `writes` go
-    to memory that stays, as CUDA graphs need it; else they are results after the call's own. `probing`: what the graph
-    of a probe, which runs before, hands over.
+    `actions`: one of each branch. `choices`: how scores decide which tokens a branch recomputes, by its position.
+    `cut`: where streams are read instead of computed. `fixed`: whether `writes` go to memory that stays, as CUDA graphs
+    need it; else they are results after the call's own. `probing`: what the graph of a probe, which runs before, hands
+    over.
     """
 
     recipe: Recipe
@@ -89,6 +93,7 @@ class StepPlan:
     writes: tuple[Slot, ...] = ()
     cut: tuple[Cut, ...] = ()
     fixed: bool = False
+    choices: Mapping[int, Choice] = field(default_factory=dict)
     probing: Probing | None = None
     _selection_of: Mapping[int, Selection] = field(init=False, compare=False, repr=False)
 

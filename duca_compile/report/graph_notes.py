@@ -28,6 +28,15 @@ def notes(graph: GraphReport, groups: tuple[Group, ...]) -> Iterator[Line]:
     assert graph.plan is not None
     full, plain = bytes_told(graph.full_step_bytes), bytes_told(graph.plain_step_bytes)
     yield "peak", f"beside weights, a full step takes {full}, the model alone {plain}"
+    scored = graph.plan.scored_by_attention
+    if scored:
+        yield (
+            "selector",
+            (
+                f"a full step writes out the attention that scores the tokens of {counted(scored, 'branch')}: it "
+                "rounds otherwise than the model alone, and its softmax maps take memory"
+            ),
+        )
     for reason, where in not_token_wise(groups).items():
         yield "not token-wise", f"{where}: {reason}"
     if graph.plan.uncut:

@@ -12,6 +12,7 @@ from duca_compile.capture.capture import Capture
 from duca_compile.cost import step_cost
 from duca_compile.cost.peak_memory import peak_bytes
 from duca_compile.graph import attention_ops, ir
+from duca_compile.graph.dead_code import drop_dead_code
 from duca_compile.methods.base import FULL
 from duca_compile.passes import lower, rewrite
 from duca_compile.passes.probe_graph import probe_graph
@@ -91,7 +92,7 @@ def report_of(gm: fx.GraphModule, inputs: list[Any], options: Options) -> GraphR
 def _plain(captured: Capture) -> fx.Graph:
     """The graph without what was added to it for caches."""
     copy = ir.copied(captured.gm)
-    copy.graph.eliminate_dead_code()
+    drop_dead_code(copy.graph)
     return copy.graph
 
 

@@ -31,5 +31,9 @@ class CompiledGraph:
     def new_cache(self, args: Sequence[Any], seed: int) -> Cache:
         """For a trajectory with calls of these sizes. `seed` is of the tokens that its steps recompute."""
         sizes = self.arguments.sizes(args)
-        draws = {name: [each.at(sizes) for each in step.draws] for name, step in self.plan.steps.items() if step.draws}
+        draws = {
+            name: [each.at(sizes) for each in step.draws]
+            for name, step in self.plan.steps.items()
+            if step.signature.draws
+        }
         return Cache({name: RandomTokens(selections, seed) for name, selections in draws.items()})

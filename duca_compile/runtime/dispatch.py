@@ -149,7 +149,7 @@ class Dispatcher:
     ) -> tuple[Sequence[Tensor], ...]:
         """What the step's graph takes besides the call's own inputs: caches, drawn tokens, weights, memory."""
         reads = cache.take(plan.reads)
-        draws = cache.draws[plan.name].draw(reads[0].device) if plan.draws else []
+        draws = cache.draws[plan.name].draw(reads[0].device) if plan.signature.draws else []
         weights = [self._weights(plan, step, cache, reads[0].device)] if plan.history > 1 else []
         if reads or memory:
             cache.used.hand_over([*reads, *draws, *weights, *memory])
