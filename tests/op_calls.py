@@ -135,6 +135,12 @@ def glu(d: Drawn) -> Call:
     return call(aten.glu.default, Operand(tuple(even)), *([dim] if dim != -1 else d.pick([], [-1])))
 
 
+def largest(d: Drawn) -> Call:
+    shape = d.shape(1, 4)
+    dim = d.dim(len(shape))
+    return call(aten.topk.default, Operand(shape), d.pick(*range(shape[dim] + 1)), dim)
+
+
 def cut(d: Drawn) -> Call:
     shape = d.shape(1, 4)
     start, stop, step = d.pick(None, 0, 1, -2), d.pick(None, 2, -1, 2**63 - 1), d.pick(1, 1, 2)
@@ -352,6 +358,7 @@ CALLS: dict[Any, Make] = {
     aten._softmax: along(aten._softmax.default, False),
     aten.log_softmax: along(aten.log_softmax.int),
     aten.glu: glu,
+    aten.topk: largest,
     aten.slice: cut,
     aten.split: parts(aten.split.Tensor),
     aten.split_with_sizes: parts(aten.split_with_sizes.default),

@@ -422,6 +422,7 @@ RULES: dict[Any, Rule] = {
     aten._softmax: _other_dim(1, "dim"),
     aten.log_softmax: _other_dim(1, "dim"),
     aten.glu: _other_dim(1, "dim", -1),
+    aten.topk: _other_dim(2, "dim", -1),
     aten.slice: _other_dim(1, "dim", 0),
     aten.split: _other_dim(2, "dim", 0),
     aten.split_with_sizes: _other_dim(2, "dim", 0),
