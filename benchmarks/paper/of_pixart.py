@@ -1,0 +1,16 @@
+"""PixArt-alpha at 256 x 256, 20 steps: the paper names it and prints no figure; the setting is that of its code."""
+
+from collections.abc import Iterator
+from functools import partial
+
+from duca_compile.methods.duca import DuCa
+from paper.row import UNCACHED, Row
+
+row = partial(Row, table="", model="pixart", base="", published="", steps=20)
+
+
+def rows() -> Iterator[Row]:
+    note = "the paper prints no figure; prompts of 20 tokens"
+    yield row(label="uncached, 20 steps", method=UNCACHED, note=note)
+    duca = DuCa(3, cache_ratio=0.25, ratios="pixart", levels=20)
+    yield row(label="DuCa, N = 3", method=duca, note=note)

@@ -1,0 +1,13 @@
+"""All rows, in the order of the tables."""
+
+from paper import of_dit, of_flux, of_hidream, of_opensora, of_pixart
+from paper.row import Row
+
+ROWS: tuple[Row, ...] = (
+    *(row for row in of_flux.rows() if row.table == "II"),
+    *of_hidream.rows(),
+    *of_dit.rows(),
+    *of_opensora.rows(),
+    *(row for row in of_flux.rows() if row.table == "VI"),
+    *of_pixart.rows(),
+)
