@@ -15,6 +15,7 @@ from duca_compile.graph import ir
 from duca_compile.methods.base import Method
 from duca_compile.methods.duca import DuCa
 from duca_compile.passes import rewrite
+from duca_compile.passes.probe_graph import probe_graph
 from duca_compile.plan.plan import Plan, make_plan
 from duca_compile.study import Study, study
 from paper.models import build
@@ -92,10 +93,12 @@ class Studied:
 
     def cost(self, method: Method, recipe: str) -> Count:
         step = self._planned(method).step(recipe)
-        key = step.actions, step.draws, step.cut, step.reads
+        key = step.actions, step.draws, step.cut, step.reads, step.probing
         if key not in self.known:
-            gm = rewrite(self.captured.gm, step)[0]
-            self.known[key] = Count(sum(flops.count(flops.operations(gm))), self.counter.count(gm) - self._ends)
+            probe = [probe_graph(self.captured.gm, step.probing)] if step.probing else []
+            graphs = [*probe, rewrite(self.captured.gm, step)[0]]
+            ours = sum(sum(flops.count(flops.operations(gm))) for gm in graphs)
+            self.known[key] = Count(ours, sum(map(self.counter.count, graphs)) - self._ends)
         return self.known[key]
 
     def _planned(self, method: Method) -> Plan:

@@ -78,3 +78,5 @@ def _reasons(each: Total) -> Iterator[str]:
             yield f"{what}: {share:+.2%}"
     if each.note:
         yield each.note
+    elif each.printed:
+        yield f"the printed ratio; the figures have {each.ratio:.2f}x"
