@@ -1,12 +1,12 @@
-"""What the comparison with other caches (`benchmarks/peers.py`) rests on; cache-dit itself is not needed here."""
+"""What the comparison with other caches (`python benchmarks peers`) rests on; cache-dit itself is not needed here."""
 
 from contextlib import nullcontext
 
 import pytest
 
-from comparison.methods import Schedule, full_steps, taylor_interval
-from comparison.report import cells
-from comparison.subjects import SUBJECTS, Size, build
+from models.sampled import SUBJECTS, Size, build
+from peers.methods import Schedule, full_steps, taylor_interval
+from peers.report import cells
 
 
 def test_a_schedule_has_our_full_steps() -> None:

@@ -1,0 +1,1 @@
+"""The speed-up against tokens, depth and batch."""

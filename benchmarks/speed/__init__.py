@@ -1,0 +1,1 @@
+"""The sections of `python benchmarks speed`."""
