@@ -23,14 +23,14 @@ lint: $(VENV)/.test
 	$(VENV)/bin/mypy
 
 quality: $(VENV)/.demo dataset
-	$(RUN) benchmarks/quality.py
+	$(RUN) benchmarks quality
 
 peers: $(VENV)/.peers
-	$(RUN) benchmarks/peers.py
+	$(RUN) benchmarks peers
 
 # On a CUDA device; `diffusers` and `cache-dit` are used where they are there, and not asked for.
 gpu: $(VENV)/.demo
-	$(RUN) benchmarks/gpu.py
+	$(RUN) benchmarks speed --device cuda
 
 train: $(VENV)/.demo dataset
 	$(RUN) examples/train_dit.py

@@ -16,7 +16,7 @@ from duca_compile.refusal import Refusal
 
 aten = torch.ops.aten
 FEW = 512
-"""Rows up to which it was found faster than MKL (`python benchmarks/few_rows.py`)."""
+"""Rows up to which it was found faster than MKL (`python benchmarks speed --sections "few rows"`)."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ def peak_bytes(graph: fx.Graph) -> int:
     """The most bytes that results take at once, each from its operation to the last that reads it or a view of it.
 
     Inputs do not count. A pointwise operation writes over an operand of its size that nothing reads later, as
-    compilers let it. What else a compiler fuses, moves or keeps is its own: `benchmarks/memory.py` measures how much.
+    compilers let it. What else a compiler fuses, moves or keeps is its own (`python benchmarks speed --sections memory`
+    measures how much).
     """
     last = _last_reads(graph)
     ends = defaultdict(list)

@@ -1,8 +1,8 @@
 """Whether latents follow from those of the steps before: pure geometry of what was picked of them.
 
 A deterministic sampler makes the next latents of the last ones and of the model's outputs there, linearly: they lie in
-the span of these, to rounding (`benchmarks/continuity.py` measures it; clipped samples stray by a part of the step).
-The latents of another generation do not: its noise is not among them, however alike the images are.
+the span of these, to rounding (`python benchmarks quality continuity` measures it; clipped samples stray by a part of
+the step). The latents of another generation do not: its noise is not among them, however alike the images are.
 
 A sampler that adds fresh noise leaves that span, and so do masks and thresholds. But each step keeps a part of the
 noise of the one before: the latents are nearer to the last step than to the one before it. Those of another generation

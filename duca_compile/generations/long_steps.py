@@ -1,8 +1,8 @@
 """Steps that are too long to be cached: those of a generation of few steps, or far from the last full step.
 
 What a cached step lacks grows with the way that the timestep has come, not with the number of steps
-(`benchmarks/few_steps.py` measured from where on it harms). Where the sampler adds fresh noise, a cached step has seen
-none of what came since the last full step, and the way may be a quarter as long.
+(`python benchmarks quality few-steps` measured from where on it harms). Where the sampler adds fresh noise, a cached
+step has seen none of what came since the last full step, and the way may be a quarter as long.
 """
 
 from duca_compile.generations import progress, sessions

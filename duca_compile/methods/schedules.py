@@ -1,7 +1,7 @@
 """Which steps are full: in even cycles, denser where generations bend, a list, a rule, or as forecasts turn out.
 
 Full steps at the ends are worth more than those in the middle: what a step changes is largest in the first steps of a
-generation and in the last ones, under every sampler that was measured (`benchmarks/quality.py`).
+generation and in the last ones, under every sampler that was measured (`python benchmarks quality`).
 """
 
 import itertools

@@ -1,5 +1,7 @@
 """How latents follow from step to step, by sampler: what the bounds in `duca_compile/generations/likeness.py` were read from.
 
+    python benchmarks quality continuity
+
 The trained example DiT, uncached, 4 images without guidance, the worst row of each step. *Turns*: how far the latents stand
 off the last ones, as a share of their length. *Strays*: of that step, the share that neither they nor the outputs of the
 last three steps explain. *Drifts*: how much nearer the latents are to the last step than to the one before it. *Goes on*:
@@ -8,24 +10,22 @@ noise, against every step that it could be taken to follow, at best.
 """
 
 import itertools
-import sys
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 import diffusers
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from duca_compile.generations import likeness
 from duca_compile.generations.continuity import LEAP, START, Moment, Pace, pace
 from duca_compile.generations.likeness import Stand
 from duca_compile.generations.observe_call import pick
+from face.block import Block, Page
+from face.commands import parser
+from face.draw import show
+from face.origin import origin
 from sampling import SCHEDULE, initial_noise, trained_dit
 
 SPACED = {"beta_schedule": SCHEDULE["beta_schedule"], "prediction_type": SCHEDULE["prediction_type"]}
@@ -103,27 +103,25 @@ def newcomers(steps: int, image: Tensor) -> list[tuple[float, float, float]]:
     return figures
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
+    asked = parser("quality continuity", __doc__)
+    asked.add_argument("--samplers", nargs="+", choices=tuple(SAMPLERS), default=tuple(SAMPLERS), metavar="SAMPLER")
+    asked.add_argument("--steps", nargs="+", type=int, default=STEPS)
+    given = asked.parse_args(arguments)
     warnings.simplefilter("ignore")
-    table = Table(title="how latents follow")
-    for heading in ("sampler", "steps", "turns", "strays", "drifts", "goes on"):
-        table.add_column(heading, justify="left" if heading == "sampler" else "right")
-    for name, kind in SAMPLERS.items():
-        for steps in STEPS:
-            figures, count = followed(travel(kind, steps))
-            table.add_row(
-                name,
-                str(steps),
-                *(f"{max(each):.2f}" for each in zip(*figures, strict=True)),
-                f"{count} of {steps - 1}",
-            )
+    rows: list[tuple[str, ...]] = []
+    for name in given.samplers:
+        for steps in given.steps:
+            figures, count = followed(travel(SAMPLERS[name], steps))
+            worst = (f"{max(each):.2f}" for each in zip(*figures, strict=True))
+            rows.append((name, str(steps), *worst, f"{count} of {steps - 1}"))
     image = torch.cat([trained_image(label) for label in LABELS])
-    for steps in STEPS[1:]:
-        figures = newcomers(steps, image)
-        table.add_row(
-            "other noise, at best", str(steps), *(f"{min(each):.2f}" for each in zip(*figures, strict=True)), "0"
-        )
-    Console(width=100).print(table)
+    for steps in given.steps:
+        if figures := newcomers(steps, image):
+            best = (f"{min(each):.2f}" for each in zip(*figures, strict=True))
+            rows.append(("other noise, at best", str(steps), *best, "0"))
+    block = Block("How latents follow", ("sampler", "steps", "turns", "strays", "drifts", "goes on"), rows)
+    show(Page("Continuity", origin("quality continuity", arguments), [block]))
 
 
 def trained_image(label: Tensor) -> Tensor:
@@ -134,7 +132,3 @@ def trained_image(label: Tensor) -> Tensor:
         for t in scheduler.timesteps:
             x = scheduler.step(model(x, t.expand(1), label.reshape(1)), t, x).prev_sample
     return x.clamp(-1, 1)
-
-
-if __name__ == "__main__":
-    main()

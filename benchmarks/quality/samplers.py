@@ -1,25 +1,24 @@
 """Samplers over the trained example DiT, of which benchmarks compare cached images with computed ones.
 
-Without guidance, but for two. All are of one model: a rectified flow and the diffusion samplers solve the same equation, so without
-fresh noise their images from the same noise have one limit, which 100 steps of DPM-Solver++ 2M come close to.
+Without guidance, but for two. All but the trained flow are of one model: a rectified flow over its weights and the
+diffusion samplers solve the same equation, so without fresh noise their images from the same noise have one limit, which
+100 steps of DPM-Solver++ 2M come close to. The trained flow is of a model of its own.
 """
 
 import itertools
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-
 import diffusers
 import numpy as np
 import torch
 from torch import Tensor
 
-from sampling import EMPTY_LABEL, SCHEDULE
+from dit import DiT
+from sampling import EMPTY_LABEL, FLOW_WEIGHTS, SCHEDULE, WEIGHTS, trained_dit, trained_flow_dit
 
 SPACED = {name: value for name, value in SCHEDULE.items() if name != "clip_sample"}
 Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -72,21 +71,17 @@ class Flow:
     stochastic = False
 
     def grid(self, steps: int) -> list[float]:
-        return self._shares(steps)[:-1]
+        return shares(self.shift, steps, self.start)[:-1]
 
     def images(self, model: Denoiser, noise: Tensor, labels: Tensor, steps: int, source: Tensor | None) -> Tensor:
-        shares = self._shares(steps)
-        x = noise if source is None else (1 - shares[0]) * source + shares[0] * noise
-        for s, after in itertools.pairwise(shares):
+        way = shares(self.shift, steps, self.start)
+        x = noise if source is None else (1 - way[0]) * source + way[0] * noise
+        for s, after in itertools.pairwise(way):
             norm = (s**2 + (1 - s) ** 2) ** 0.5
             alpha, sigma = (1 - s) / norm, s / norm
             v = model(x / norm, torch.tensor(self._timestep(s)).expand(len(x)), labels)
             x = x + (after - s) * ((sigma - alpha) * x / norm + (alpha + sigma) * v)
         return x.clamp(-1, 1)
-
-    def _shares(self, steps: int) -> list[float]:
-        s = np.linspace(1, 0, round(steps / self.start) + 1)[-steps - 1 :]
-        return (self.shift * s / (1 + (self.shift - 1) * s)).tolist()
 
     @cached_property
     def _table(self) -> np.ndarray:
@@ -95,6 +90,32 @@ class Flow:
 
     def _timestep(self, share: float) -> float:
         return float(np.interp(share, self._table, np.arange(1000.0)))
+
+
+@dataclass(frozen=True)
+class TrainedFlow:
+    """The flow that a model was trained on: it predicts `noise - x0` of `x_s = (1 - s) x0 + s noise` at the timestep
+    `1000 s`. Euler's method.
+    """
+
+    shift: float
+    start = 1.0
+    stochastic = False
+
+    def grid(self, steps: int) -> list[float]:
+        return shares(self.shift, steps)[:-1]
+
+    def images(self, model: Denoiser, noise: Tensor, labels: Tensor, steps: int, source: Tensor | None) -> Tensor:
+        x = noise
+        for s, after in itertools.pairwise(shares(self.shift, steps)):
+            x = x + (after - s) * model(x, torch.full((len(x),), 1000 * s), labels)
+        return x.clamp(-1, 1)
+
+
+def shares(shift: float, steps: int, start: float = 1.0) -> list[float]:
+    """Of noise, from `start` on to 0, under a time shift (arXiv 2403.03206): one more than steps."""
+    s = np.linspace(1, 0, round(steps / start) + 1)[-steps - 1 :]
+    return (shift * s / (1 + (shift - 1) * s)).tolist()
 
 
 @dataclass(frozen=True)
@@ -127,11 +148,24 @@ class Guided:
         return self.sampler.images(guided, noise, labels, steps, source)
 
 
-Sampler = Scheduled | Flow | Guided
+Sampler = Scheduled | Flow | TrainedFlow | Guided
+
+
+def weights(sampler: Sampler) -> Path:
+    """Of the model that it samples."""
+    return FLOW_WEIGHTS if isinstance(sampler, TrainedFlow) else WEIGHTS
+
+
+def trained(sampler: Sampler) -> DiT:
+    return trained_flow_dit() if isinstance(sampler, TrainedFlow) else trained_dit()
+
+
 SAMPLERS: dict[str, Sampler] = {
     "DDIM": Scheduled(diffusers.DDIMScheduler),
     "flow, shift 3": Flow(3),
     "flow, shift 1": Flow(1),
+    "trained flow, shift 3": TrainedFlow(3),
+    "trained flow, shift 1": TrainedFlow(1),
     "DPM-Solver++ 2M": Scheduled(diffusers.DPMSolverMultistepScheduler),
     "UniPC": Scheduled(diffusers.UniPCMultistepScheduler),
     "DDIM, eta = 1": Scheduled(diffusers.DDIMScheduler, eta=1.0),

@@ -1,0 +1,86 @@
+"""What `duca_compile.tune` is worth on the trained example DiT: tuned on a few images, measured on others.
+
+    python benchmarks quality tuning             # half an hour on 2 cores; writes the table of docs/measured.md
+    python benchmarks quality tuning --show --samplers 'trained flow, shift 3'    # shows it alone
+
+For each sampler that the presets were made on: 16 images from noise of their own are tuned at 3, 5 and
+7 times fewer FLOPs; what was best at each cost then makes 100 other images, and their PSNR (pixel range 2) to those of
+50 computed steps stands beside that of the preset of about this cost. Differences are paired, with standard errors.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import duca_compile
+from duca_compile.methods import PRESETS
+from face import pages
+from face.block import Block, Page
+from face.commands import parser
+from face.draw import show
+from face.origin import origin
+from figures import decibels, spread
+from quality.rows import DRAWN, WITNESSES
+from quality.samplers import SAMPLERS, trained
+from sampling import initial_noise
+
+STEPS = 50
+TUNED_ON, SEED = 16, 500
+COSTS = {"quality": 3.0, "balanced": 5.0, "fast": 7.0}
+
+
+HEADINGS = ("sampler", "FLOPs", "placed", "full steps", "tuned", "preset", "tuned over preset")
+Cells = tuple[str, ...]
+
+
+def main(arguments: Sequence[str]) -> None:
+    asked = parser("quality tuning", __doc__)
+    asked.add_argument("--samples", type=int, default=100, help="to measure on")
+    asked.add_argument("--samplers", nargs="+", default=DRAWN, choices=tuple(WITNESSES), metavar="SAMPLER")
+    asked.add_argument("--show", action="store_true", help="the page for readers stays as it is")
+    given = asked.parse_args(arguments)
+    rows: list[Cells] = []
+    for sampler in given.samplers:
+        for row in measured(sampler, given.samples):
+            print(" | ".join(row), flush=True)
+            rows.append(row)
+    note = f"Tuned on {TUNED_ON} images, measured on {given.samples} others; own (dB)."
+    block, of = Block("Tuned", HEADINGS, rows, (note,), words=(0, 2, 3)), origin("quality tuning", arguments)
+    if not given.show:
+        pages.insert(pages.MEASURED, "tuning", block, of)
+    show(Page("Tuned", of, [block]))
+
+
+def measured(sampler: str, samples: int) -> list[Cells]:
+    model = trained(SAMPLERS[sampler])
+
+    def generate(compiled: Any) -> Tensor:
+        return images(sampler, compiled, TUNED_ON, SEED)
+
+    tuned = duca_compile.tune(generate, model, speedups=tuple(COSTS.values()), progress=False)
+    torch.compiler.reset()
+    with torch.no_grad():
+        computed = images(sampler, torch.compile(model, dynamic=False), samples, 0)
+        rows: list[Cells] = []
+        for preset, cost in COSTS.items():
+            trial = tuned.at(cost)
+            found = decibels(cached(sampler, {"method": trial.method}, samples), computed)
+            usual = decibels(cached(sampler, {"method": PRESETS[preset]}, samples), computed)
+            listed = " ".join(map(str, trial.method.schedule))
+            told = (spread(found), spread(usual), spread(found - usual))
+            rows.append((sampler, f"{trial.speedup:.2f}x", trial.name, listed, *told))
+    return rows
+
+
+def cached(sampler: str, options: dict[str, Any], samples: int) -> Tensor:
+    torch.compiler.reset()
+    options = {**options, "strict": True}
+    return images(
+        sampler, torch.compile(trained(SAMPLERS[sampler]), backend="duca", options=options, dynamic=False), samples, 0
+    )
+
+
+def images(sampler: str, compiled: Any, count: int, seed: int) -> Tensor:
+    return SAMPLERS[sampler].images(compiled, initial_noise(count, seed), torch.arange(count) % 10, STEPS, None)
