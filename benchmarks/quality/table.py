@@ -1,7 +1,7 @@
 """Quality at a given cost on the trained example models: presets, methods, fewer steps; writes tables and a figure.
 
     python benchmarks quality                         # an hour on 2 cores; run again to resume
-    python benchmarks quality --latency               # some minutes more: the column of times
+    python benchmarks quality --latency               # ten minutes more: the column of times
     python benchmarks quality --frechet 1000          # half an hour more: the rows of the second table
     python benchmarks quality --report-only           # the pages from finished rows alone
 
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> None:
         generate(row, chunks, given.rows)
     if given.latency and not given.report_only:
         latency.measure([row for row in rows() if row.sampler == "DDIM"], given.rows, given.pairs, given.batch)
-    write(given.rows, given.out, origin("quality", arguments))
+    write(given.rows, given.out, origin("quality", [each for each in arguments if each != "--report-only"]))
 
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:

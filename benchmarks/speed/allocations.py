@@ -14,9 +14,9 @@ from torch.profiler import ProfilerActivity, profile
 
 import duca_compile
 from cycle import CYCLE
-from models.shapes import Subject, next_latents, timesteps
+from models.shapes import Subject, next_latents
 from speed.section import Parts
-from speed.setting import Setting
+from speed.setting import Setting, first_steps
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "defaults": {"method": "duca"},
@@ -70,7 +70,7 @@ def cycle(subject: Subject, run: Callable[..., Any]) -> Taken:
     """The second of two cycles, from a start without a cache; what Dynamo compiled before counts to its limit no more."""
     torch._dynamo.reset()
     x = subject.latents
-    for step, t in enumerate(timesteps(2 * CYCLE)):
+    for step, t in enumerate(first_steps(2 * CYCLE)):
         given = subject.call(x, t)
         if step == CYCLE:
             duca_compile.reset(subject.model)

@@ -6,8 +6,8 @@
     python benchmarks speed --device cpu --tiny --inner eager --out /tmp/speed    # whether the benchmark itself works
 
 On a GPU: ten sections in less than 6 minutes of an H100, and which targets they meet; nothing but torch, rich and sympy
-is needed, `peers` needs `diffusers` and `cache-dit`, and is left out without. On a CPU: full width, few blocks, float32,
-an hour on 2 cores; FLUX and Wan need `diffusers`. A section that fails is a line of the report, and the next one follows.
+is needed, `peers` needs `diffusers` and `cache-dit`, and is left out without. On a CPU: full width, few blocks, float32;
+FLUX and Wan need `diffusers`. A section that fails is a line of the report, and the next one follows.
 Random weights: what they draw means nothing.
 
 Sections of models (flux, dit2, ...): steps by recipe beside plain ones in turn, compile time, caches; on a GPU also whole

@@ -12,9 +12,9 @@ import torch
 from cycle import CYCLE
 from duca_compile import Mode
 from figures import relative_error
-from models.shapes import Shape, next_latents, timesteps
+from models.shapes import Shape, next_latents
 from speed.section import Parts
-from speed.setting import Setting, ran, watched
+from speed.setting import Setting, first_steps, ran, watched
 
 REFERENCE = Setting("cpu", inner="eager")
 
@@ -34,7 +34,7 @@ def against_cpu(setting: Setting, shape: Shape, dtype: torch.dtype) -> dict[str,
     wanted, got, plain = REFERENCE.cached(reference.model), setting.cached(subject.model), setting.plain(subject.model)
     errors: dict[str, list[float]] = defaultdict(list)
     x = reference.latents
-    for t in timesteps(2 * CYCLE + 1):
+    for t in first_steps(2 * CYCLE + 1):
         given = subject.call(x.to(setting.device, dtype), t)
         with watched(reference.model) as expected, watched(subject.model) as seen:
             true, output = wanted(**reference.call(x, t)), got(**given)

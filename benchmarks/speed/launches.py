@@ -29,7 +29,7 @@ def launched(pair: Pair) -> dict[str, Any]:
     found = {"plain": _profiled(pair, lambda: pair.plain(**given))[1]}
     duca_compile.reset(pair.model)
     x = pair.subject.latents
-    for step, t in enumerate(first_steps(CYCLE + 3, 50)):
+    for step, t in enumerate(first_steps(CYCLE + 3)):
         run = partial(pair.cached, **pair.subject.call(x, t))
         with watched(pair.model) as seen:
             output, figures = _profiled(pair, run) if step >= CYCLE else (run(), None)

@@ -28,7 +28,7 @@ class OutOfTime(BaseException):
 
 @dataclass(frozen=True)
 class Section:
-    """`seconds` are what it is thought to need on an H100: it is left out where less is left.
+    """`seconds` are what it is thought to need, on an H100 or on 2 cores: it is left out where less is left.
 
     `on` names the devices on which it runs without being asked for.
     """

@@ -35,9 +35,9 @@ def sections(setting: Setting, given: argparse.Namespace = ALL) -> tuple[Section
         Section("peers", "diffusers' FLUX beside other caches", 90, partial(peers, setting), GPU),
         Section("autotune", "FLUX, max-autotune-no-cudagraphs", 60, partial(speed, setting, short, "max-autotune-no-cudagraphs", 3), GPU),
         Section("guard", "Host, beside the graph of the smallest model, one thread: microseconds a step", 60, partial(guard, setting), CPU),
-        Section("few rows", "Linear layers over few rows", 10, partial(few_rows, setting), CPU),
-        Section("compile time", "Time to first result", 300, partial(compile_time, setting, given.ways, given.warm), CPU),
-        Section("memory", "MiB over a cycle", 300, partial(allocations, setting, given.options, given.models), CPU),
+        Section("few rows", "Linear layers over few rows", 45, partial(few_rows, setting), CPU),
+        Section("compile time", "Time to first result", 600, partial(compile_time, setting, given.ways, given.warm), CPU),
+        Section("memory", "MiB over a cycle", 600, partial(allocations, setting, given.options, given.models), CPU),
     )  # fmt: skip
 
 

@@ -139,5 +139,6 @@ def in_turn(step: int, *runs: Result) -> tuple[Result, ...]:
     return runs[::-1] if step % 2 else runs
 
 
-def first_steps(count: int, of: int) -> Iterator[float]:
-    return itertools.islice(timesteps(of), count)
+def first_steps(count: int, of: int = 50) -> Iterator[float]:
+    """Of a generation of so many steps, or of more where more are asked for."""
+    return itertools.islice(timesteps(max(of, count)), count)

@@ -124,7 +124,7 @@ def steps(pair: Pair, cycles: int, rates: machine.Rates) -> dict[str, Any]:
     times: dict[str, Times] = defaultdict(Times)
     duca_compile.reset(pair.model)
     x = pair.subject.latents
-    for step, t in enumerate(timesteps(CYCLE * (cycles + 1))):
+    for step, t in enumerate(first_steps(CYCLE * (cycles + 1))):
         given, spent, after = pair.subject.call(x, t), {}, x
         with watched(pair.model) as seen:
             for run in in_turn(step, pair.plain, pair.cached):
