@@ -73,8 +73,19 @@ def test_an_option_of_another_method_is_an_error_that_helps(options: dict[str, o
         ({"selection": "steps"}, "selection cannot be 'steps' \\(did you mean 'step'\\?\\)"),
         ({"warmup_steps": 0}, "warmup_steps must be a whole number of at least 1"),
         ({"aggressive_depth": "last"}, "aggressive_depth cannot be 'last'"),
-        ({"cache_dtype": "bfloat16"}, "cache_dtype cannot be 'bfloat16'; it is None or one of torch.bfloat16, "),
+        (
+            {"selection": "random"},
+            "tokens always are drawn at random, anew for each 'branch' .* or once for the 'step'",
+        ),
+        (
+            {"cache_dtype": "int8"},
+            "cache_dtype cannot be 'int8'; it is None or one of torch.bfloat16, .* or the name of",
+        ),
         ({"cache_dtype": torch.int8}, "cache_dtype cannot be torch.int8"),
+        ({"cache_budget": "1 G"}, "cache_budget cannot be '1 G'; it is a number of bytes, or a size such as '1GB' or"),
+        ({"cache_budget": "lots"}, "cache_budget cannot be 'lots'"),
+        ({"cache_budget": -1}, "cache_budget must be a whole number of at least 0"),
+        ({"Cycel": 4}, "unknown option 'Cycel' \\(did you mean 'cycle'\\?\\)"),
         ({"inner": "inducter"}, "did you mean 'inductor'"),
         ({"inner": "duca"}, "inner cannot be 'duca'"),
         ({"seed": -1}, "seed must be a whole number of at least 0"),
@@ -98,6 +109,46 @@ def test_an_option_of_another_method_is_an_error_that_helps(options: dict[str, o
 def test_an_impossible_option_is_an_error_that_helps(options: dict[str, object], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         Options.parse({"method": "duca", **options})
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("bfloat16", torch.bfloat16),
+        ("torch.bfloat16", torch.bfloat16),
+        ("BF16", torch.bfloat16),
+        ("fp16", torch.float16),
+        ("fp8", torch.float8_e4m3fn),
+        ("float8_e5m2", torch.float8_e5m2),
+    ],
+)
+def test_a_type_may_be_named(text: str, meant: torch.dtype) -> None:
+    assert Options.parse({"cache_dtype": text}) == Options(cache_dtype=meant)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("1GB", 1_000_000_000),
+        ("500MB", 500_000_000),
+        ("1 GiB", 2**30),
+        ("1.5gib", 3 * 2**29),
+        (" 64 KiB ", 65_536),
+        ("2 TB", 2 * 10**12),
+        ("4096", 4096),
+        ("12 b", 12),
+    ],
+)
+def test_a_budget_may_be_a_text(text: str, meant: int) -> None:
+    assert Options.parse({"cache_budget": text}) == Options(cache_budget=meant)
+
+
+def test_the_options_that_an_error_lists_are_those_of_users() -> None:
+    with pytest.raises(OptionError) as caught:
+        Options.parse({"?": 1})
+    assert "made_for" not in str(caught.value)
+    assert "strict, cycle, warmup_steps, schedule, " in str(caught.value)
+    assert str(caught.value).endswith("preset, tuned")
 
 
 def test_the_schedule() -> None:

@@ -3,9 +3,14 @@
 import difflib
 from collections.abc import Sequence
 
+from duca_compile.torch_private import ThroughDynamo
 
-class OptionError(ValueError):
-    """An option that is unknown or impossible; the message names the nearest valid one."""
+
+class OptionError(ThroughDynamo, ValueError):
+    """An option that is unknown or impossible; the message names the nearest valid one.
+
+    `torch.compile` hands options to a backend at the first call of the model, which raises it as it is.
+    """
 
 
 def require_int(name: str, value: object, at_least: int) -> None:
@@ -29,5 +34,6 @@ def require_choice(name: str, value: object, choices: Sequence[object]) -> None:
 
 
 def nearest(word: str, choices: Sequence[object]) -> str:
-    close = difflib.get_close_matches(word, list(map(str, choices)), n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    known = {str(choice).lower(): str(choice) for choice in choices}
+    close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.5)
+    return f" (did you mean {known[close[0]]!r}?)" if close else ""

@@ -9,6 +9,10 @@ from duca_compile.methods.ratios import RATIOS, exact
 from duca_compile.methods.selectors import NAMES, RANDOM
 
 SELECTIONS = ("branch", "step")
+RANDOM = (
+    "selection cannot be 'random': tokens always are drawn at random, anew for each 'branch' of a step (the default, "
+    "and the paper's way) or once for the 'step'; give one of these"
+)
 LARGEST_SEED = 2**64 - 1
 
 
@@ -40,6 +44,8 @@ class Refresh:
             raise OptionError(f"cache_ratio must be a number from 0 to 1, not {self.cache_ratio!r}")
         if not 0 <= self.cache_ratio <= 1:
             raise OptionError(f"cache_ratio must lie from 0 to 1, not {self.cache_ratio}")
+        if self.selection == "random":
+            raise OptionError(RANDOM)
         require_choice("selection", self.selection, SELECTIONS)
         require_choice("ratios", self.ratios, tuple(RATIOS))
         require_int("seed", self.seed, at_least=0)

@@ -11,8 +11,7 @@ from duca_compile.methods import DEFAULT, METHODS, PRESETS, name_of
 from duca_compile.methods.base import FULL, Method, even
 from duca_compile.methods.check import OptionError, nearest, require_bool, require_choice, require_int
 from duca_compile.plan import tuned_file
-
-CACHE_DTYPES = (torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.float8_e5m2)
+from duca_compile.plan.spellings import CACHE_DTYPES, bytes_of, dtype_of
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,8 @@ class Options:
     """How a model is cached and compiled.
 
     `parse` takes the options of the `method` beside the others, such as `{"method": "duca", "cycle": 4}`; in place of a
-    method `preset`: `quality`, `balanced` or `fast`; or `tuned`: a file that `duca_compile.tune` has written.
+    method `preset`: `quality`, `balanced` or `fast`; or `tuned`: a file that `duca_compile.tune` has written. It also
+    takes texts for a type and for bytes: `{"cache_dtype": "bfloat16", "cache_budget": "1.5 GiB"}`.
     """
 
     method: Method = DEFAULT
@@ -64,7 +64,8 @@ class Options:
         require_bool("strict", self.strict)
         if self.cache_dtype is not None and self.cache_dtype not in CACHE_DTYPES:
             listed = ", ".join(map(str, CACHE_DTYPES))
-            raise OptionError(f"cache_dtype cannot be {self.cache_dtype!r}; it is None or one of {listed}")
+            told = f"cache_dtype cannot be {self.cache_dtype!r}; it is None or one of {listed}, or the name of one"
+            raise OptionError(told)
         if self.cache_budget is not None:
             require_int("cache_budget", self.cache_budget, at_least=0)
         if not callable(self.inner):
@@ -80,7 +81,9 @@ class Options:
         for name in values:
             if name not in known:
                 raise OptionError(_unknown(name, base, known))
-        own = {name: values.pop(name) for name in of_method & values.keys()}
+        own = {name: values.pop(name) for name in of_method if name in values}
+        values["cache_dtype"] = dtype_of(values.get("cache_dtype"))
+        values["cache_budget"] = bytes_of("cache_budget", values.get("cache_budget"))
         try:
             values["method"] = replace(base, **own) if own else base  # type: ignore[type-var]
             values["method"].recipes()
@@ -139,9 +142,9 @@ def _method(values: dict[str, Any]) -> Method:
     return DEFAULT if method is None else Options(method=method).method
 
 
-def _names(method: Method) -> frozenset[str]:
+def _names(method: Method) -> tuple[str, ...]:
     """Of its options."""
-    return frozenset(field.name for field in fields(method)) if is_dataclass(method) else frozenset()
+    return tuple(field.name for field in fields(method)) if is_dataclass(method) else ()
 
 
 def _unknown(name: str, method: Method, known: Sequence[str]) -> str:
@@ -149,8 +152,8 @@ def _unknown(name: str, method: Method, known: Sequence[str]) -> str:
     if others:
         listed = " and ".join(f"method={other!r}" for other in others)
         return f"{name} is no option of method={name_of(method)!r}, but of {listed}; name the method you want"
-    hint = nearest(name, known)
-    return f"unknown option {name!r}{hint}; the options of method={name_of(method)!r} are {', '.join(known)}"
+    listed = ", ".join(each for each in known if not each.startswith("made_for"))
+    return f"unknown option {name!r}{nearest(name, known)}; the options of method={name_of(method)!r} are {listed}"
 
 
 def inner_names() -> tuple[str, ...]:

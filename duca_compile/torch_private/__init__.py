@@ -15,6 +15,7 @@ from duca_compile.torch_private.calls import options_of as options_of
 from duca_compile.torch_private.calls import original as original
 from duca_compile.torch_private.calls import root_call as root_call
 from duca_compile.torch_private.calls import uncompiled as uncompiled
+from duca_compile.torch_private.errors import ThroughDynamo as ThroughDynamo
 from duca_compile.torch_private.graphs import HigherOrderOperator as HigherOrderOperator
 from duca_compile.torch_private.graphs import OpOverload as OpOverload
 from duca_compile.torch_private.graphs import declare_static as declare_static
