@@ -13,6 +13,8 @@ from torch import fx
 from duca_compile.torch_private import is_data_dependent_error
 
 log = logging.getLogger("duca_compile")
+ISSUES = "https://github.com/duca-compile/duca-compile/issues"
+"""Where faults of ours are reported."""
 
 
 class Refused(Exception):
@@ -87,7 +89,7 @@ def reason(error: Exception) -> str:
     if is_data_dependent_error(error):
         return data_decides("the forward pass")
     told = str(error) if isinstance(error, InternalError) else f"{type(error).__name__}: {error}"
-    return f"{told}; this is a fault of duca, please report it"
+    return f"{told}; this is a fault of duca, please report it at {ISSUES}"
 
 
 COUNT_THEM = "Run each generation in `with duca_compile.session(key, steps=...)`, and its steps are counted"

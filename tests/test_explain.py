@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import duca_compile
 from duca_compile import DucaWarning, Mode, Options, explain
 from duca_compile.methods.duca import DuCa
+from duca_compile.refusal import ISSUES
 from helpers import lenient, ours
 from tiny import Tiny, tiny_call
 from zoo.case import noise
@@ -194,7 +195,7 @@ def test_a_fault_is_told_as_the_backend_tells_it(monkeypatch: pytest.MonkeyPatch
     with pytest.warns(DucaWarning, match="a planted fault; this is a fault of duca"):
         lenient(example_dit())(*CALL)
     (graph,) = explain(example_dit(), *CALL, duca_options={"method": "duca"}).graphs
-    assert graph.refusal == "RuntimeError: a planted fault; this is a fault of duca, please report it"
+    assert graph.refusal == f"RuntimeError: a planted fault; this is a fault of duca, please report it at {ISSUES}"
 
 
 class Turned(nn.Module):
