@@ -33,6 +33,7 @@ from duca_compile.refusal import (
     warnings_after,
 )
 from duca_compile.runtime import partly
+from duca_compile.runtime.compile_line import Turns
 from duca_compile.runtime.compiled import CompiledPlain, CompiledRecipe
 from duca_compile.runtime.dispatch import Dispatcher
 from duca_compile.runtime.fixed_memory import FixedMemory
@@ -194,14 +195,14 @@ def compiled(
 ) -> dict[str, CompiledRecipe]:
     """Each of the `graphs`, compiled at its first use; where sizes are symbolic at once, while Dynamo still takes
     guards on them."""
-    recipes = {}
+    recipes, turns = {}, Turns(len(graphs))
     for name, rewritten in graphs.items():
         forms = [rewritten]
         if plan.options.inner == "inductor":
             forms.insert(0, lower(rewritten, plan.steps[name])[0])
         for form in forms:
             torch_private.declare_static(form.graph, static(captured, plan.steps[name]))
-        recipes[name] = CompiledRecipe(name, forms, inner, captured.autocast)
+        recipes[name] = CompiledRecipe(name, forms, inner, captured.autocast, turns)
         if captured.symbols:
             fakes = [ir.value(node) for node in ir.placeholders(rewritten.graph)]
             # Dynamo's own inputs know the numbers behind wrapped scalars

@@ -10,6 +10,7 @@ from torch import Tensor, fx
 from duca_compile import torch_private
 from duca_compile.capture import autocast
 from duca_compile.refusal import shown_not_raised
+from duca_compile.runtime.compile_line import Turns, saying
 from duca_compile.runtime.failures import is_out_of_memory
 
 log = logging.getLogger("duca_compile")
@@ -42,8 +43,10 @@ class CompiledRecipe:
         forms: Sequence[fx.GraphModule],
         inner: Callable[..., Any],
         autocast_off: tuple[str, ...] = (),
+        turns: Turns | None = None,
     ) -> None:
         self.name = name
+        self._turns = turns or Turns(1)
         self._autocast_off = autocast_off
         self.compile_seconds = 0.0
         self.calls = 0
@@ -66,6 +69,13 @@ class CompiledRecipe:
     def compile(self, inputs: Sequence[Any]) -> None:
         """The graph's fake values belong to the capture; the inner compiler makes its own from the inputs."""
         started = time.perf_counter()
+        with saying(self._turns.told(self.name)):
+            self._compile(inputs)
+        self._forms = ()
+        self.compile_seconds = time.perf_counter() - started
+        log.info("compiled the %s graph in %.1f s", self.name, self.compile_seconds)
+
+    def _compile(self, inputs: Sequence[Any]) -> None:
         form, *others = self._forms
         _drop_values(form)
         try:
@@ -76,10 +86,7 @@ class CompiledRecipe:
                 raise
             log.warning("the %s graph does not compile in the form that suits Inductor", self.name, exc_info=True)
             self._forms = tuple(others)
-            return self.compile(inputs)
-        self._forms = ()
-        self.compile_seconds = time.perf_counter() - started
-        log.info("compiled the %s graph in %.1f s", self.name, self.compile_seconds)
+            self._compile(inputs)
 
 
 def _drop_values(root: fx.GraphModule) -> None:
