@@ -24,6 +24,7 @@ FLOORS = (
     ("backend",),
     ("report", "cost_model"),
     ("tuning",),
+    ("cli",),
 )
 """From the ground up. Rooms of one floor do not know each other."""
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
@@ -33,8 +34,9 @@ def room_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+DOORS = (PACKAGE / "__init__.py", PACKAGE / "__main__.py")
 SOURCES = [
-    *(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py" and path.parent.name != "passes"),
+    *(path for path in PACKAGE.rglob("*.py") if path not in DOORS and path.parent.name != "passes"),
     *(PACKAGE / "passes").glob("*.py"),
 ]
 

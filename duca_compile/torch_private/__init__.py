@@ -34,6 +34,7 @@ from duca_compile.torch_private.graphs import schema as schema
 from duca_compile.torch_private.graphs import set_dynamo_value as set_dynamo_value
 from duca_compile.torch_private.graphs import vmaps as vmaps
 from duca_compile.torch_private.inductor import CUDA_GRAPHS as CUDA_GRAPHS
+from duca_compile.torch_private.inductor import cpp_compiler as cpp_compiler
 from duca_compile.torch_private.inductor import has_onednn as has_onednn
 from duca_compile.torch_private.inductor import inductor_modes as inductor_modes
 from duca_compile.torch_private.inductor import inductor_options as inductor_options

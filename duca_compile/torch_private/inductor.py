@@ -4,6 +4,7 @@
   `config.get_type` and `config.triton.cudagraphs` of `torch._inductor`.
 - `TracingContext`, `tracing` and `detect_fake_mode` of `torch._guards`, `FakeTensorMode` and what it remembers,
   `ShapeEnv`: the surroundings in which Inductor and AOTAutograd use their caches, as Dynamo makes them.
+- `torch._inductor.cpp_builder.get_cpp_compiler`: the C++ compiler that it finds.
 - `torch.ops.mkldnn._linear_pointwise`: oneDNN's linear layer over weights as they are.
 """
 
@@ -31,6 +32,16 @@ def onednn_linear() -> OpOverload:
     """`(input, weight, bias, "none", [], "")`, where torch is built with oneDNN."""
     found: OpOverload = torch.ops.mkldnn._linear_pointwise.default
     return found
+
+
+def cpp_compiler() -> str | None:
+    """The command of the C++ compiler that Inductor uses; None where it finds none."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    try:
+        return str(get_cpp_compiler())
+    except Exception:
+        return None
 
 
 def inner_compiler(inner: str | Callable[..., Any], changes: Mapping[str, Any]) -> Callable[..., Any]:

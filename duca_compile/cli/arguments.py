@@ -1,0 +1,50 @@
+"""Arguments that several commands take."""
+
+import ast
+import json
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
+from duca_compile.cli.unusable import Unusable
+from duca_compile.plan.options import Options
+
+
+def add_json(parser: ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+def add_options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "-o",
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of torch.compile, such as preset=fast or cache_dtype=bfloat16; as often as you like",
+    )
+
+
+def options_of(given: Namespace) -> dict[str, Any]:
+    """For `torch.compile`. Values are Python's where they can be read so, else texts.
+
+    Raises `OptionError` for options that make no sense.
+    """
+    found: dict[str, Any] = {}
+    for each in given.option:
+        name, equals, value = each.partition("=")
+        if not equals:
+            raise Unusable(f"-o {each}: give NAME=VALUE")
+        found[name] = _read(value)
+    Options.parse(found)
+    return found
+
+
+def _read(value: str) -> Any:
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
+
+
+def print_json(found: Any) -> None:
+    print(json.dumps(found, indent=2))

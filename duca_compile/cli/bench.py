@@ -1,0 +1,89 @@
+"""`duca bench`: a generation's steps, each run plain and cached in turn."""
+
+import platform
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
+import torch
+from rich.text import Text
+
+from duca_compile.cli.arguments import add_json, add_options, options_of, print_json
+from duca_compile.cli.paired import Measured, measured
+from duca_compile.cli.subject import Subject, add_model, load
+from duca_compile.generations.sessions import session
+from duca_compile.methods.base import FULL
+from duca_compile.report.explain import STEPS, explain
+from duca_compile.report.text import WIDTH, plain, table, written
+from duca_compile.report.units import counted
+
+ABOUT = "time a model cached beside plain torch.compile, step by step in turn"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    add_model(parser)
+    parser.add_argument("--steps", type=int, default=STEPS, help="of a generation (default: %(default)s)")
+    add_options(parser)
+    add_json(parser)
+
+
+def run(given: Namespace) -> int:
+    """1 where the model is not accelerated."""
+    options, subject = options_of(given), load(given)
+    torch.compiler.reset()
+    with session("bench", steps=given.steps):
+        verdict = explain(subject.model, *subject.args, duca_options=options, **subject.kwargs).verdict
+    found = measured(subject, options, given.steps)
+    if given.json:
+        print_json({**_where(subject), **_told(found), "flops_speedup": verdict.speedup})
+    else:
+        print(_text(subject, found, verdict.speedup), end="")
+    return int(set(found.recipes) <= {FULL})
+
+
+def _where(subject: Subject) -> dict[str, Any]:
+    parameter = next(subject.model.parameters(), torch.empty(0))
+    on_gpu = parameter.device.type == "cuda"
+    return {
+        "model": type(subject.model).__name__,
+        "device": torch.cuda.get_device_name(parameter.device) if on_gpu else str(parameter.device),
+        "dtype": str(parameter.dtype).removeprefix("torch."),
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def _told(found: Measured) -> dict[str, Any]:
+    """Milliseconds are medians."""
+    return {
+        "steps": found.steps,
+        "speedup": found.speedup,
+        "compile_seconds": found.compile_seconds,
+        "cache_bytes": found.cache_bytes,
+        "recipes": {
+            name: {
+                "steps": len(pairs.cached),
+                "milliseconds": 1000 * pairs.median_cached,
+                "plain_milliseconds": 1000 * pairs.median_plain,
+                "share_of_plain": pairs.ratio,
+            }
+            for name, pairs in found.recipes.items()
+        },
+    }
+
+
+def _text(subject: Subject, found: Measured, flops: float | None) -> str:
+    made = table("recipe", "steps", "ms", "plain ms", "share of plain", left=("recipe",))
+    for name, pairs in found.recipes.items():
+        times = (f"{1000 * seconds:.2f}" for seconds in (pairs.median_cached, pairs.median_plain))
+        made.add_row(Text(name), str(len(pairs.cached)), *times, f"{pairs.ratio:.1%}")
+    promised = "" if flops is None else f", with {flops:.2f}x fewer FLOPs"
+    where = _where(subject)
+    console = plain(WIDTH)
+    console.print(Text(f"{found.speedup:.2f}x as fast over {counted(found.steps, 'step')}{promised}."))
+    console.print(Text(", ".join(f"{name} {value}" for name, value in where.items() if name != "machine")))
+    console.print()
+    console.print(made)
+    console.print()
+    console.print(Text(f"compiled in {found.compile_seconds:.1f} s, plain in {found.plain_compile_seconds:.1f} s"))
+    return written(console)

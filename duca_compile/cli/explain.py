@@ -1,0 +1,33 @@
+"""`duca explain`: what the backend would do with a model."""
+
+import sys
+from argparse import ArgumentParser, Namespace
+
+from duca_compile.cli.arguments import add_json, add_options, options_of
+from duca_compile.cli.subject import add_model, load
+from duca_compile.report.explain import STEPS, explain
+
+ABOUT = "what the backend would do with a model: how much faster, what is kept, what is refused"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    add_model(parser)
+    parser.add_argument("--steps", type=int, default=STEPS, help="of a generation (default: %(default)s)")
+    parser.add_argument("--html", metavar="PATH", help="also write a page with pictures")
+    add_options(parser)
+    add_json(parser)
+
+
+def run(given: Namespace) -> int:
+    """1 where the model is not accelerated."""
+    options, subject = options_of(given), load(given, without_weights=True)
+    found = explain(subject.model, *subject.args, duca_options=options, steps=given.steps, **subject.kwargs)
+    if given.html:
+        found.to_html(given.html)
+    if given.json:
+        print(found.to_json())
+    elif sys.stdout.isatty():
+        found.show()
+    else:
+        print(found, end="")
+    return int(found.verdict.outcome == "not")

@@ -1,0 +1,57 @@
+"""`duca` and `python -m duca_compile`: which command, and how it ends."""
+
+import os
+import sys
+import textwrap
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+
+import duca_compile
+from duca_compile.cli import bench, doctor, explain, tune, zoo
+from duca_compile.cli.families import FAMILIES
+from duca_compile.cli.subject import HOW
+from duca_compile.cli.unusable import Unusable
+from duca_compile.methods.check import OptionError
+from duca_compile.refusal import Refused
+
+COMMANDS = {"explain": explain, "bench": bench, "tune": tune, "doctor": doctor, "zoo": zoo}
+WORKED, NEGATIVE, UNUSABLE = 0, 1, 2
+"""Exit codes: the last for arguments that cannot be used. Each command says what a negative answer of it is."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code."""
+    given = parser().parse_args(arguments)
+    try:
+        code = int(COMMANDS[given.command].run(given))
+        sys.stdout.flush()
+        return code
+    except (Unusable, OptionError) as error:
+        return _failed(error, UNUSABLE)
+    except Refused as refused:
+        return _failed(refused, NEGATIVE)
+    except BrokenPipeError:  # as of `| head`; what is left to be written goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return WORKED
+
+
+def _failed(error: Exception, code: int) -> int:
+    print(f"duca: {error}", file=sys.stderr)
+    return code
+
+
+def parser() -> ArgumentParser:
+    found = ArgumentParser("duca", description="Caches diffusion transformers under torch.compile.")
+    found.add_argument("--version", action="version", version=f"duca-compile {duca_compile.__version__}")
+    commands = found.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    classes = "".join(f"                    {name}\n" for name in FAMILIES)
+    for name, command in COMMANDS.items():
+        named = commands.add_parser(
+            name,
+            help=command.ABOUT,
+            description=textwrap.fill(f"{command.ABOUT[0].upper()}{command.ABOUT[1:]}.", 78),
+            epilog=HOW + classes if name != "doctor" else None,
+            formatter_class=RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(named)
+    return found

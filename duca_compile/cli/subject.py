@@ -1,0 +1,109 @@
+"""The model that a command is about, with the arguments of one call."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from duca_compile import torch_private
+from duca_compile.cli import diffusers_config
+from duca_compile.cli.named import named
+from duca_compile.cli.unusable import Unusable
+
+HOW = """A model is named in one of two ways.
+
+  module:factory  a function without arguments, in a module that is installed
+                  or lies in the current folder. It returns (model, args,
+                  kwargs) or (model, inputs), where inputs are a tuple of
+                  arguments, a dictionary of named ones, or one tensor.
+  path            a config.json of a transformer of diffusers, or the folder
+                  that it lies in: built with random weights, or without any
+                  where only shapes matter. Inputs are made for these classes:
+"""
+RETURNS = "it must return (model, args, kwargs) or (model, inputs)"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """`model(*args, **kwargs)` is one call."""
+
+    model: nn.Module
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def on(self, device: torch.device | None, dtype: torch.dtype | None) -> "Subject":
+        """The model and every tensor among the arguments; `dtype` is for those of floating point."""
+        leaves, form = torch_private.tree_flatten((self.args, self.kwargs))
+        moved = [_moved(leaf, device, dtype) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        args, kwargs = torch_private.tree_unflatten(moved, form)
+        return replace(self, model=_moved(self.model, device, dtype), args=args, kwargs=kwargs)
+
+
+def _moved(given: Any, device: torch.device | None, dtype: torch.dtype | None) -> Any:
+    """A module or a tensor. Nothing is asked of it that was not asked for: modules of diffusers warn of that."""
+    moved = given if device is None else given.to(device)
+    return moved if dtype is None or (isinstance(given, Tensor) and not given.is_floating_point()) else moved.to(dtype)
+
+
+def add_model(parser: ArgumentParser) -> None:
+    parser.add_argument("model", help="module:factory, or the path of a config.json of diffusers; see below")
+    parser.add_argument("--device", help="such as cpu or cuda (default: where the model is)")
+    parser.add_argument("--dtype", help="of weights and inputs, such as bfloat16 (default: the model's)")
+    diffusers_config.add_sizes(parser)
+
+
+def load(given: Namespace, without_weights: bool = False) -> Subject:
+    """What `given.model` names. `without_weights`: only shapes are needed, where the user names no device."""
+    device = _device(given.device)
+    if _is_path(given.model):
+        where = device or torch.device("meta" if without_weights else "cpu")
+        model, kwargs = diffusers_config.load(Path(given.model), diffusers_config.sizes(given), where)
+        found = Subject(model, (), kwargs)
+    else:
+        found = made(given.model)
+    found.model.eval()
+    return found.on(device, _dtype(given.dtype))
+
+
+def made(spec: str) -> Subject:
+    """What the factory that `spec` names returns."""
+    factory = named(spec)
+    if isinstance(factory, nn.Module) or not callable(factory):
+        raise Unusable(f"{spec} must be a function; {RETURNS}")
+    match factory():
+        case (nn.Module() as model, Tensor() as only):
+            return Subject(model, (only,), {})
+        case (nn.Module() as model, Mapping() as kwargs):
+            return Subject(model, (), dict(kwargs))
+        case (nn.Module() as model, Sequence() as args):
+            return Subject(model, tuple(args), {})
+        case (nn.Module() as model, Sequence() as args, Mapping() as kwargs):
+            return Subject(model, tuple(args), dict(kwargs))
+        case other:
+            raise Unusable(f"{spec} returned {type(other).__name__}; {RETURNS}")
+
+
+def _is_path(spec: str) -> bool:
+    return spec.endswith(".json") or Path(spec).is_dir()
+
+
+def _device(name: str | None) -> torch.device | None:
+    if name is None:
+        return None
+    try:
+        found = torch.device(name)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise Unusable(f"device {name!r}: {str(error).splitlines()[0]}") from error
+    return found
+
+
+def _dtype(name: str | None) -> torch.dtype | None:
+    found = None if name is None else getattr(torch, name.removeprefix("torch."), None)
+    if name is not None and not (isinstance(found, torch.dtype) and found.is_floating_point):
+        raise Unusable(f"dtype {name!r} is no type of floating point of torch, such as bfloat16")
+    return found

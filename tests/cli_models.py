@@ -1,0 +1,47 @@
+"""What the tests name on the command line."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tiny import Tiny, tiny_call
+from zoo.case import noise
+from zoo.core import example_dit
+
+LABELS = torch.tensor([1, 2])
+module = example_dit()
+number = 5
+
+
+def dit() -> tuple[nn.Module, dict[str, Any]]:
+    return example_dit(), {"x": noise(2, 1, 8, 8), "t": torch.full((2,), 900.0), "y": LABELS}
+
+
+def tiny() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+    return Tiny(), tiny_call()
+
+
+def tiny_in_three() -> tuple[nn.Module, list[Tensor], dict[str, Any]]:
+    x, t = tiny_call()
+    return Tiny(), [x], {"t": t}
+
+
+def plain() -> tuple[nn.Module, Tensor]:
+    return nn.Linear(4, 4), noise(2, 4)
+
+
+def alone() -> nn.Module:
+    return Tiny()
+
+
+def generate(model: Any) -> Tensor:
+    x = noise(2, 1, 8, 8)
+    for t in range(980, -20, -40):
+        x = x - 0.05 * model(x, torch.full((2,), float(t)), LABELS)[:, :1]
+    return x
+
+
+def generate_nothing(model: Any) -> Tensor:
+    result: Tensor = model(noise(2, 4))
+    return result

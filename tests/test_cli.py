@@ -1,0 +1,244 @@
+"""The command line, in this process: what each command prints, as text and as JSON, and its exit code."""
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import duca_compile
+from duca_compile import torch_private
+from duca_compile.cli import doctor
+from duca_compile.cli.checks import CHECKS, Check
+from duca_compile.cli.diffusers_config import build
+from duca_compile.cli.families import FAMILIES
+from duca_compile.cli.main import COMMANDS, main, parser
+from duca_compile.plan.options import Options
+
+EAGER = ("-o", "inner=eager")
+
+
+class Command:
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        """What it prints, after its exit code was compared."""
+        assert main(arguments) == code
+        return self._capsys.readouterr().out
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        return json.loads(self(*arguments, "--json", code=code))
+
+    def refused(self, *arguments: str, code: int = 2) -> str:
+        """What it prints as an error."""
+        assert main(arguments) == code
+        return self._capsys.readouterr().err
+
+
+@pytest.fixture
+def duca(capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(capsys)
+
+
+def fits(text: str) -> bool:
+    return all(len(line) <= 80 and line == line.rstrip() for line in text.splitlines())
+
+
+def test_explain(duca: Command, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    text = duca("explain", "cli_models:dit", "-o", "preset=fast", "--steps", "30", "--html", str(page))
+    assert text.startswith("Accelerated wholly:")
+    assert "over 30 steps" in text
+    assert fits(text)
+    assert "<svg" in page.read_text()
+    assert duca.json("explain", "cli_models:dit")["outcome"] == "wholly"
+    assert duca("explain", "cli_models:plain", code=1).startswith("Not accelerated")
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny_in_three"])
+def test_a_factory_may_return_inputs_in_several_ways(name: str, duca: Command) -> None:
+    assert duca.json("explain", f"cli_models:{name}", "--dtype", "bfloat16")["model"] == "Tiny"
+
+
+def test_a_module_is_found_in_the_current_folder(
+    duca: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models_of_mine.py").write_text("from cli_models import tiny\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert duca.json("explain", "models_of_mine:tiny")["model"] == "Tiny"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["explain", "cli_models"], "'cli_models' names nothing: give module:name"),
+        (["explain", "cli_models:none"], "cli_models has no 'none'"),
+        (["explain", "no_such_module:none"], "No module named 'no_such_module'; modules are looked for in"),
+        (["explain", "cli_models:module"], "cli_models:module must be a function; it must return (model, args"),
+        (["explain", "cli_models:alone"], "cli_models:alone returned Tiny; it must return"),
+        (["explain", "none.json"], "none.json is no configuration of a model of diffusers"),
+        (["explain", "cli_models:tiny", "--dtype", "int8"], "'int8' is no type of floating point of torch"),
+        (["explain", "cli_models:tiny", "--device", "gpu"], "device 'gpu': "),
+        (["explain", "cli_models:tiny", "-o", "cycle"], "-o cycle: give NAME=VALUE"),
+        (["explain", "cli_models:tiny", "-o", "cycel=4"], "unknown option 'cycel' (did you mean 'cycle'?)"),
+        (["explain", "cli_models:tiny", "--steps", "0"], "steps must be a whole number of at least 1"),
+        (["tune", "cli_models:number", "cli_models:generate"], "cli_models:number must be a function"),
+        (["tune", "cli_models:module", "cli_models:generate", "--speedups", "1"], "must be numbers above 1"),
+        (["zoo", "UNet2DConditionModel"], "no inputs are known for UNet2DConditionModel, but for AuraFlow"),
+    ],
+)
+def test_what_cannot_be_used_is_said(arguments: list[str], message: str, duca: Command) -> None:
+    assert message in duca.refused(*arguments)
+
+
+def test_options_are_read_as_python_or_as_texts(duca: Command) -> None:
+    given = ("-o", "method=taylorseer", "-o", "schedule=[0, 4]", "-o", "cache_dtype=bf16", "-o", "cache_budget=1GB")
+    found = duca.json("explain", "cli_models:dit", "--steps", "12", *given)
+    assert found["sequence"] == [*["full", *["forecast"] * 3] * 3]
+
+
+def test_bench(duca: Command) -> None:
+    text = duca("bench", "cli_models:tiny", "--steps", "9", *EAGER)
+    assert "x as fast over 9 steps, with " in text
+    assert fits(text)
+    found = duca.json("bench", "cli_models:dit", "--steps", "12", *EAGER)
+    taken = {name: recipe["steps"] for name, recipe in found["recipes"].items()}
+    assert taken == {name: Options().sequence(12).count(name) for name in ("full", "forecast")}
+    shares = sum(recipe["steps"] * recipe["share_of_plain"] for recipe in found["recipes"].values())
+    assert found["speedup"] == pytest.approx(12 / shares)
+    assert found["flops_speedup"] > 2
+    assert found["cache_bytes"] > 0
+
+
+@pytest.mark.filterwarnings("ignore::duca_compile.DucaWarning")
+def test_bench_of_what_is_not_accelerated(duca: Command) -> None:
+    found = duca.json("bench", "cli_models:plain", "--steps", "3", *EAGER, code=1)
+    assert list(found["recipes"]) == ["full"]
+    assert found["flops_speedup"] is None
+
+
+def test_tune(duca: Command, tmp_path: Path) -> None:
+    saved, curve = tmp_path / "tuned.json", tmp_path / "curve.png"
+    files = ("--save", str(saved), "--draw", str(curve))
+    given = ("tune", "cli_models:module", "cli_models:generate", "--speedups", "3", *EAGER)
+    found = duca.json(*given, *files)
+    assert found["steps"] == 25
+    (best,) = [trial for trial in found["trials"] if trial["best"]]
+    assert list(vars(Options.parse({"tuned": saved}).method)["schedule"]) == best["schedule"]
+    assert curve.stat().st_size > 10_000
+
+
+@pytest.mark.filterwarnings("ignore::duca_compile.DucaWarning")
+def test_tune_of_nothing(duca: Command) -> None:
+    told = duca.refused("tune", "cli_models:plain", "cli_models:generate_nothing", *EAGER, code=1)
+    assert "nothing to tune" in told
+
+
+def test_a_configuration_of_diffusers(duca: Command, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"_class_name": "DiTTransformer2DModel", "sample_size": 16}))
+    given = ("explain", str(tmp_path), "--layers", "2", "--side", "16", "--batch", "3")
+    (graph,) = duca.json(*given)["graphs"]
+    assert [stream["shape"] for stream in graph["streams"]] == [[3, 64, 1152]]
+    assert [block["last"] for block in graph["blocks"]] == [1]
+    (tmp_path / "config.json").write_text(json.dumps({"_class_name": "AutoencoderKL"}))
+    assert "no inputs are known for AutoencoderKL, but for AuraFlow" in duca.refused(*given)
+
+
+def test_blocks_of_several_sorts_keep_their_proportion() -> None:
+    model, _ = build("FluxTransformer2DModel", {}, {"layers": 2}, torch.device("meta"))
+    config: Any = model.config
+    assert (config["num_layers"], config["num_single_layers"], config["guidance_embeds"]) == (2, 4, True)
+
+
+def test_the_zoo(duca: Command) -> None:
+    text = duca("zoo", "SD3Transformer2DModel", "cli_models:tiny", "--layers", "1")
+    assert [line.split()[:2] for line in text.splitlines()[2:]] == [
+        ["SD3Transformer2DModel", "wholly"],
+        ["cli_models:tiny", "wholly"],
+    ]
+    assert fits(text)
+    text = duca("zoo", "cli_models:plain", code=1)
+    assert "\ncli_models:plain: no residual branch" in text
+    (found,) = duca.json("zoo", "cli_models:tiny")
+    assert (found["name"], found["outcome"]) == ("cli_models:tiny", "wholly")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_class_that_is_known_gets_its_inputs(name: str, duca: Command) -> None:
+    (found,) = duca.json("zoo", name, "--layers", "2")
+    assert (found["outcome"], len(found["graphs"])) == ("wholly", 1)
+
+
+def test_without_diffusers_it_is_asked_for(duca: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "pip install diffusers" in duca.refused("zoo")
+
+
+def test_the_doctor(duca: Command) -> None:
+    text = duca("doctor")
+    assert text.endswith("The backend works here.\n")
+    assert torch.__version__ in text
+    assert fits(text)
+
+
+def test_the_doctor_finds_what_is_broken(duca: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(function: Any) -> Any:
+        raise RuntimeError("no such compiler\nand more")
+
+    monkeypatch.setattr(torch, "compile", fails)
+    monkeypatch.setattr(torch_private, "cpp_compiler", lambda: None)
+    monkeypatch.setattr(torch.compiler, "list_backends", lambda exclude_tags: ["inductor"])
+    found = duca.json("doctor", code=1)
+    broken = {check["name"]: check for check in found["checks"] if check["state"] == "broken"}
+    assert list(broken) == ["backend", "C++", "Inductor"]
+    assert broken["Inductor"]["found"] == "RuntimeError: no such compiler"
+    assert all(check["advice"] for check in broken.values())
+    assert not found["works"]
+
+
+def test_the_doctor_asks_for_triton_on_a_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    (triton,) = [check for check in CHECKS if "triton" in check.__name__]
+    assert triton().state == "absent"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert triton().state == "broken"
+
+
+def test_what_the_doctor_advises_is_shown(duca: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "CHECKS", (lambda: Check("X", "broken", "not there", "pip install x"),))
+    assert "!! X  not there\n      -> pip install x\n" in duca("doctor", code=1)
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "command_line.md"
+
+
+def test_the_model_that_the_page_shows(duca: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    (tmp_path / "models_of_the_page.py").write_text(block)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert duca.json("explain", "models_of_the_page:dit")["graphs"][0]["blocks"][0]["last"] == 3
+
+
+def test_the_commands_that_the_page_shows() -> None:
+    (block,) = re.findall(r"^```sh\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    shown = [parser().parse_args(line.split()[1:]).command for line in block.splitlines()]
+    assert set(shown) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([name, "--help"] for name in COMMANDS), ["--version"]])
+def test_help_fits(arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert fits(text)
+    assert arguments != ["--version"] or duca_compile.__version__ in text
