@@ -50,7 +50,7 @@ $(VENV)/.demo: $(VENV)/bin/pip pyproject.toml constraints.txt
 
 $(VENV)/.test: $(VENV)/bin/pip pyproject.toml constraints.txt
 	$(VENV)/bin/pip install --quiet torch -c constraints.txt
-	$(VENV)/bin/pip install --quiet -c constraints.txt -e ".[examples,test]"
+	$(VENV)/bin/pip install --quiet -c constraints.txt -e ".[examples,server,test]"
 	touch $@
 
 $(VENV)/.peers: $(VENV)/bin/pip pyproject.toml constraints.txt

@@ -1,6 +1,6 @@
 """Class-conditional sampling with classifier-free guidance, and the trained example model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -47,7 +47,6 @@ def initial_noise(count: int, seed: int) -> Tensor:
     return torch.randn(count, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
 
 
-@torch.no_grad()
 def sample(
     model: Callable[[Tensor, Tensor, Tensor], Tensor],
     labels: Tensor,
@@ -57,7 +56,23 @@ def sample(
     dtype: torch.dtype = torch.float32,
     on_step: Callable[[], object] = lambda: None,
 ) -> Tensor:
-    """Images `[n, 1, 28, 28]` in [-1, 1] by DDIM with classifier-free guidance (arXiv 2207.12598).
+    """Images `[n, 1, 28, 28]` in [-1, 1], as `denoised` makes them."""
+    x = noise
+    for x in denoised(model, labels, noise, steps, guidance, dtype):  # noqa: B007 - the last one is used
+        on_step()
+    return x.clamp(-1, 1)
+
+
+@torch.no_grad()
+def denoised(
+    model: Callable[[Tensor, Tensor, Tensor], Tensor],
+    labels: Tensor,
+    noise: Tensor,
+    steps: int = 50,
+    guidance: float = 1.25,
+    dtype: torch.dtype = torch.float32,
+) -> Iterator[Tensor]:
+    """Latents `[n, 1, 28, 28]` after each step of DDIM with classifier-free guidance (arXiv 2207.12598).
 
     Both halves of the guidance run as one batch of `2 n`; a guidance of 1 is none, and runs a batch of `n`.
     """
@@ -70,5 +85,4 @@ def sample(
         output = model(x.repeat(halves, 1, 1, 1).to(dtype), t.expand(len(given)), given).float()
         conditional, unconditional = output[: len(x)], output[-len(x) :]
         x = scheduler.step(unconditional + guidance * (conditional - unconditional), t, x).prev_sample
-        on_step()
-    return x.clamp(-1, 1)
+        yield x
