@@ -8,6 +8,9 @@ from duca_compile.generations.sessions import session
 from duca_compile.methods.check import OptionError
 from duca_compile.methods.duca import Mode
 from duca_compile.plan.options import Options
+from duca_compile.programs.package import load
+from duca_compile.programs.program import Program
+from duca_compile.programs.rewrite import Rewritten, rewrite
 from duca_compile.refusal import DucaWarning, Refused
 from duca_compile.report.counts import Stats
 from duca_compile.report.explain import Report, explain
@@ -21,13 +24,17 @@ __all__ = [
     "Mode",
     "OptionError",
     "Options",
+    "Program",
     "Refused",
     "Report",
+    "Rewritten",
     "Stats",
     "Tuned",
     "duca",
     "explain",
+    "load",
     "reset",
+    "rewrite",
     "session",
     "stats",
     "tune",

@@ -22,7 +22,7 @@ FLOORS = (
     ("runtime",),
     ("study",),
     ("backend",),
-    ("report", "cost_model"),
+    ("report", "cost_model", "programs"),
     ("tuning",),
     ("cli",),
 )
@@ -91,8 +91,8 @@ def test_contributors_are_shown_every_room_from_the_ground_up() -> None:
 
 def test_the_public_face_is_all_that_a_user_sees() -> None:
     assert set(duca_compile.__all__) == {
-        "DucaWarning", "Mode", "OptionError", "Options", "Refused", "Report", "Stats", "Tuned", "duca", "explain", "reset",
-        "session", "stats", "tune",
+        "DucaWarning", "Mode", "OptionError", "Options", "Program", "Refused", "Report", "Rewritten", "Stats", "Tuned",
+        "duca", "explain", "load", "reset", "rewrite", "session", "stats", "tune",
     }  # fmt: skip
     undocumented = [name for name in duca_compile.__all__ if not getattr(duca_compile, name).__doc__]
     assert not undocumented

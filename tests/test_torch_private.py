@@ -422,3 +422,28 @@ def test_a_failed_capture_leaves_no_transform_active() -> None:
 
 def test_leaves_of_nested_values() -> None:
     assert torch_private.tree_leaves([1, (2, {"a": 3}), None]) == [1, 2, 3, None]
+
+
+def test_trees_are_told_as_text() -> None:
+    leaves, tree = torch_private.tree_flatten(((1, [2, None]), {"a": 3}))
+    again = torch_private.treespec_loads(torch_private.treespec_dumps(tree))
+    assert again == tree
+    assert torch_private.tree_unflatten(leaves, again) == ((1, [2, None]), {"a": 3})
+    kind = type("Own", (tuple,), {})
+    torch.utils._pytree.register_pytree_node(kind, lambda own: (list(own), None), lambda own, _: kind(own))
+    with pytest.raises(NotImplementedError, match="serializ"):
+        torch_private.treespec_dumps(torch_private.tree_flatten(kind((1, 2)))[1])
+
+
+@pytest.mark.slow
+def test_a_package_writes_to_its_inputs(tmp_path: Path) -> None:
+    graph = torch.fx.Graph()
+    cache, index, rows = (graph.placeholder(name) for name in ("cache", "index", "rows"))
+    fresh = graph.call_function(torch.ops.aten.index_copy_.default, (cache, 0, index, rows))
+    graph.output((graph.call_function(torch.ops.aten.mul.Tensor, (fresh, 2)),))
+    given = (torch.zeros(4, 2), torch.tensor([1, 3]), torch.ones(2, 2))
+    gm = torch.fx.GraphModule(nn.Module(), graph)
+    torch_private.package_ahead_of_time(gm, given, tmp_path / "one.pt2", {})
+    (doubled,) = torch_private.load_package(tmp_path / "one.pt2")(*given)
+    assert given[0].sum() == 4
+    assert torch.equal(doubled, 2 * given[0])

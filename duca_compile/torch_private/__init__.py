@@ -39,7 +39,9 @@ from duca_compile.torch_private.inductor import has_onednn as has_onednn
 from duca_compile.torch_private.inductor import inductor_modes as inductor_modes
 from duca_compile.torch_private.inductor import inductor_options as inductor_options
 from duca_compile.torch_private.inductor import inner_compiler as inner_compiler
+from duca_compile.torch_private.inductor import load_package as load_package
 from duca_compile.torch_private.inductor import onednn_linear as onednn_linear
+from duca_compile.torch_private.inductor import package_ahead_of_time as package_ahead_of_time
 from duca_compile.torch_private.inductor import records_cuda_graphs as records_cuda_graphs
 from duca_compile.torch_private.sizes import Size as Size
 from duca_compile.torch_private.sizes import floor_divide as floor_divide
@@ -61,6 +63,8 @@ from duca_compile.torch_private.tensors import overrides_functions as overrides_
 from duca_compile.torch_private.tensors import tree_flatten as tree_flatten
 from duca_compile.torch_private.tensors import tree_leaves as tree_leaves
 from duca_compile.torch_private.tensors import tree_unflatten as tree_unflatten
+from duca_compile.torch_private.tensors import treespec_dumps as treespec_dumps
+from duca_compile.torch_private.tensors import treespec_loads as treespec_loads
 from duca_compile.torch_private.tensors import unseen as unseen
 from duca_compile.torch_private.tensors import version as version
 from duca_compile.torch_private.tensors import versions as versions

@@ -1,15 +1,17 @@
-"""Inductor: its configuration, its caches, and oneDNN's linear layer.
+"""Inductor: its configuration, its caches, its packages, and oneDNN's linear layer.
 
 - `torch._dynamo.lookup_backend`, `config_patches` of the backend "inductor"; `list_mode_options`, `list_options`,
   `config.get_type` and `config.triton.cudagraphs` of `torch._inductor`.
 - `TracingContext`, `tracing` and `detect_fake_mode` of `torch._guards`, `FakeTensorMode` and what it remembers,
   `ShapeEnv`: the surroundings in which Inductor and AOTAutograd use their caches, as Dynamo makes them.
 - `torch._inductor.cpp_builder.get_cpp_compiler`: the C++ compiler that it finds.
+- `aoti_compile_and_package` and `aoti_load_package` of `torch._inductor`: graphs compiled ahead of time, as files.
 - `torch.ops.mkldnn._linear_pointwise`: oneDNN's linear layer over weights as they are.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -92,3 +94,14 @@ def records_cuda_graphs(changes: Mapping[str, Any], inputs: Sequence[Any]) -> bo
     config: Any = torch._inductor.config
     wanted = bool(changes.get(CUDA_GRAPHS, config.triton.cudagraphs))
     return wanted and any(isinstance(given, Tensor) and given.device.type == "cuda" for given in inputs)
+
+
+def package_ahead_of_time(gm: fx.GraphModule, inputs: tuple[Any, ...], path: Path, changes: Mapping[str, Any]) -> None:
+    """Compiles a graph for inputs like these into a file; what it writes to its inputs is written there, too."""
+    exported = torch.export.export(gm, inputs)
+    torch._inductor.aoti_compile_and_package(exported, package_path=str(path), inductor_configs=dict(changes))
+
+
+def load_package(path: Path) -> Callable[..., Any]:
+    """What `package_ahead_of_time` has compiled: called with the inputs, it gives the results in order."""
+    return torch._inductor.aoti_load_package(str(path))

@@ -7,7 +7,7 @@
 - `torch._C._disabled_torch_function_impl`: what a capture cannot take.
 - `torch._C._functorch.peek_interpreter_stack`: whether a functorch transform is active.
 - `tree_leaves`, `tree_flatten` and `tree_unflatten` of `torch.utils._pytree`: the values in nested lists, tuples and
-  dictionaries.
+  dictionaries; `treespec_dumps` and `treespec_loads`: what they are in, as text.
 - `torch.utils.weak.WeakIdKeyDictionary`: keys, such as tensors, that are kept alive by nobody and equal by identity.
 - `Tensor._version`: how often a tensor's storage was written to.
 """
@@ -25,6 +25,8 @@ from torch.utils._python_dispatch import _disable_current_modes, _get_current_di
 from torch.utils._pytree import tree_flatten as tree_flatten
 from torch.utils._pytree import tree_leaves as tree_leaves
 from torch.utils._pytree import tree_unflatten as tree_unflatten
+from torch.utils._pytree import treespec_dumps as treespec_dumps
+from torch.utils._pytree import treespec_loads as treespec_loads
 from torch.utils.weak import WeakIdKeyDictionary as WeakIdKeyDictionary
 
 
