@@ -15,7 +15,9 @@ from duca_compile.methods import METHODS, PRESETS
 from duca_compile.methods.base import FULL
 from duca_compile.plan.options import Options
 from helpers import STEPS, captured, compiled
+from packages import InMemory
 from rule_checks import check_calls
+from serving import small_dit
 from tiny import Tiny, tiny_call
 from zoo.case import noise
 from zoo.core import example_dit
@@ -119,6 +121,22 @@ def test_the_method_that_users_are_shown() -> None:
     exec(block, namespace)
     (graph,) = duca_compile.explain(namespace["fast"], *tiny_call()).graphs
     assert list(graph.flops) == [FULL, "forecast"]
+
+
+@pytest.mark.parametrize("name", ["compilers.md", "serving.md"])
+def test_the_blocks_of_pages_that_have_many(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order, as one program; nothing is compiled to files."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.compiler, "save_cache_artifacts", lambda: (b"all", None))
+    monkeypatch.setattr(torch.compiler, "load_cache_artifacts", lambda found: None)
+    InMemory(monkeypatch)
+    model, call = small_dit(), (noise(2, 1, 28, 28), torch.full((2,), 900.0), torch.tensor([1, 10]))
+    namespace: dict[str, Any] = {"duca_compile": duca_compile, "torch": torch, "Path": Path, "model": model}
+    namespace |= dict(zip(("x", "t", "labels"), call, strict=True))
+    namespace |= {"fast": compiled(model), "request": "one"}
+    for block in blocks_of(ROOT / "docs" / name):
+        exec(block, namespace)
+    assert torch.equal(namespace["prediction"], model(*call))
 
 
 def test_every_option_and_method_is_told() -> None:
