@@ -1,12 +1,12 @@
-"""How long a new process takes to its first image, without and with what an earlier one has saved of its compiling.
+"""How long a new process takes to its first image, without and with what an earlier one has left of its compiling.
 
     python benchmarks/warm_start.py                  # the trained example, under plain torch.compile and the default
     python benchmarks/warm_start.py --rounds 3
 
-Each start is a process of its own with an empty cache of Inductor's; *warm* ones read the file that the cold one before
-has written by `torch.compiler.save_cache_artifacts`. Seconds count from after the imports to the end of a generation of
-50 steps, in which every graph is used; *running* is the same generation once more. The rest of a warm start is Dynamo's
-tracing, our analysis and rewrites, and AOTAutograd's key. Medians over the rounds.
+Each start is a process of its own. *cold*: with an empty cache of Inductor's; *artifacts*: with another empty one, and
+the file that the cold one has written by `torch.compiler.save_cache_artifacts`; *disk*: with the cache of the cold one.
+Seconds count from after the imports to the end of a generation of 50 steps, in which every graph is used; *running* is
+the same generation once more. *Libraries* are those that the start has built by the C++ compiler. Medians over the rounds.
 """
 
 import argparse
@@ -35,7 +35,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "duca, default": {"backend": "duca"},
     "duca, method=duca": {"backend": "duca", "options": {"method": "duca"}},
 }
-STARTS = ("cold", "warm")
+STARTS = {"cold": "one", "artifacts": "other", "disk": "one"}
+"""The folders of their caches."""
 
 
 def main() -> None:
@@ -58,10 +59,15 @@ def main() -> None:
 
 def _in_a_process(way: str, how: str, folder: Path) -> dict[str, float]:
     command = [sys.executable, __file__, "--way", way, "--file", str(folder / "artifacts")]
-    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(folder / how)}
+    cache = folder / STARTS[how]
+    before = _libraries(cache)
+    environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(cache)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return {**json.loads(done.stdout.splitlines()[-1]), "libraries": _libraries(cache) - before}
+
+
+def _libraries(folder: Path) -> int:
+    return sum(1 for _ in folder.rglob("*.so"))
 
 
 def start(way: str, file: Path) -> dict[str, float]:
@@ -76,11 +82,13 @@ def start(way: str, file: Path) -> dict[str, float]:
 
 def table(found: dict[tuple[str, str], list[dict[str, float]]]) -> Table:
     made = Table(title=f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}", box=None)
-    for heading in ("way", "start", "seconds to the first image", "of it running", "MiB of artifacts"):
+    for heading in ("way", "start", "seconds to the first image", "of it running", "libraries", "MiB of artifacts"):
         made.add_column(heading, justify="left" if heading in ("way", "start") else "right")
     for (way, how), runs in found.items():
-        ready, running, size = (statistics.median(run[of] for run in runs) for of in ("ready", "running", "bytes"))
-        made.add_row(way, how, f"{ready:.1f}", f"{running:.1f}", f"{size / 2**20:.1f}")
+        ready, running, built, size = (
+            statistics.median(run[of] for run in runs) for of in ("ready", "running", "libraries", "bytes")
+        )
+        made.add_row(way, how, f"{ready:.1f}", f"{running:.1f}", f"{built:.0f}", f"{size / 2**20:.1f}")
     return made
 
 

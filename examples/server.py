@@ -1,7 +1,7 @@
 """Serves images of the trained example: requests are denoised in turns over one compiled transformer.
 
     pip install ".[server]"
-    python examples/server.py --artifacts output/compiled.bin
+    python examples/server.py
     curl --json '{"label": 9, "seed": 1}' localhost:8000/generate > boot.png
     curl localhost:8000/metrics
 

@@ -69,7 +69,7 @@ def test_memory_is_bounded_and_comes_back(model: DiT, turns: Turns) -> None:
     most = 0
     while not all(image.done() for image in images):
         most = max(most, duca_compile.stats(turns.model).trajectories)
-        time.sleep(0.005)
+        time.sleep(0.02)
     assert 1 < most <= AT_ONCE
     stats = duca_compile.stats(turns.model)
     assert (stats.bytes, stats.trajectories) == (0, 0)
