@@ -75,7 +75,7 @@ def test_an_option_of_another_method_is_an_error_that_helps(options: dict[str, o
         ({"aggressive_depth": "last"}, "aggressive_depth cannot be 'last'"),
         (
             {"selection": "random"},
-            "tokens always are drawn at random, anew for each 'branch' .* or once for the 'step'",
+            "which is the default of `selector`.*for each .branch. .* or once for the .step.",
         ),
         (
             {"cache_dtype": "int8"},

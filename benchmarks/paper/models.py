@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from dit import DiT
 from stdit3 import STDiT3
-from subjects import flux_call
 
 Call = dict[str, Any]
 

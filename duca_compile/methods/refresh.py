@@ -9,9 +9,9 @@ from duca_compile.methods.ratios import RATIOS, exact
 from duca_compile.methods.selectors import NAMES, RANDOM
 
 SELECTIONS = ("branch", "step")
-RANDOM = (
-    "selection cannot be 'random': tokens always are drawn at random, anew for each 'branch' of a step (the default, "
-    "and the paper's way) or once for the 'step'; give one of these"
+NO_SELECTION = (
+    "selection cannot be 'random', which is the default of `selector`; it says whether tokens are drawn anew for each "
+    "'branch' of a step (the default, and the paper's way) or once for the 'step'"
 )
 LARGEST_SEED = 2**64 - 1
 
@@ -45,7 +45,7 @@ class Refresh:
         if not 0 <= self.cache_ratio <= 1:
             raise OptionError(f"cache_ratio must lie from 0 to 1, not {self.cache_ratio}")
         if self.selection == "random":
-            raise OptionError(RANDOM)
+            raise OptionError(NO_SELECTION)
         require_choice("selection", self.selection, SELECTIONS)
         require_choice("ratios", self.ratios, tuple(RATIOS))
         require_int("seed", self.seed, at_least=0)

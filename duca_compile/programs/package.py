@@ -57,6 +57,7 @@ def load(path: str | Path) -> Program:
         convention=_convention(told["call"]),
         held=torch.load(folder / WEIGHTS, weights_only=True),
         autocast=tuple(told["autocast"]),
+        same=told["same"],
     )
 
 
@@ -82,6 +83,7 @@ def _manifest(program: Program) -> dict[str, Any]:
         **_method(program.method),
         "seed": program.seed,
         "autocast": program.autocast,
+        "same": program.same,
         "call": {
             "arguments": [_argument(each) for each in call.arguments],
             "arguments_tree": _tree(call.arguments_tree),

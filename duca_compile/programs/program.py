@@ -44,7 +44,7 @@ class StepForm:
 class Program:
     """The recipes of one model, for calls like one example; `start` begins a generation.
 
-    `steps` and `runs` are by recipe; `dataclasses.replace(program, runs=...)` runs graphs as somebody else has compiled
+    `steps` and `runs` are by recipe, `same` names recipes that do the same as one of these, and which one; `dataclasses.replace(program, runs=...)` runs graphs as somebody else has compiled
     them. `held`: the tensors that the graphs take beside the call's own, by the name of the input: the model's weights.
     `autocast`: devices on which it is off while they run. `seed`: of the tokens drawn.
     """
@@ -56,6 +56,7 @@ class Program:
     convention: Convention
     held: Mapping[str, Any]
     autocast: tuple[str, ...]
+    same: Mapping[str, str]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {', '.join(self.steps)}>"
@@ -74,7 +75,11 @@ class Program:
 
     def sequence(self, steps: int) -> list[str]:
         """The recipes that a generation of so many steps runs."""
-        return even(self.method, steps)
+        return [self.name_of(recipe) for recipe in even(self.method, steps)]
+
+    def name_of(self, recipe: str) -> str:
+        """By which it is among the `steps`."""
+        return self.same.get(recipe, recipe)
 
 
 class Generation:
@@ -88,8 +93,8 @@ class Generation:
         self.steps = steps
         self.recipes: list[str] = []
         self._clock = program.method.start()
-        draws = next((form.draws for form in program.steps.values() if form.draws), ())
-        self._cache = Cache(RandomTokens(draws, seed))
+        drawing = {name: form.draws for name, form in program.steps.items() if form.signature.draws}
+        self._cache = Cache({name: RandomTokens(draws, seed) for name, draws in drawing.items()})
         self._full = 0
 
     @property
@@ -104,7 +109,7 @@ class Generation:
             raise ValueError(f"the {self.steps} steps of this generation are done; start another one")
         given = self.program.convention.taken(args, kwargs, self.program.held)
         turn = self._clock.next(Place(now, now - self._full, self._progress(now), self._progress(self._full)))
-        recipe = turn if self._cache.kept else FULL
+        recipe = self.program.name_of(turn) if self._cache.kept else FULL
         try:
             results = self._run(recipe, given)
         except BaseException:
@@ -121,7 +126,7 @@ class Generation:
         form, cache = self.program.steps[recipe], self._cache
         if not form.reads:
             cache.make_room(begins=False)
-        inputs = form.signature.pack((), call, *self._added(form))
+        inputs = form.signature.pack((), call, *self._added(recipe, form))
         with torch.no_grad(), autocast.off(self.program.autocast):
             found = self.program.runs[recipe](inputs)
         results, stored = form.signature.own(found), form.signature.stored(found)
@@ -132,10 +137,10 @@ class Generation:
         cache.layout = layout(results)
         return results
 
-    def _added(self, form: StepForm) -> tuple[Sequence[Tensor], ...]:
+    def _added(self, recipe: str, form: StepForm) -> tuple[Sequence[Tensor], ...]:
         """What the graph takes besides the call's own inputs: caches, drawn tokens, weights of a history."""
         reads = self._cache.take(form.reads)
-        draws = self._cache.selector.draw(reads[0].device) if form.draws else []
+        draws = self._cache.draws[recipe].draw(reads[0].device) if form.signature.draws else []
         return reads, draws, [self._weights(form, reads[0].device)] if form.history > 1 else []
 
     def _weights(self, form: StepForm, device: torch.device) -> Tensor:

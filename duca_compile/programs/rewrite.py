@@ -14,12 +14,14 @@ from duca_compile.backend import compiled
 from duca_compile.capture.capture import Capture
 from duca_compile.graph import ir
 from duca_compile.graph.signature import Signature
+from duca_compile.methods import name_of
 from duca_compile.plan.options import Options
 from duca_compile.plan.plan import Plan
 from duca_compile.plan.step_plan import StepPlan
 from duca_compile.programs import package
 from duca_compile.programs.convention import convention, own_leaves
 from duca_compile.programs.program import Program, StepForm
+from duca_compile.refusal import Refused
 from duca_compile.study import Study, study
 
 
@@ -75,6 +77,8 @@ def rewrite(
     captured, plan = seen.studied.captured, seen.studied.plan
     if captured is None or plan is None:
         captured, plan = seen.studied.planned()
+    if plan.probing:
+        raise Refused(f"the method {name_of(plan.options.method)!r} decides at run time, which no program does")
     inputs = _named(captured, seen.given)
     known, held = convention(leaves, tree, inputs, seen.results, output)
     graphs = {name: passes.rewrite(captured.gm, step)[0] for name, step in plan.steps.items()}
@@ -88,6 +92,7 @@ def rewrite(
         convention=known,
         held=held,
         autocast=captured.autocast,
+        same=plan.same,
         recipes={name: RecipeGraph(gm, plan.steps[name]) for name, gm in graphs.items()},
         plan=plan,
     )
