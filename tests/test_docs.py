@@ -13,6 +13,9 @@ import op_calls
 from duca_compile.analysis import token_rules
 from duca_compile.methods import METHODS, PRESETS
 from duca_compile.methods.base import FULL
+from duca_compile.methods.published import PUBLISHED
+from duca_compile.methods.schedules import NAMED
+from duca_compile.methods.selectors import RANDOM, SELECTORS
 from duca_compile.plan.options import Options
 from helpers import STEPS, captured, compiled
 from packages import InMemory
@@ -140,12 +143,20 @@ def test_the_blocks_of_pages_that_have_many(name: str, tmp_path: Path, monkeypat
 
 
 def test_every_option_and_method_is_told() -> None:
-    text = README.read_text()
+    shared, page = README.read_text(), (ROOT / "docs" / "methods.md").read_text()
     of_methods = {each.name for kind in METHODS.values() for each in fields(kind)}  # type: ignore[arg-type]
-    known = ({each.name for each in fields(Options)} | of_methods | {"preset", "tuned"}) - {
-        "made_for",
-        "made_for_steps",
-    }
-    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == known
-    assert all(f'`"{name}"`' in text for name in PRESETS)
-    assert set(re.findall(r'^\| `"([\w-]+)"` \(', text, re.MULTILINE)) == set(METHODS)
+    of_all = {each.name for each in fields(Options)} | {"preset", "tuned"}
+    assert told_first(shared.partition("## Options")[2]) == of_all - {"made_for", "made_for_steps"}
+    methods, options, schedules, selectors, published = page.split("\n## ")[1:]
+    assert told_first(options) == of_methods
+    assert told_first(methods) == {f'"{name}"' for name in METHODS}
+    assert told_first(schedules) - {"[0, 4, 9, ...]"} == {f'"{name}"' for name in NAMED}
+    assert told_first(selectors) == {f'"{name}"' for name in (*SELECTORS, RANDOM)}
+    assert all(f'`"{name}"`' in published for name in PUBLISHED)
+    assert all(f'"{name}"' in shared for name in (*METHODS, *PRESETS) if name not in PUBLISHED)
+
+
+def told_first(text: str) -> set[str]:
+    """What the first column of its tables names, but for their heads."""
+    first = re.findall(r"^\| (`[^|]*) \|.*\n(?!\|---)", text, re.MULTILINE)
+    return {name for cell in first for name in re.findall(r"`([^`]+)`", cell)}
