@@ -1,6 +1,7 @@
 """`tune`: schedules found by generating, and kept in a file."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +41,23 @@ def three_blocks() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def tuned() -> Tuned:
-    return duca_compile.tune(generate, three_blocks(), speedups=(3, 5), options=EAGER, progress=False)
+    every = ("stack", "anchored", "order 2", "branches")
+    return duca_compile.tune(generate, three_blocks(), speedups=(3, 5), forecasts=every, options=EAGER, progress=False)
 
 
 def test_every_trial_was_run_and_the_best_of_each_cost_is_chosen(tuned: Tuned) -> None:
     assert tuned.steps == len(STEPS)
-    assert [trial.full_steps for trial in tuned.trials] == [17] * 4 + [10] * 4
+    assert [trial.full_steps for trial in tuned.trials] == [17] * 4 + [10] * 4 + [17, 10] * 3
+    assert [trial.forecast for trial in tuned.trials[8:]] == ["anchored"] * 2 + ["order 2"] * 2 + ["branches"] * 2
     for trial in tuned.trials:
-        assert len(trial.method.schedule) == trial.full_steps
+        assert trial.method.schedule == trial.schedule
         assert 0.6 * 50 / trial.full_steps < trial.speedup < 50 / trial.full_steps, "far from a full step, one is due"
         assert trial.quality > 20
-    for trial in tuned.trials[::4]:
+    for trial in tuned.trials[:8:4]:
         assert trial.speedup == pytest.approx(50 / trial.full_steps, rel=0.1)
     for best in tuned.best:
         assert best.quality == max(each.quality for each in tuned.trials if each.full_steps == best.full_steps)
+    assert len({trial.quality for trial in tuned.trials}) > 8, "they are all different"
     assert tuned.at(2.9) is tuned.best[0]
     assert tuned.at() is tuned.at(5) is tuned.best[1]
 
@@ -61,7 +65,7 @@ def test_every_trial_was_run_and_the_best_of_each_cost_is_chosen(tuned: Tuned) -
 def test_the_table_fits_a_terminal(tuned: Tuned) -> None:
     lines = str(tuned).splitlines()
     assert max(map(len, lines)) <= 80
-    assert len([line for line in lines if "equal change" in line]) == 2
+    assert len([line for line in lines if "equal change" in line]) >= 2
 
 
 def test_what_was_found_is_what_runs(tuned: Tuned, tmp_path: Path) -> None:
@@ -207,7 +211,9 @@ def test_a_recording_is_of_the_longest_generation() -> None:
 
 
 def test_the_cheapest_of_a_quality(tuned: Tuned) -> None:
-    good, cheap = tuned.best
+    of_the_stack = [trial for trial in tuned.trials if trial.forecast == "stack"]
+    good, cheap = (max(of_the_stack[at : at + 4], key=lambda each: each.quality) for at in (0, 4))
+    tuned = replace(tuned, best=(good, cheap))
     assert good.quality > cheap.quality
     assert tuned.at(quality=cheap.quality - 1) is cheap
     assert tuned.at(quality=cheap.quality + 0.01) is good

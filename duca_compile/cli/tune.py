@@ -64,7 +64,8 @@ def _told(found: Tuned) -> dict[str, Any]:
 
 def _trial(trial: Trial, best: bool) -> dict[str, Any]:
     return {
-        "placed": trial.name,
+        "placed": trial.placed,
+        "forecast": trial.forecast,
         "full_steps": trial.full_steps,
         "speedup": trial.speedup,
         "quality": trial.quality,

@@ -44,9 +44,10 @@ class StepForm:
 class Program:
     """The recipes of one model, for calls like one example; `start` begins a generation.
 
-    `steps` and `runs` are by recipe, `same` names recipes that do the same as one of these, and which one; `dataclasses.replace(program, runs=...)` runs graphs as somebody else has compiled
-    them. `held`: the tensors that the graphs take beside the call's own, by the name of the input: the model's weights.
-    `autocast`: devices on which it is off while they run. `seed`: of the tokens drawn.
+    `steps` and `runs` are by recipe, `same` names recipes that do the same as one of these, and which one.
+    `dataclasses.replace(program, runs=...)` runs graphs that somebody else has compiled. `held`: the tensors that the
+    graphs take beside the call's own, by the name of the input: the model's weights. `autocast`: devices on which it is
+    off while they run. `seed`: of the tokens drawn.
     """
 
     method: Method

@@ -8,18 +8,21 @@ from duca_compile.methods.schedules import full_steps_before
 from duca_compile.refusal import Refused
 from duca_compile.tuning.least_error import LONGEST, least_error
 
+CANDIDATES = ("dense ends", "equal change", "least error, stream", "least error, output")
+
 
 def candidates(likeness: Likeness, full_steps: int) -> dict[str, tuple[int, ...]]:
     """Full steps, by how they are placed."""
     if likeness.steps > LONGEST:
         raise Refused(f"tune is for generations of up to {LONGEST} steps, not {likeness.steps}")
     dense = [full_steps_before(at / likeness.steps) for at in range(likeness.steps)]
-    return {
-        "dense ends": equal_shares([after - before for before, after in itertools.pairwise(dense)], full_steps),
-        "equal change": equal_shares(likeness.changes, full_steps),
-        "least error, stream": least_error(likeness.stream, full_steps),
-        "least error, output": least_error(likeness.output, full_steps),
-    }
+    placed = (
+        equal_shares([after - before for before, after in itertools.pairwise(dense)], full_steps),
+        equal_shares(likeness.changes, full_steps),
+        least_error(likeness.stream, full_steps),
+        least_error(likeness.output, full_steps),
+    )
+    return dict(zip(CANDIDATES, placed, strict=True))
 
 
 def equal_shares(measure: Sequence[float], count: int) -> tuple[int, ...]:

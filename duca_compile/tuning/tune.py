@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -11,14 +10,13 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from duca_compile.generations.recording import Likeness, Recording, recording
-from duca_compile.methods.base import FULL
-from duca_compile.methods.cycles import CycleClock
-from duca_compile.methods.forecast_stack import ForecastStack
+from duca_compile.methods.base import FULL, Method
 from duca_compile.plan.tuned_file import portrait
 from duca_compile.refusal import Refused
 from duca_compile.report.stats import reset, stats
 from duca_compile.runtime import registry
-from duca_compile.tuning.candidates import candidates
+from duca_compile.tuning.candidates import CANDIDATES, candidates
+from duca_compile.tuning.forecasts import FORECASTS, trials_of
 from duca_compile.tuning.tuned import Trial, Tuned
 
 log = logging.getLogger("duca_compile")
@@ -30,14 +28,7 @@ NOTHING_TO_TUNE = (
 )
 
 
-@dataclass(frozen=True)
-class _Trials(ForecastStack):
-    """The `last` of them is under way. All share their graphs, and so does the generation whose every step is full."""
-
-    last: list[ForecastStack] = field(default_factory=lambda: [ForecastStack(schedule=tuple(range(10_000)))])
-
-    def start(self) -> CycleClock:
-        return self.last[-1].start()
+EVERY_STEP = tuple(range(10_000))
 
 
 def tune(
@@ -46,6 +37,7 @@ def tune(
     *,
     speedups: float | Sequence[float] = (3.0, 5.0, 7.0),
     metric: Metric | None = None,
+    forecasts: Sequence[str] = ("stack", "anchored"),
     options: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> Tuned:
@@ -53,40 +45,59 @@ def tune(
 
     `generate(compiled)` makes images (or videos, latents: a tensor or a list of them) with the compiled model that it
     is given in place of `model`, by your own code, from fixed seeds: every call the same images. A few are enough. It
-    is called once to compute them, with every step full, and four times for each of the `speedups`, the times fewer
-    FLOPs that are wanted. `metric(images, computed)` says how good cached images are, more is better; without, it is
-    the PSNR in dB over the range of the computed ones, the mean over all images. Metrics of `torchmetrics` fit, such as
+    is called once to compute them, with every step full, and for each of the `speedups`, the times fewer FLOPs that are
+    wanted, once for each of four ways to place full steps; with the best of these, once more for each other one of the
+    `forecasts`: of the `stack`, `anchored` at its embedding, of `order 2`, or of all `branches`, which takes the memory
+    of all their features. Each of these compiles the model anew.
+
+    `metric(images, computed)` says how good cached images are, more is better; without, it is the PSNR in dB over the
+    range of the computed ones, the mean over all images. Metrics of `torchmetrics` fit, such as
     `torchmetrics.image.StructuralSimilarityIndexMeasure(data_range=2.0)`. `options` are further ones of
     `torch.compile`, such as `inner` or `cache_dtype`.
 
-    Raises `Refused` where nothing can be forecast, and `ValueError` for impossible speed-ups.
+    Raises `Refused` where nothing can be forecast, and `ValueError` for impossible speed-ups or forecasts.
     """
     wanted = sorted([float(speedups)] if isinstance(speedups, (int, float)) else map(float, speedups))
     if not wanted or wanted[0] <= 1:
         raise ValueError(f"speedups must be numbers above 1, not {speedups!r}")
-    method, measure, trials = _Trials(), metric or psnr, list[Trial]()
-    run = partial(_generated, generate, model, _compiled(model, method, options))
+    first, *others = dict.fromkeys(forecasts)
+    for name in (first, *others):
+        if name not in FORECASTS:
+            raise ValueError(f"forecasts are of {', '.join(FORECASTS)}, not {name!r}")
+    measure, trials = metric or psnr, list[Trial]()
+    count = 1 + (len(CANDIDATES) + len(others)) * len(wanted)
     with Progress(disable=not progress) as shown:
-        task = shown.add_task("computing all steps", total=1 + 4 * len(wanted))
+        task = shown.add_task("computing all steps", total=count)
+        tried = trials_of(first, [EVERY_STEP])
+        run = partial(_generated, generate, model, _compiled(model, tried, options))
         with recording() as seen:
             computed, _ = run()
         likeness, looks = _learned(seen, model)
-        shown.advance(task)
-        for full_steps in dict.fromkeys(max(2, round(likeness.steps / speedup)) for speedup in wanted):
-            for name, schedule in candidates(likeness, full_steps).items():
-                shown.update(task, description=f"{full_steps} full steps, {name}")
-                method.last.append(ForecastStack(schedule=schedule))
-                images, speedup = run()
-                trials.append(Trial(name, method.last[-1], full_steps, speedup, float(measure(images, computed))))
-                shown.advance(task)
-    costs = dict.fromkeys(trial.full_steps for trial in trials)
-    best = tuple(max(_of_cost(trials, cost), key=lambda each: each.quality) for cost in costs)
+        costs = tuple(dict.fromkeys(max(2, round(likeness.steps / speedup)) for speedup in wanted))
+
+        def one(name: str, placed: str, schedule: tuple[int, ...]) -> None:
+            shown.update(task, advance=1, description=f"{len(schedule)} full steps, {placed}, {name}")
+            tried.last.append(FORECASTS[name](schedule))
+            images, speedup = run()
+            quality = float(measure(images, computed))
+            trials.append(Trial(placed, name, tried.last[-1], schedule, speedup, quality))
+
+        for cost in costs:
+            for placed, schedule in candidates(likeness, cost).items():
+                one(first, placed, schedule)
+        found = [_best(trials, cost) for cost in costs]
+        for name in others:
+            tried = trials_of(name, [EVERY_STEP])
+            run = partial(_generated, generate, model, _compiled(model, tried, options))
+            for trial in found:
+                one(name, trial.placed, trial.schedule)
     named = "PSNR (dB)" if metric is None else str(getattr(metric, "__name__", type(metric).__name__))
-    return Tuned(likeness.steps, looks, named, tuple(trials), best)
+    return Tuned(likeness.steps, looks, named, tuple(trials), tuple(_best(trials, cost) for cost in costs))
 
 
-def _of_cost(trials: Sequence[Trial], full_steps: int) -> list[Trial]:
-    return [trial for trial in trials if trial.full_steps == full_steps]
+def _best(trials: Sequence[Trial], full_steps: int) -> Trial:
+    """Of those of this cost."""
+    return max((trial for trial in trials if trial.full_steps == full_steps), key=lambda each: each.quality)
 
 
 def psnr(images: Tensor, computed: Tensor) -> float:
@@ -96,7 +107,7 @@ def psnr(images: Tensor, computed: Tensor) -> float:
     return float((10 * torch.log10(peak**2 / error)).mean())
 
 
-def _compiled(model: nn.Module, method: ForecastStack, options: Mapping[str, Any] | None) -> Any:
+def _compiled(model: nn.Module, method: Method, options: Mapping[str, Any] | None) -> Any:
     torch.compiler.reset()
     given: dict[str, Any] = {**(options or {}), "method": method}
     return torch.compile(model, backend="duca", options=given)

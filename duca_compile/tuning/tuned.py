@@ -9,19 +9,25 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from duca_compile.methods.forecast_stack import ForecastStack
+from duca_compile.methods.taylorseer import TaylorSeer
 from duca_compile.plan.tuned_file import TunedFile
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One generation: the FLOPs of a computed one over its own, and how good it is by the metric; more is better."""
+    """One generation: how its full steps were `placed`, what is forecast, the FLOPs of a computed one over its own, and
+    how good it is by the metric; more is better."""
 
-    name: str
-    method: ForecastStack
-    full_steps: int
+    placed: str
+    forecast: str
+    method: TaylorSeer
+    schedule: tuple[int, ...]
     speedup: float
     quality: float
+
+    @property
+    def full_steps(self) -> int:
+        return len(self.schedule)
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,8 @@ class Tuned:
     def save(self, path: str | Path, speedup: float | None = None, quality: float | None = None) -> None:
         """A small JSON file, which `options={"tuned": path}` takes, of the trial that `at` chooses."""
         chosen = self.at(speedup, quality)
-        found = {"placed": chosen.name, "speedup": round(chosen.speedup, 3), self.metric: round(chosen.quality, 3)}
+        told = {"speedup": round(chosen.speedup, 3), self.metric: round(chosen.quality, 3)}
+        found = {"placed": chosen.placed, "forecast": chosen.forecast, **told}
         TunedFile(chosen.method, self.steps, self.portrait, found).write(Path(path))
 
     def draw(self, path: str | Path) -> None:
@@ -65,8 +72,9 @@ class Tuned:
 
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = figure.subplots()
-        for name in dict.fromkeys(trial.name for trial in self.trials):
-            _plot(axes, [trial for trial in self.trials if trial.name == name], "o:", name)
+        for kind in dict.fromkeys((trial.placed, trial.forecast) for trial in self.trials):
+            drawn = [trial for trial in self.trials if (trial.placed, trial.forecast) == kind]
+            _plot(axes, drawn, "o:", ", ".join(kind))
         _plot(axes, self.best, "k-", "best")
         axes.set(xlabel="times fewer FLOPs", ylabel=self.metric, title=f"{self.steps} steps")
         axes.grid(alpha=0.3)
@@ -75,12 +83,13 @@ class Tuned:
 
     def __str__(self) -> str:
         table = Table(title=f"{self.steps} steps; {self.portrait}")
-        for heading in ("full steps", "placed", "FLOPs", self.metric, "best at its cost"):
-            table.add_column(heading, justify="left" if heading in ("placed", "best at its cost") else "right")
+        words = ("placed", "forecast", "best at its cost")
+        for heading in ("full steps", "placed", "forecast", "FLOPs", self.metric, "best at its cost"):
+            table.add_column(heading, justify="left" if heading in words else "right")
         for trial in self.trials:
-            listed = " ".join(map(str, trial.method.schedule)) if trial in self.best else ""
-            cells = (str(trial.full_steps), trial.name, f"{trial.speedup:.2f}x", f"{trial.quality:.2f}", listed)
-            table.add_row(*cells)
+            listed = " ".join(map(str, trial.schedule)) if trial in self.best else ""
+            cost = f"{trial.speedup:.2f}x", f"{trial.quality:.2f}"
+            table.add_row(str(trial.full_steps), trial.placed, trial.forecast, *cost, listed)
         sink = io.StringIO()
         Console(file=sink, width=80, color_system=None, legacy_windows=False).print(table)
         return sink.getvalue()
