@@ -15,6 +15,7 @@ from duca_compile.refusal import DucaWarning, Refused
 from duca_compile.report.counts import Stats
 from duca_compile.report.explain import Report, explain
 from duca_compile.report.stats import reset, stats
+from duca_compile.runtime.timing import timing
 from duca_compile.tuning.tune import tune
 from duca_compile.tuning.tuned import Tuned
 
@@ -37,5 +38,6 @@ __all__ = [
     "rewrite",
     "session",
     "stats",
+    "timing",
     "tune",
 ]

@@ -15,7 +15,7 @@ from torch import nn
 import duca_compile
 from duca_compile import Stats, explain, reset, stats
 from duca_compile.methods.base import FULL
-from helpers import STEPS, lenient
+from helpers import STEPS, compiled, lenient
 from tiny import Tiny, tiny_call
 from zoo.case import noise
 from zoo.core import example_dit
@@ -55,6 +55,8 @@ aggressive      22 40.0%      0.25 s
 
 caches        20 KiB in 1 trajectory
 at most       20 KiB
+generations   2; fewer FLOPs: a tenth of them at most 4.05x, half 4.05x, a tenth
+              at least 4.05x
 started over  1 time, full out of turn: timestep jumped back
 """,
     )
@@ -204,3 +206,43 @@ def test_of_a_pipeline_all_modules_count_once() -> None:
 def test_anything_else_is_a_type_error(ask: Any, given: Any) -> None:
     with pytest.raises(TypeError, match=r"give (a|the) module"):
         ask(given)
+
+
+def test_generations_are_told_apart() -> None:
+    """By what each of them saved: a short one is computed more often."""
+    model = example_dit()
+    fast = compiled(model, method="fora", cycle=4)
+    for steps in (4, 8, 8, 16, 16, 16):
+        x = noise(2, 1, 8, 8)
+        with duca_compile.session(object(), steps=steps):
+            for step in range(steps if steps > 4 else 3):
+                x = x - 0.05 * fast(x, torch.full((2,), 990.0 - 900 * step / steps), LABELS)
+    told = duca_compile.stats(model)
+    cost = (
+        duca_compile.explain(model, x, torch.full((2,), 500.0), LABELS, duca_options={"method": "fora"}).graphs[0].flops
+    )
+    whole, short = (
+        (full + cached) * cost["full"] / (full * cost["full"] + cached * cost["reuse"])
+        for full, cached in ((1, 3), (1, 2))
+    )
+    assert told.generations == 6
+    assert told.speedups is not None
+    assert told.speedups[1:] == pytest.approx((whole, whole))
+    assert short < told.speedups[0] < whole
+    assert "generations" in str(told)
+    assert json.loads(told.to_json())["generations"] == 6
+
+
+def test_steps_are_timed_where_asked() -> None:
+    model = example_dit()
+    fast, x = compiled(model, method="fora"), noise(2, 1, 8, 8)
+    for step, t in enumerate(STEPS[:10]):
+        if step < 5:
+            x = x - 0.05 * fast(x, torch.full((2,), t), LABELS)
+            continue
+        with duca_compile.timing():
+            x = x - 0.05 * fast(x, torch.full((2,), t), LABELS)
+    told = duca_compile.stats(model)
+    assert told.step_seconds.keys() == {"full", "reuse"}
+    assert 0 < told.step_seconds["reuse"] < told.step_seconds["full"] < 10
+    assert "a step takes" in str(told)

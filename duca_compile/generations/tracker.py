@@ -15,7 +15,7 @@ In doubt a trajectory starts over, and its first step is FULL.
 
 import threading
 import weakref
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -36,6 +36,8 @@ from duca_compile.refusal import COUNT_THEM, Refused, note_once, warn_once
 
 KNOWN = 64
 """Trajectories remembered at once, most of them without caches; the least recently used goes first."""
+REMEMBERED_GENERATIONS = 1024
+"""Of so many, how they ran is known."""
 ALIKE = 8
 """Of them, those over the very same conditioning, until one of them is seen to go on after another one has begun."""
 AMBIGUOUS = "several generations could go on so"
@@ -61,6 +63,7 @@ class Tracker:
         self.resets: Counter[str] = Counter()
         self.steps: Counter[str] = Counter()
         self.held = 0
+        self._ended: deque[Counter[str]] = deque(maxlen=REMEMBERED_GENERATIONS)
         self._live: dict[Key, list[Trajectory]] = {}
         self._observer = Observer()
         self._probes = Probes()
@@ -116,6 +119,7 @@ class Tracker:
         recipe = FULL if visit.repeated else long_steps.recipe_at(trajectory, method, who, distance)
         recipe = same.get(recipe, recipe)
         self.steps[recipe] += 1
+        trajectory.ran[recipe] += 1
         if recipe == FULL:
             trajectory.computed()
             for cache in list(trajectory.caches.values()):
@@ -137,6 +141,7 @@ class Tracker:
         self._drop(trajectory)
         self.resets["an exception left the step unfinished"] += 1
         self.steps[recipe] -= 1
+        trajectory.ran[recipe] -= 1
 
     def clear(self) -> None:
         for trajectory in self.live:
@@ -145,6 +150,11 @@ class Tracker:
     @property
     def live(self) -> list[Trajectory]:
         return [trajectory for each in list(self._live.values()) for trajectory in list(each)]
+
+    @property
+    def generations(self) -> list[Counter[str]]:
+        """How many steps ran by each recipe, of the last generations, those that still run among them."""
+        return [each for each in (*self._ended, *(known.ran for known in self.live)) if each.total() > 0]
 
     def _place(self, key: Key, call: Call) -> Visit:
         group = self._live.get(key, ())
@@ -336,6 +346,8 @@ class Tracker:
 
     def _drop(self, trajectory: Trajectory) -> None:
         trajectory.forget()
+        self._ended.append(trajectory.ran)
+        trajectory.ran = Counter()
         for key, each in list(self._live.items()):
             if trajectory in each:
                 each.remove(trajectory)

@@ -3,6 +3,7 @@
 import itertools
 import sys
 import weakref
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -167,6 +168,8 @@ class Trajectory:
     """Its timestep at each of its calls, the largest of several; 0 where there is none."""
     calls: int = 1
     """Its steps so far, counted on where it starts over."""
+    ran: Counter[str] = field(default_factory=Counter)
+    """How many of its steps ran by each recipe."""
     clock: Clock | None = None
     """The method's, from its first step on."""
     _given: tuple["weakref.ref[Tensor]", ...] = ()

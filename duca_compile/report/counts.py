@@ -2,8 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +21,10 @@ class Stats:
     reason: why generations began or started over; `trajectories` that keep caches; `bytes` held in caches now, and the
     most ever held at once; `compile_seconds` by recipe over all graphs.
 
+    `generations`: how many of them ran, of the last 1,024; `speedups`: of these in FLOPs, what a tenth of them, half of
+    them and nine tenths of them do not exceed, None where FLOPs are not known. `step_seconds`: the mean by recipe, of
+    steps within `duca_compile.timing()`.
+
     `speedup`: of these steps in FLOPs, the least that it can be where several graphs ran them; None where FLOPs are not
     known, as of a forward pass that is split. `compiled`: whether what was given was compiled with backend "duca".
     `notes`: why graphs, or calls, of it were not accelerated. `str(stats)` is a table in 80 columns.
@@ -35,6 +39,9 @@ class Stats:
     peak_bytes: int
     compile_seconds: dict[str, float]
     speedup: float | None = None
+    generations: int = 0
+    speedups: tuple[float, float, float] | None = None
+    step_seconds: Mapping[str, float] = field(default_factory=dict)
     compiled: bool = False
     notes: tuple[str, ...] = ()
 
@@ -70,16 +77,23 @@ class Stats:
         return "at least " if self.graphs > 1 else ""
 
     def _recipes(self) -> Table:
-        made = table("recipe", "steps", "share", "compiled in", left=("recipe",))
+        timed = ("a step takes",) if self.step_seconds else ()
+        made = table("recipe", "steps", "share", "compiled in", *timed, left=("recipe",))
         for name, times in self.steps.items():
-            seconds = f"{self.compile_seconds.get(name, 0.0):.2f} s"
-            made.add_row(Text(name), str(times), share_told(times, self.steps.total()), seconds)
+            cells = [str(times), share_told(times, self.steps.total()), f"{self.compile_seconds.get(name, 0.0):.2f} s"]
+            if timed:
+                cells.append(f"{1e3 * self.step_seconds[name]:.2f} ms" if name in self.step_seconds else "")
+            made.add_row(Text(name), *cells)
         return made
 
     def _told(self) -> Iterator[Line]:
         if self.graphs:
             yield "caches", f"{bytes_told(self.bytes)} in {counted(self.trajectories, 'trajectory')}"
             yield "at most", bytes_told(self.peak_bytes)
+        if self.speedups is not None:
+            least, half, most = self.speedups
+            told = f"a tenth of them at most {least:.2f}x, half {half:.2f}x, a tenth at least {most:.2f}x"
+            yield "generations", f"{self.generations:,}; fewer FLOPs: {told}"
         if self.held:
             yield "held", f"{counted(self.held, 'step')} took what was stored last: fresh noise rules a forecast out"
         for reason, times in self.resets.items():

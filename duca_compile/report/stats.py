@@ -1,7 +1,9 @@
 """What a compiled model has done so far, and how to make it forget."""
 
+import statistics
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from torch import nn
 
@@ -25,8 +27,8 @@ def stats(model: Model) -> Stats:
     """
     modules = modules_of(model)
     graphs, trackers = _graphs(modules), _trackers(modules)
-    methods = [graph.plan.options.method for graph in graphs] or [Options().method]
-    names = dict.fromkeys(recipe.name for method in methods for recipe in method.recipes())
+    names = dict.fromkeys(name for graph in graphs for name in graph.plan.steps)
+    names = names or dict.fromkeys(recipe.name for recipe in Options().method.recipes())
     steps: Counter[str] = Counter(dict.fromkeys(names, 0))
     resets: Counter[str] = Counter()
     seconds = dict.fromkeys(names, 0.0)
@@ -34,8 +36,8 @@ def stats(model: Model) -> Stats:
         steps.update(tracker.steps)
         resets.update(tracker.resets)
     for graph in graphs:
-        for name, compiled in graph.recipes.items():
-            seconds[name] += compiled.compile_seconds
+        for name in graph.plan.steps:
+            seconds[name] += graph.recipes[name].compile_seconds
     live = [trajectory for tracker in trackers for trajectory in tracker.live]
     notes = _notes(model, modules)
     return Stats(
@@ -48,6 +50,8 @@ def stats(model: Model) -> Stats:
         peak_bytes=sum(budget.peak for budget in {tracker.budget for tracker in trackers}),
         compile_seconds=seconds,
         speedup=None if SPLIT in notes else _speedup(graphs, trackers),
+        step_seconds=_step_seconds(graphs),
+        **_of_generations(graphs, trackers),
         compiled=any(torch_private.options_of(each, "duca") is not None for each in parts_of(model)),
         notes=notes,
     )
@@ -76,13 +80,39 @@ def _notes(model: Model, modules: Iterable[nn.Module]) -> tuple[str, ...]:
 
 def _speedup(graphs: list[CompiledGraph], trackers: set[Tracker]) -> float | None:
     """The least that the steps come to, whichever of the graphs ran those of a tracker."""
-    found = [_saved(graph, tracker) for tracker in trackers if tracker.steps.total() for graph in graphs]
+    found = [_saved(graph, tracker.steps) for tracker in trackers if tracker.steps.total() for graph in graphs]
     known = [saved for saved in found if saved is not None]
     return min(known) if known and len(known) == len(found) and len(trackers) == len(graphs) else None
 
 
-def _saved(graph: CompiledGraph, tracker: Tracker) -> float | None:
-    if not graph.flops.keys() >= (+tracker.steps).keys():
+def _saved(graph: CompiledGraph, steps: Counter[str]) -> float | None:
+    ran = +steps
+    if not graph.flops.keys() >= ran.keys():
         return None
-    spent = sum(times * graph.flops[name] for name, times in (+tracker.steps).items())
-    return tracker.steps.total() * graph.flops[FULL] / spent if spent else None
+    spent = sum(times * graph.flops[name] for name, times in ran.items())
+    return ran.total() * graph.flops[FULL] / spent if spent else None
+
+
+def _of_generations(graphs: Sequence[CompiledGraph], trackers: Iterable[Tracker]) -> dict[str, Any]:
+    """How many there were, and percentiles of what they saved; by the graph that saved least, where several ran."""
+    generations = [each for tracker in trackers for each in tracker.generations]
+    saved = [[_saved(graph, each) for graph in graphs] for each in generations]
+    known = [min(found for found in each if found is not None) for each in saved if each and None not in each]
+    some = len(known) > 1 and len(known) == len(generations)
+    return {"generations": len(generations), "speedups": _percentiles(known) if some else None}
+
+
+def _percentiles(values: Sequence[float]) -> tuple[float, float, float]:
+    tenths = statistics.quantiles(values, n=10, method="inclusive")
+    return tenths[0], tenths[4], tenths[8]
+
+
+def _step_seconds(graphs: Iterable[CompiledGraph]) -> dict[str, float]:
+    """The mean by recipe, over all graphs."""
+    ran: Counter[str] = Counter()
+    took: dict[str, float] = {}
+    for graph in graphs:
+        for name in graph.plan.steps:
+            ran[name] += graph.recipes[name].timed
+            took[name] = took.get(name, 0.0) + graph.recipes[name].seconds
+    return {name: seconds / ran[name] for name, seconds in took.items() if ran[name]}

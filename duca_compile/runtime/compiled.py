@@ -34,7 +34,8 @@ class CompiledPlain:
 class CompiledRecipe:
     """Calls the rewritten graph, with autocast off on the devices named. `compile_seconds` is 0 before the first.
 
-    `forms` are the same graph in one form or several, of which the first that the inner compiler takes is used.
+    Of its calls, `timed` ones took `seconds` (`timing.py`). `forms` are the same graph in one form or several, of which
+    the first that the inner compiler takes is used.
     """
 
     def __init__(
@@ -50,6 +51,8 @@ class CompiledRecipe:
         self._autocast_off = autocast_off
         self.compile_seconds = 0.0
         self.calls = 0
+        self.seconds = 0.0
+        self.timed = 0
         self._forms = tuple(forms)
         self._inner = inner
         self._run: Callable[..., Any] | None = None

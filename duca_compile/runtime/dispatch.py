@@ -24,6 +24,7 @@ from duca_compile.runtime.failures import Failures, is_out_of_memory, release
 from duca_compile.runtime.fixed_memory import FixedMemory
 from duca_compile.runtime.probe import CompiledProbe
 from duca_compile.runtime.steps import Step, Steps
+from duca_compile.runtime.timing import timed
 
 log = logging.getLogger("duca_compile")
 
@@ -123,7 +124,9 @@ class Dispatcher:
         fixed = [] if cache is None or self._memory is None else self._memory.of(cache, plan)
         in_place = [each for slot in fixed for each in slot]
         added: tuple[Sequence[Tensor], ...] = () if cache is None else self._added(plan, step, cache, in_place)
-        found = self.graph.recipes[step.recipe](plan.signature.pack(self._constants, args, *added))
+        run, given = self.graph.recipes[step.recipe], plan.signature.pack(self._constants, args, *added)
+        with timed(run):
+            found = run(given)
         results = tuple(plan.signature.own(found))
         stored: Sequence[Tensor] = plan.signature.stored(found)
         if self._memory is not None and cache is not None:

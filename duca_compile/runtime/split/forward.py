@@ -289,6 +289,7 @@ class Forward:
         tracker.resets["the forward pass took another way"] += 1
         tracker.steps[self._recipe] -= 1
         tracker.steps[FULL] += 1
+        trajectory.ran.update({self._recipe: -1, FULL: 1})
         self._recipe = FULL
         trajectory.full_steps += 1
         trajectory.step = -1
