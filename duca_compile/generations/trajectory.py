@@ -73,7 +73,12 @@ class Cache:
     @property
     def bytes(self) -> int:
         probed = 0 if self.probed is None else self.probed.nbytes
-        return probed + sum([value.nbytes for kept in self.kept.values() for value in kept.values])
+        return probed + sum([value.nbytes for value in self.tensors])
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that is kept for recipes."""
+        return [value for kept in self.kept.values() for value in kept.values]
 
     def put(self, slots: Sequence[Slot], values: Sequence[Tensor], call: int) -> None:
         """What a step at this call of the trajectory stored: of a slot with a history, the values before stay."""
