@@ -89,12 +89,14 @@ def _show_graph(console: Console, graph: GraphReport) -> None:
 
 
 def _branch_table(found: tuple[Group, ...], recipes: Sequence[str]) -> Table:
-    headings = ("block", "branch", "stream", "kind", "source", *recipes)
+    headings = ("block", "branch and source", "stream", "kind", *recipes)
     made = table(*headings, left=headings)
+    made.columns[1].no_wrap = True
     for group in found:
         for at, row in enumerate(group.rows):
             branch = row.first
-            own = ("" if at else group.numbers, row.names, str(branch.stream), branch.kind, branch.source)
+            named = f"{row.names}\n{branch.source}" if branch.source else row.names
+            own = ("" if at else group.numbers, named, str(branch.stream), branch.kind)
             made.add_row(*(Text(cell) for cell in (*own, *row.told.values())))
     return made
 
