@@ -16,6 +16,11 @@ CROWDED = (
     f"duca computes steps of generations that are served in turns: at most {KEPT} of them keep caches at once, within "
     "cache_budget; serve fewer in turns, or raise cache_budget where one is set"
 )
+ANOTHER_WAY = "the forward pass took another way"
+ANEW = (
+    f"duca computes every step: {ANOTHER_WAY} again and again, through other graphs or over weights in other memory, "
+    "as where blocks are offloaded one by one. Offload whole models, or quantise"
+)
 _KEYED = "run each call in `with duca_compile.session(key)`, with one key for each generation"
 _ON = {
     AGAIN: "the model is called several times at one timestep over the same conditioning, as by Heun's method; in "

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from duca_compile import torch_private
 from duca_compile.analysis.call_inputs import is_named_for_time, likeliest_latents
-from duca_compile.generations import diffusers_context
+from duca_compile.generations import advice, diffusers_context
 from duca_compile.generations.budget import Budget
 from duca_compile.generations.given import Given
 from duca_compile.generations.identity import Identity, State, state
@@ -29,7 +29,7 @@ from duca_compile.generations.tracker import Tracker
 from duca_compile.generations.trajectory import Trajectory
 from duca_compile.methods.base import FULL
 from duca_compile.plan.options import Options
-from duca_compile.refusal import DucaWarning, Random, Refused, warn_fallback, warn_once
+from duca_compile.refusal import DucaWarning, Random, Refused, note_once, warn_fallback, warn_once
 from duca_compile.runtime import registry
 from duca_compile.runtime.compiled_graph import CompiledGraph
 from duca_compile.runtime.partly import warn_partly
@@ -286,7 +286,9 @@ class Forward:
     def _start_over(self, trajectory: Trajectory) -> None:
         """Computes what is left of this call, and the next one."""
         tracker = self._split.tracker
-        tracker.resets["the forward pass took another way"] += 1
+        tracker.resets[advice.ANOTHER_WAY] += 1
+        if tracker.resets[advice.ANOTHER_WAY] == advice.PATIENCE:
+            note_once(self._split, advice.ANEW)
         tracker.steps[self._recipe] -= 1
         tracker.steps[FULL] += 1
         trajectory.ran.update({self._recipe: -1, FULL: 1})
