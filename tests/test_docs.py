@@ -19,13 +19,13 @@ from duca_compile.methods.selectors import RANDOM, SELECTORS
 from duca_compile.plan.options import Options
 from helpers import STEPS, captured, compiled
 from packages import InMemory
+from pages import ROOT, blocks_of, rows_of
 from rule_checks import check_calls
 from serving import small_dit
 from tiny import Tiny, tiny_call
 from zoo.case import noise
 from zoo.core import example_dit
 
-ROOT = Path(__file__).parents[1]
 README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
 PAGES = [README, CONTRIBUTING, *sorted((ROOT / "docs").glob("*.md"))]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -68,14 +68,6 @@ def test_the_short_table_of_quality_is_of_the_rows_of_the_long_one() -> None:
 def marked(page: Path) -> str:
     (found,) = re.findall(r"<!-- quality -->\n(.*)\n<!-- /quality -->", page.read_text(), re.DOTALL)
     return str(found)
-
-
-def rows_of(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line.startswith("|")]
-
-
-def blocks_of(page: Path) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
 def shown(name: str) -> Any:

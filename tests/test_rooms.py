@@ -92,7 +92,7 @@ def test_contributors_are_shown_every_room_from_the_ground_up() -> None:
 def test_the_public_face_is_all_that_a_user_sees() -> None:
     assert set(duca_compile.__all__) == {
         "DucaWarning", "Mode", "OptionError", "Options", "Program", "Refused", "Report", "Rewritten", "Stats", "Tuned",
-        "duca", "explain", "load", "reset", "rewrite", "session", "stats", "tune",
+        "duca", "explain", "load", "reset", "rewrite", "session", "stats", "timing", "tune",
     }  # fmt: skip
     undocumented = [name for name in duca_compile.__all__ if not getattr(duca_compile, name).__doc__]
     assert not undocumented

@@ -18,9 +18,9 @@ from duca_compile.passes import LOWERING, OUTLINING, PIPELINE
 from duca_compile.refusal import data_decides
 from duca_compile.runtime import failures
 from messages import VARIES, fixed, messages, reset_reasons
+from pages import ROOT, blocks_of, rows_of
 from pipelines import flux_1
 from serving import small_dit
-from test_docs import ROOT, blocks_of, rows_of
 
 DOCS = ROOT / "docs"
 

@@ -34,7 +34,7 @@ def recipe_at(trajectory: Trajectory, method: Method, who: object, distance: flo
     """
     if trajectory.clock is None:
         trajectory.clock = method.start()
-    recipe = trajectory.clock.next(progress.place(trajectory)._replace(distance=distance))
+    recipe = trajectory.clock.next(progress.place(trajectory, distance))
     return recipe if recipe == FULL or sessions.counts() or not is_long(trajectory, who) else FULL
 
 

@@ -15,18 +15,19 @@ SURE = 4.0
 """By so many times what rounding can make of it must `1 / t` be seen to bend before the number of steps is believed."""
 
 
-def place(trajectory: Trajectory) -> Place:
-    """Of the trajectory's last step."""
+def place(trajectory: Trajectory, distance: float | None = None) -> Place:
+    """Of the trajectory's last step, of which the method's probe has found this `distance`."""
     now, since = len(trajectory.path) - 1, trajectory.since
+    seen = trajectory.miss, distance
     left = _left(trajectory)
     steps = trajectory.total or _steps(trajectory, left)
     if steps is not None:
         counted = trajectory.moments[-1].index
         last = now if counted is None else counted
-        return Place(trajectory.step, since, min(last / steps, 1.0), max(last - since, 0) / steps, trajectory.miss)
+        return Place(trajectory.step, since, min(last / steps, 1.0), max(last - since, 0) / steps, *seen)
     if not left:
-        return Place(trajectory.step, since, miss=trajectory.miss)
-    return Place(trajectory.step, since, 1 - left[now] / left[0], 1 - left[now - since] / left[0], trajectory.miss)
+        return Place(trajectory.step, since, None, None, *seen)
+    return Place(trajectory.step, since, 1 - left[now] / left[0], 1 - left[now - since] / left[0], *seen)
 
 
 def whole_way(trajectory: Trajectory) -> float | None:
