@@ -82,6 +82,20 @@ def test_levels_run_one_after_another() -> None:
     assert steps == {"full": 3, "conservative-1": 3, "conservative-2": 3, "conservative-3": 3}
 
 
+@pytest.mark.parametrize("name", ["DiT", "PixArt", "FLUX"])
+def test_a_level_that_recomputes_nothing_computes_nothing_for_others(name: str) -> None:
+    """What those take of it is of the last full step: scores of attention, and what mixes tokens."""
+    options = {"method": "toca", "ratios": "dit", "levels": 4, "cache_ratio": 0.5}
+    plan = of_core(name, options)
+    first = plan.steps["conservative-1"]
+    assert not first.where(Action.REFRESH)
+    assert plan.steps["conservative-4"].where(Action.REFRESH)
+    assert not first.writes
+    case = CORE[name]
+    (graph,) = duca_compile.explain(case.model(), duca_options=options, **case.call(500.0)).graphs
+    assert graph.flops["conservative-1"] < graph.flops["conservative-4"]
+
+
 def test_back_from_a_full_step_needs_to_know_it_ahead() -> None:
     with pytest.raises(OptionError, match="known ahead"):
         Options.parse({"method": "duca", "order": "conservative-last", "schedule": "adaptive"})

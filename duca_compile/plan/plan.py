@@ -113,7 +113,7 @@ def _plan(graph: fx.Graph, facts: Facts, options: Options) -> Plan:
             steps.append(step)
         else:
             same[step.name] = other.name
-    found = with_writes(steps)
+    found = with_writes(graph, steps)
     if options.method.probe is not None:
         probed = probing(graph, facts, options.method.probe)
         found = {name: replace(step, probing=probed) for name, step in found.items()}

@@ -7,9 +7,11 @@ from typing import Any
 
 import sympy
 import torch
+from torch import fx
 
 from duca_compile.analysis.anchors import Cut
 from duca_compile.analysis.facts import Branch, Facts
+from duca_compile.graph import ir
 from duca_compile.graph.signature import Signature
 from duca_compile.methods.base import Action, Recipe
 from duca_compile.plan.choice import Choice
@@ -161,6 +163,13 @@ class StepPlan:
         found = self.branches[branch]
         return found.addend if self.recipe.gated else found.feature
 
+    @property
+    def replaced(self) -> frozenset[str]:
+        """The captured values that the step does not compute, or not of all tokens: another one stands for each."""
+        features = (Action.FORECAST, Action.REFRESH)
+        taken = [branch.feature for branch, done in zip(self.branches, self.actions, strict=True) if done in features]
+        return frozenset([*map(self.reused, self.where(Action.REUSE)), *taken, *(cut.value for cut in self.cut)])
+
     def told(self, branch: int) -> str:
         """What becomes of a branch, in a word or two."""
         action = self.actions[branch]
@@ -170,8 +179,9 @@ class StepPlan:
         return action.name.lower()
 
 
-def with_writes(steps: Sequence[StepPlan]) -> dict[str, StepPlan]:
-    """Each step writes what others read, the longest history of it, and it computes itself: one that is cut, nothing.
+def with_writes(graph: fx.Graph, steps: Sequence[StepPlan]) -> dict[str, StepPlan]:
+    """Each step writes what others read, the longest history of it, and its results need: one that is cut, nothing.
+    The complete one computes all of it, needed or not.
 
     Raises `Refused` where values that one forecast combines are stored at different steps: its weights are of one age.
     """
@@ -179,7 +189,7 @@ def with_writes(steps: Sequence[StepPlan]) -> dict[str, StepPlan]:
     for slot in (slot for step in steps for slot in step.reads):
         known = wanted.get(slot.key)
         wanted[slot.key] = slot if known is None or known.history < slot.history else known
-    found = {step.name: replace(step, writes=_writes(step, wanted)) for step in steps}
+    found = {step.name: replace(step, writes=_writes(graph, step, wanted)) for step in steps}
     for step in found.values():
         past = [slot.key for slot in step.reads if slot.history > 1]
         writers = {tuple(each.name for each in found.values() if key in each.written) for key in past}
@@ -188,8 +198,12 @@ def with_writes(steps: Sequence[StepPlan]) -> dict[str, StepPlan]:
     return found
 
 
-def _writes(step: StepPlan, wanted: Mapping[Key, Slot]) -> tuple[Slot, ...]:
+def _writes(graph: fx.Graph, step: StepPlan, wanted: Mapping[Key, Slot]) -> tuple[Slot, ...]:
+    if step.is_complete:
+        return tuple(wanted.values())
     if step.cut:
         return ()
-    own = {slot.key for slot in step.reads}
-    return tuple(slot for slot in wanted.values() if slot.key not in own)
+    own, replaced = {slot.key for slot in step.reads}, step.replaced
+    needed = ir.ancestors([ir.output_node(graph)], stop=lambda node: node.name in replaced)
+    computed = {node.name for node in needed} - replaced
+    return tuple(slot for slot in wanted.values() if slot.key not in own and slot.value in computed)
