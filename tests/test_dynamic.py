@@ -38,6 +38,14 @@ def test_symbolic_sizes_give_the_results_of_static_ones(name: str) -> None:
     assert [torch.equal(a, b) for a, b in zip(got, want, strict=True)] == [True] * 4
 
 
+def test_branches_of_unequal_shares_draw_the_same_tokens_as_with_static_sizes() -> None:
+    """Also where the numbers of their tokens come out equal: of sixteen, 6.4 and 6.5 are 6."""
+    model, options = example_dit(), {"ratios": "dit", "cache_ratio": 0.8, "order": "conservative"}
+    got, want = (steps(compiled(model, dynamic=sizes, **options), CORE["example DiT"].call) for sizes in (True, False))
+    assert duca_compile.stats(model).steps[Mode.CONSERVATIVE] == 6
+    assert all(map(torch.equal, got, want))
+
+
 def sized(side: int, text: int, batch: int) -> Call:
     return partial(flux_call, side=side, text=text, batch=batch)
 

@@ -173,14 +173,17 @@ def _any_fresh(graph: fx.Graph, tokens: Size, share: Fraction) -> bool:
 
 
 def _selections(facts: Facts, recipe: Recipe, refreshed: Sequence[int], scored: bool) -> tuple[Selection, ...]:
-    groups: dict[tuple[Size, Size], list[int]] = {}
+    """Branches of one share, not of one count, draw together: which do is then the same where sizes are symbolic."""
+    groups: dict[tuple[Size, Fraction], list[int]] = {}
     for index in refreshed:
         path = facts.branches[index].path
         assert path is not None
-        tokens = path.place.tokens
-        groups.setdefault((tokens, fresh_tokens(tokens, recipe.refresh.share(index, facts))), []).append(index)
+        groups.setdefault((path.place.tokens, recipe.refresh.share(index, facts)), []).append(index)
     shared = recipe.refresh.selection == "step"
-    return tuple(Selection(*sizes, tuple(members), shared, scored) for sizes, members in groups.items())
+    return tuple(
+        Selection(tokens, fresh_tokens(tokens, share), tuple(members), shared, scored)
+        for (tokens, share), members in groups.items()
+    )
 
 
 def _cut(graph: fx.Graph, facts: Facts, actions: Sequence[Action], recipe: Recipe) -> tuple[Cut, ...]:
