@@ -17,8 +17,8 @@ aten = torch.ops.aten
 class WriteOutAttention:
     """It rounds otherwise than the fused kernel, and takes memory for the map.
 
-    before:  %attention = scaled_dot_product_attention(%q, %k, %v)
-             %probabilities_of_attention = ...
+    before:  %probabilities_of_attention = ...
+             %attention = scaled_dot_product_attention(%q, %k, %v)
     after:   %probabilities_of_attention = ...
              %matmul = matmul(%probabilities_of_attention, %v)
     """
@@ -28,7 +28,7 @@ class WriteOutAttention:
         maps = [node for name, node in nodes.items() if name.startswith(PROBABILITIES)]
         for each in maps:
             attention = nodes[each.name.removeprefix(PROBABILITIES)]
-            with gm.graph.inserting_before(each.next):
+            with gm.graph.inserting_before(attention):
                 written = emit(gm.graph, aten.matmul.default, [each, attention.args[2]])
             attention.replace_all_uses_with(written)
             gm.graph.erase_node(attention)

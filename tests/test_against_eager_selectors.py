@@ -12,7 +12,7 @@ from duca_compile.methods.check import OptionError
 from duca_compile.methods.selectors import NAMES, RANDOM
 from eager_methods import LABELS, embedded
 from helpers import STEPS, compiled, first, lenient, relative_error
-from zoo.case import noise, randomise
+from zoo.case import calls, noise, randomise
 from zoo.core import CORE, example_dit
 
 
@@ -125,6 +125,16 @@ def test_core_models_run_or_refuse(name: str, selector: str) -> None:
                 assert relative_error(got, first(plain(**given))) <= (1e-5 if selector == "attention" else 0.0)
             assert got.isfinite().all()
     assert duca_compile.stats(model).steps["conservative"] == 3
+
+
+def test_a_scored_attention_may_be_kept_in_a_smaller_type() -> None:
+    """FLUX keeps the attention's own result, too."""
+    case = CORE["FLUX"]
+    model = randomise(case.build())
+    fast = compiled(model, method="toca", cache_ratio=0.7, cache_dtype=torch.bfloat16)
+    for given in calls(case.call, [900.0, 880.0]):
+        assert first(fast(**given)).isfinite().all()
+    assert duca_compile.stats(model).steps["conservative"] == 1
 
 
 def test_the_map_of_an_attention_is_computed_once() -> None:

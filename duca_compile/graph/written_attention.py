@@ -16,7 +16,8 @@ PROBABILITIES = "probabilities_of_"
 def probabilities(attention: fx.Node) -> fx.Node:
     """The softmax map `[batch, heads, queries, keys]` of an `scaled_dot_product_attention`, in the queries' type.
 
-    It is added to the graph, once; its name says whose it is. Short floating-point numbers are summed as float32.
+    It is added to the graph before the attention, once; its name says whose it is. Short floating-point numbers are
+    summed as float32.
     """
     graph, name = attention.graph, PROBABILITIES + attention.name
     for node in graph.nodes:
@@ -28,7 +29,7 @@ def probabilities(attention: fx.Node) -> fx.Node:
     if _argument(attention, 5, "is_causal") or _argument(attention, 7, "enable_gqa"):
         raise Refused(f"method: %{attention.name} is causal or shares its keys, and its map cannot be written out")
     scale = _argument(attention, 6, "scale") or 1 / math.sqrt(int(ir.sizes(ir.value(query))[-1]))
-    with graph.inserting_before(attention.next):
+    with graph.inserting_before(attention):
         scores = emit(graph, aten.matmul.default, [query, emit(graph, aten.transpose.int, [keys, -2, -1])])
         scores = emit(graph, aten._to_copy.default, [scores], {"dtype": torch.float32})
         scores = emit(graph, aten.mul.Scalar, [scores, scale])
