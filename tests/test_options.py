@@ -112,6 +112,24 @@ def test_an_impossible_option_is_an_error_that_helps(options: dict[str, object],
 
 
 @pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("teacache", {"polynomial": 5}, "polynomial must be a list of numbers, not 5"),
+        ("teacache", {"polynomial": ()}, "polynomial must have a number at least"),
+        ("teacache", {"threshold": float("nan")}, "threshold must be a number of at least 0, not nan"),
+        ("magcache", {"ratios": 3}, "ratios must be a list of numbers, not 3"),
+        ("magcache", {"ratios": "dit"}, "ratios must be a list of numbers, not 'dit'"),
+        ("pab", {"window": 0.5}, "window must be a list of numbers, not 0.5"),
+        ("pab", {"window": ("a", "b")}, "window must be a list of numbers"),
+        ("toca", {"staleness": float("nan")}, "staleness must be a number of at least 0, not nan"),
+    ],
+)
+def test_what_is_no_number_or_no_list_of_them_is_told(method: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        Options.parse({"method": method, **options})
+
+
+@pytest.mark.parametrize(
     ("text", "meant"),
     [
         ("bfloat16", torch.bfloat16),

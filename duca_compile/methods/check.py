@@ -1,7 +1,8 @@
 """Checks of options, with errors that name the nearest valid choice."""
 
 import difflib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
 from duca_compile.torch_private import ThroughDynamo
 
@@ -19,7 +20,15 @@ def require_int(name: str, value: object, at_least: int) -> None:
 
 
 def is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def numbers(name: str, value: object) -> tuple[float, ...]:
+    """Those that an option lists."""
+    listed = None if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
+    if listed is None or not all(map(is_number, listed)):
+        raise OptionError(f"{name} must be a list of numbers, not {value!r}")
+    return listed
 
 
 def require_bool(name: str, value: object) -> None:

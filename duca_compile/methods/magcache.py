@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from duca_compile.methods.base import COMPLETE, FULL, Held, Place, Recipe, without_blocks
-from duca_compile.methods.check import OptionError, is_number, require_int
+from duca_compile.methods.check import OptionError, is_number, numbers, require_int
 
 NEEDED = (
     "method='magcache' needs `ratios`: for each step of a generation, the mean size of what the blocks add to the "
@@ -25,8 +25,8 @@ class MagCache(Held):
     """The share of a generation's steps, its first ones, that are full."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ratios", tuple(self.ratios))
-        if not all(is_number(each) and each > 0 for each in self.ratios):
+        object.__setattr__(self, "ratios", numbers("ratios", self.ratios))
+        if not all(each > 0 for each in self.ratios):
             raise OptionError(f"ratios must be numbers above 0, not {self.ratios!r}")
         require_int("longest", self.longest, at_least=1)
         for name in ("threshold", "retention"):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from duca_compile.methods.attention_kinds import CROSS, SPATIAL, TEMPORAL, all_reusing, name_of
 from duca_compile.methods.base import COMPLETE, FULL, Held, Place, Recipe
-from duca_compile.methods.check import OptionError, require_int
+from duca_compile.methods.check import OptionError, numbers, require_int
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class PAB(Held):
     """Between which shares of a generation's steps attentions are reused: timesteps 930 to 450 of 1,000."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "window", tuple(self.window))
+        object.__setattr__(self, "window", numbers("window", self.window))
         for name in (SPATIAL, TEMPORAL, CROSS):
             require_int(name, getattr(self, name), at_least=1)
         if len(self.window) != 2 or not 0 <= self.window[0] <= self.window[1] <= 1:

@@ -1,5 +1,6 @@
 """Which tokens a `REFRESH` recomputes, and how many."""
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -55,7 +56,7 @@ class Refresh:
         require_choice("selector", self.selector, NAMES)
         require_int("cell", self.cell, at_least=1)
         for name in ("staleness", "spatial"):
-            if not is_number(getattr(self, name)) or getattr(self, name) < 0:
+            if not is_number(getattr(self, name)) or not 0 <= getattr(self, name) < math.inf:
                 raise OptionError(f"{name} must be a number of at least 0, not {getattr(self, name)!r}")
         if self.selector == RANDOM and (self.staleness or self.spatial):
             raise OptionError("staleness and spatial add to the scores of a selector, and selector is 'random'")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from duca_compile.analysis.latent_stream import modulated_input
 from duca_compile.methods.base import COMPLETE, FULL, Held, Place, Probe, Recipe, without_blocks
-from duca_compile.methods.check import OptionError, is_number
+from duca_compile.methods.check import OptionError, is_number, numbers
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,11 @@ class TeaCache(Held):
     """Of a step's move, the highest power first; fitted for each model in the paper. The default takes it as it is."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "polynomial", tuple(self.polynomial))
+        object.__setattr__(self, "polynomial", numbers("polynomial", self.polynomial))
         if not is_number(self.threshold) or self.threshold < 0:
             raise OptionError(f"threshold must be a number of at least 0, not {self.threshold!r}")
-        if not self.polynomial or not all(map(is_number, self.polynomial)):
-            raise OptionError(f"polynomial must be numbers, the highest power first, not {self.polynomial!r}")
+        if not self.polynomial:
+            raise OptionError("polynomial must have a number at least, and the highest power comes first")
 
     @property
     def probe(self) -> Probe:  # type: ignore[override]
