@@ -18,9 +18,13 @@ def probe_graph(gm: fx.GraphModule, probing: Probing) -> fx.GraphModule:
     """A copy of the captured graph with other results: how far the value is from that of a step before, relative to it
     (`mean|now - before| / mean|before|`, a float32), the value, and what is carried.
 
+    It writes to no input: the step's graph will. The value is kept for other steps, and lies in memory of its own,
+    neither an input's nor that of what is carried.
+
     after:   %sub = sub(%layer_norm, %value_before)
              ...
-             return [%div, %layer_norm, %linear]
+             %clone = clone(%layer_norm)
+             return [%div, %clone, %linear]
     """
     copy = ir.copied(gm)
     graph = copy.graph
@@ -33,7 +37,10 @@ def probe_graph(gm: fx.GraphModule, probing: Probing) -> fx.GraphModule:
         moved = emit(graph, aten.sub.Tensor, [now, before])
         sizes = [emit(graph, aten.abs.default, [each]) for each in (moved, before)]
         distance = emit(graph, aten.div.Tensor, [emit(graph, aten.mean.default, [size]) for size in sizes])
-    output.args = ([distance, value, *(nodes[name] for name in probing.carried)],)
+        own = emit(graph, aten.clone.default, [value])
+    output.args = ([distance, own, *(nodes[name] for name in probing.carried)],)
+    for node in filter(ir.is_mutable, list(graph.nodes)):
+        graph.erase_node(node)
     drop_dead_code(graph)
     check(copy, after="the probe")
     copy.recompile()
