@@ -1,5 +1,7 @@
 """What a method's probe computes before each step: it changes nothing, and nothing of it is lost or changed."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 import duca_compile
+from duca_compile import explain
 from helpers import compiled
-from zoo.case import noise
+from zoo.case import calls, noise
+from zoo.core import CORE
 
 STEPS = 8
 METHODS: list[dict[str, Any]] = [{"method": "teacache"}, {"method": "first-block"}]
@@ -55,3 +59,22 @@ def test_latents_may_be_updated_in_place() -> None:
 @pytest.mark.parametrize("options", METHODS, ids=str)
 def test_arguments_are_written_to_once_a_step(options: dict[str, Any]) -> None:
     assert generation(compiled(Mixer(counts=True).eval(), **options), in_place=False)[1] == STEPS
+
+
+@pytest.mark.parametrize("options", METHODS, ids=str)
+def test_what_is_decided_at_run_time_is_not_foretold(options: dict[str, Any], tmp_path: Path) -> None:
+    """But that it accelerates, and the bytes that it keeps."""
+    case = CORE["example DiT"]
+    model = case.model()
+    report = explain(model, duca_options=options, **case.call(500.0))
+    assert report.verdict.outcome == ("wholly" if options["method"] == "teacache" else "partly")
+    assert "decided at run time" in report.verdict.headline
+    assert json.loads(report.to_json())["sequence"] == []
+    assert report.verdict.flops is report.verdict.speedup is None
+    report.to_html(tmp_path / "report.html")
+    fast = compiled(model, **options)
+    for given in calls(case.call, [900.0, 880.0]):
+        fast(**given)
+    assert duca_compile.stats(fast).bytes == report.verdict.cache_bytes
+    few = explain(model, duca_options=options, steps=4, **case.call(500.0)).verdict
+    assert (few.outcome, len(few.sequence)) == ("not", 4)

@@ -86,7 +86,9 @@ def _recipes(subject: Subject, plain: Callable[..., Any], cached: Callable[..., 
 
 
 def _warm(options: Options, steps: int) -> int:
-    """How many steps run every recipe at least once."""
+    """How many steps run every recipe at least once; all where the method decides at run time."""
+    if options.method.probe is not None:
+        return steps
     sequence = options.sequence(steps)
     return 1 + max(sequence.index(name) for name in set(sequence))
 

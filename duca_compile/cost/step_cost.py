@@ -73,7 +73,9 @@ def _weights_read(graph: fx.Graph, state: frozenset[str]) -> int:
 
 def bytes_held(captured: Capture, plan: Plan) -> int:
     """Bytes that one trajectory keeps between steps."""
-    return _bytes(captured, plan.steps[FULL], plan.slots)
+    probed = {plan.probing.value} if plan.probing else set[str]()
+    seen: int = sum(ir.value(node).nbytes for node in captured.gm.graph.nodes if node.name in probed)
+    return seen + _bytes(captured, plan.steps[FULL], plan.slots)
 
 
 def _bytes(captured: Capture, step: StepPlan, slots: Sequence[Slot]) -> int:

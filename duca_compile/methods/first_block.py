@@ -41,7 +41,7 @@ class FirstBlock(Held):
         return Probe(self._first_change, since_full=True)
 
     def recipes(self) -> tuple[Recipe, ...]:
-        return COMPLETE, Recipe("skip", self._decide, cut=True, anchored=True)
+        return COMPLETE, Recipe("skip", self._decide, cut=True, anchored=True, part=True)
 
     def start(self) -> "FirstBlock":
         return self

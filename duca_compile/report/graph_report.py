@@ -99,7 +99,7 @@ def _plain(captured: Capture) -> fx.Graph:
 def _filled(captured: Capture, plan: Plan) -> int:
     """What a full step stores: one value of each slot."""
     full = plan.steps[FULL]
-    last = replace(full, writes=tuple(replace(slot, history=1) for slot in full.writes))
+    last = replace(full, probing=None, writes=tuple(replace(slot, history=1) for slot in full.writes))
     return step_cost.bytes_held(captured, replace(plan, steps={FULL: last}))
 
 

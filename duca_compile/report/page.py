@@ -24,7 +24,7 @@ def page(model: str, verdict: Verdict, graphs: Sequence[GraphReport]) -> str:
         headline=escape(verdict.headline),
         figures=_figures(verdict) if verdict.outcome != "not" else "",
         told=_list(verdict_lines(verdict)),
-        schedule=_schedule(verdict) if verdict.outcome != "not" else "",
+        schedule=_schedule(verdict) if verdict.outcome != "not" and verdict.sequence else "",
         graphs="\n".join(sections),
     )
 
@@ -33,7 +33,10 @@ def _figures(verdict: Verdict) -> str:
     speedup = "unknown" if verdict.speedup is None else f"{verdict.speedup:.2f}x"
     shown = (
         (speedup, "fewer FLOPs"),
-        (f"{verdict.steps.get(FULL, 0)} of {len(verdict.sequence)}", "steps are full"),
+        (
+            f"{verdict.steps.get(FULL, 0)} of {len(verdict.sequence)}" if verdict.sequence else "unknown",
+            "steps are full",
+        ),
         (bytes_told(verdict.cache_bytes), "of cache a generation"),
         (bytes_told(verdict.peak_bytes), "at the peak of a step"),
     )

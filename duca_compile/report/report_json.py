@@ -1,9 +1,10 @@
 """The report as JSON. The keys stay; new ones may come.
 
 `model`, `headline`, `outcome` (`wholly`, `partly`, `not`), `speedup` (in FLOPs, null where unknown), `steps` (by
-recipe), `sequence` (the recipe of each step), `flops` and `plain_flops` (of a generation), `elsewhere` (the share of a
-full step's FLOPs outside of the accelerated graphs), `cache_bytes`, `peak_bytes`, `plain_peak_bytes`, `refused` and
-`advice` (texts), and `graphs`. A graph has `accelerated`, `refusal`, `runs` and `whole`; if it is accelerated also
+recipe), `sequence` (the recipe of each step, empty where that is decided at run time), `flops` and `plain_flops` (of a
+generation), `elsewhere` (the share of a full step's FLOPs outside of the accelerated graphs), `cache_bytes`,
+`peak_bytes`, `plain_peak_bytes`, `refused` and `advice` (texts), and `graphs`. A graph has `accelerated`, `refusal`,
+`runs` and `whole`; if it is accelerated also
 `latents`, `timesteps`, `conditioning`, `streams` (`shape`, `root`, `branches`), `blocks` (see `_block`), `recipes` (of
 each `flops`, `weight_bytes`, `cache_bytes` per step), `held_bytes`, `filled_bytes`, `full_step_bytes`,
 `plain_step_bytes`, `uncut`, `uncounted`, `left` and `not_branches` (`node`, `reason`). Symbolic sizes are texts.

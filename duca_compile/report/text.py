@@ -61,7 +61,8 @@ def show(console: Console, verdict: Verdict, graphs: Sequence[GraphReport]) -> N
 
 def verdict_lines(verdict: Verdict) -> Iterable[Line]:
     if verdict.outcome != "not":
-        yield "steps", ", ".join(f"{times} {name}" for name, times in verdict.steps.items())
+        if verdict.sequence:
+            yield "steps", ", ".join(f"{times} {name}" for name, times in verdict.steps.items())
         if verdict.flops is not None and verdict.plain_flops is not None:
             yield "FLOPs", f"{flops_told(verdict.flops)} a generation, {flops_told(verdict.plain_flops)} plain"
         if verdict.elsewhere:

@@ -18,11 +18,11 @@ from duca_compile.runtime.partly import in_every_mode, is_partly
 class Verdict:
     """`outcome`: "wholly", "partly" (more than half of a full step runs in every recipe) or "not" accelerated.
 
-    `sequence`: the recipe of each step of a generation. FLOPs are of one generation: `flops` under these options,
-    `plain_flops` of the model alone; None where they are not known. `elsewhere` is the share of a full step's FLOPs
-    that lies outside of the graphs that are accelerated. Bytes: `cache_bytes` that one generation keeps; `peak_bytes`
-    that a full step takes at once beside weights and inputs, caches among them, `plain_peak_bytes` the model alone.
-    `refused` gives reasons, `advice` what to do.
+    `sequence`: the recipe of each step of a generation; empty where the method decides at run time. FLOPs are of one
+    generation: `flops` under these options, `plain_flops` of the model alone; None where they are not known.
+    `elsewhere` is the share of a full step's FLOPs that lies outside of the graphs that are accelerated. Bytes:
+    `cache_bytes` that one generation keeps; `peak_bytes` that a full step takes at once beside weights and inputs,
+    caches among them, `plain_peak_bytes` the model alone. `refused` gives reasons, `advice` what to do.
     """
 
     outcome: str
@@ -50,6 +50,8 @@ class Verdict:
     def headline(self) -> str:
         if self.outcome == "not":
             return "Not accelerated: every step is the model's own."
+        if not self.sequence:
+            return f"Accelerated {self.outcome}; which steps are full is decided at run time."
         if self.speedup is None:
             return f"Accelerated {self.outcome}; the FLOPs are not known."
         steps = counted(len(self.sequence), "step")
@@ -61,14 +63,15 @@ def verdict_on(graphs: Sequence[GraphReport], options: Options, steps: int, exec
     among them."""
     cached = [graph for graph in graphs if graph.plan is not None]
     sequence, remark = _sequence(cached, options, steps)
-    costs = {name: sum(graph.runs * graph.flops[name] for graph in cached) for name in {FULL, *sequence} if cached}
+    names = {FULL, *sequence} if sequence else {name for graph in cached for name in graph.flops}
+    costs = {name: sum(graph.runs * graph.flops[name] for graph in cached) for name in names if cached}
     full = costs.get(FULL, 0)
     plain = full if executed is None and len(cached) == len(graphs) else executed
     rest = max(0, (plain or 0) - full)
     by_recipe = {name: cost + rest for name, cost in costs.items()}
     share = in_every_mode(by_recipe) if by_recipe else 1.0
-    outcome = _outcome(share, set(sequence) - {FULL} if cached else set())
-    known = plain is not None and bool(cached)
+    outcome = _outcome(share, names - {FULL} if cached else set())
+    known = plain is not None and bool(cached) and bool(sequence)
     return Verdict(
         outcome,
         sequence,
@@ -83,6 +86,12 @@ def verdict_on(graphs: Sequence[GraphReport], options: Options, steps: int, exec
     )
 
 
+FAR = (
+    f"Steps that are more than {REACH:.0%} of the way from the last full one are computed, too: expect less than this. "
+    f"{COUNT_THEM}."
+)
+
+
 def _outcome(share: float, recipes: set[str]) -> str:
     """By the rule that the warning of a compiled model has."""
     if not recipes:
@@ -95,17 +104,15 @@ def _sequence(cached: Sequence[GraphReport], options: Options, steps: int) -> tu
     plan = next((graph.plan for graph in cached if graph.plan is not None), None)
     if plan is None:
         return (FULL,) * steps, ()
-    if plan.probing:
-        return (FULL,) * steps, ("Which steps are full is decided at run time: stats() tells how many were.",)
     if not options.are_cached:
         return (FULL,) * steps, ("These options cache no step: give a larger cycle.",)
-    found = tuple(plan.same.get(name, name) for name in plan.options.sequence(steps))
-    if sessions.counts():
-        return found, ()
-    if steps * STRIDE < 1:
+    if steps * STRIDE < 1 and not sessions.counts():
         return (FULL,) * steps, (f"Generations of so few steps are computed wholly. {COUNT_THEM}.",)
-    if _reach(found) > REACH * steps:
-        return found, ("With so few steps some of the cached ones are computed, too: expect less than this.",)
+    if plan.probing:
+        return (), ("stats() tells how many steps were full.",)
+    found = tuple(plan.same.get(name, name) for name in plan.options.sequence(steps))
+    if _reach(found) > REACH * steps and not sessions.counts():
+        return found, (FAR,)
     return found, ()
 
 
