@@ -137,6 +137,33 @@ def test_a_scored_attention_may_be_kept_in_a_smaller_type() -> None:
     assert duca_compile.stats(model).steps["conservative"] == 1
 
 
+class Padded(torch.nn.Module):
+    """Its tokens beyond the mask neither attend nor are attended to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock, self.leave = torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)
+        self.qkv, self.mlps = (torch.nn.ModuleList(torch.nn.Linear(8, out) for _ in range(2)) for out in (24, 8))
+
+    def forward(self, x: Tensor, t: Tensor, mask: Tensor) -> Tensor:
+        phases = t[:, None] * torch.arange(1, 5) / 4
+        clock = self.clock(torch.cat([phases.sin(), phases.cos()], -1))[:, None]
+        for qkv, mlp in zip(self.qkv, self.mlps, strict=True):
+            q, k, v = qkv(x * (1 + clock)).reshape(2, 6, 3, 2, 4).permute(2, 0, 3, 1, 4)
+            x = x + torch.nn.functional.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).reshape(2, 6, 8)
+            x = x + mlp(x * (1 + clock)).relu()
+        return self.leave(x)
+
+
+@pytest.mark.parametrize("added", [False, True])
+def test_a_query_that_attends_to_nothing_is_no_nan(added: bool) -> None:
+    model, known = Padded().eval(), torch.arange(6) < 4
+    hidden = ~(known[:, None] & known).expand(2, 1, 6, 6)
+    mask = torch.zeros(hidden.shape).masked_fill(hidden, -torch.inf) if added else ~hidden
+    call = (noise(2, 6, 8), torch.full((2,), 500.0), mask)
+    assert relative_error(compiled(model, method="toca", cache_ratio=0.5)(*call), model(*call)) < 1e-5
+
+
 def test_the_map_of_an_attention_is_computed_once() -> None:
     """In full steps alone; their FLOPs are as before."""
     call = (noise(2, 1, 8, 8), torch.full((2,), 500.0), LABELS)

@@ -17,7 +17,7 @@ def probabilities(attention: fx.Node) -> fx.Node:
     """The softmax map `[batch, heads, queries, keys]` of an `scaled_dot_product_attention`, in the queries' type.
 
     It is added to the graph before the attention, once; its name says whose it is. Short floating-point numbers are
-    summed as float32.
+    summed as float32. A query that the mask hides all keys from attends to none, as in the fused kernel.
     """
     graph, name = attention.graph, PROBABILITIES + attention.name
     for node in graph.nodes:
@@ -35,7 +35,7 @@ def probabilities(attention: fx.Node) -> fx.Node:
         scores = emit(graph, aten.mul.Scalar, [scores, scale])
         if isinstance(mask, fx.Node):
             scores = _masked(graph, scores, mask)
-        found = emit(graph, aten.softmax.int, [scores, -1])
+        found = emit(graph, aten._safe_softmax.default, [scores, -1])
         return emit(graph, aten._to_copy.default, [found], {"dtype": ir.value(query).dtype}, name=name)
 
 
