@@ -20,6 +20,8 @@ COMMANDS = {
     "scaling": Command("the speed-up against tokens, depth and batch, measured and predicted", "scaling.command"),
     "quality": Command("how near cached images are to computed ones, on trained models", "quality.command"),
     "count": Command("what is counted and not timed: models, launches, FLOPs and bytes", "count.command"),
+    "paper": Command("the tables and figures of the DuCa paper, counted and on a trained model", "paper.command"),
+    "serving": Command("the example server under load, and how fast it starts", "serving.command"),
     "peers": Command("beside other caches, plain torch.compile and fewer steps", "peers.command"),
 }
 

@@ -14,11 +14,16 @@ from face import draw, pages
 from face.block import Block, Page
 from face.origin import Origin, origin
 from figures import Ratios, decibels, spread
+from paper.command import COMMANDS as PAPER
 from quality.command import COMMANDS as QUALITY
+from serving.command import COMMANDS as SERVING
 
 ROOT = Path(__file__).parents[1]
 MAIN = runpy.run_path(str(ROOT / "benchmarks" / "__main__.py"))
 OF = Origin("a machine", "2.13", "python benchmarks quality")
+GROUPS = {"count": COUNT, "quality": QUALITY, "paper": PAPER, "serving": SERVING}
+OWN = {"quality table": "quality", "serving load": "serving"}
+"""What commands that need no name of their own call themselves."""
 BLOCK = Block("Title", ("row", "dB"), [("a", "1.0"), ("b", "2.0")], ("A note.",))
 
 
@@ -31,9 +36,8 @@ def test_every_command_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        *([name] for name in MAIN["COMMANDS"] if name != "count"),
-        *(["count", name] for name in COUNT),
-        *(["quality", name] for name in QUALITY),
+        *([name] for name in MAIN["COMMANDS"] if name not in ("count", "paper")),
+        *([group, name] for group, commands in GROUPS.items() for name in commands),
     ],
     ids=" ".join,
 )
@@ -43,7 +47,8 @@ def test_every_command_explains_itself(words: list[str], capsys: pytest.CaptureF
     assert left.value.code == 0
     told = capsys.readouterr().out
     assert "usage: python benchmarks " in told
-    assert "python benchmarks " + " ".join(words) in re.sub(r"quality table", "quality", told) or words[-1] == "table"
+    called = " ".join(words)
+    assert f"python benchmarks {OWN.get(called, called)}" in told
 
 
 def test_an_unknown_command_is_an_error() -> None:
@@ -53,9 +58,10 @@ def test_an_unknown_command_is_an_error() -> None:
 
 def test_pages_name_commands_that_there_are() -> None:
     told = [page.read_text() for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"))]
-    found = re.findall(r"python benchmarks ([a-z-]+)(?: ([a-z-]+))?", "\n".join(told))
+    found = re.findall(r"python benchmarks ([a-z-]+)(?: ([a-z][a-z-]*))?", "\n".join(told))
     assert {"speed", "quality", "count"} <= {name for name, _ in found} <= MAIN["COMMANDS"].keys()
-    assert {part for name, part in found if name == "count"} <= COUNT.keys()
+    for group, commands in GROUPS.items():
+        assert {part for name, part in found if name == group} <= {*commands, ""}
     assert not re.search(r"benchmarks/\w+\.py", "\n".join(told))
 
 
@@ -81,6 +87,9 @@ def test_a_table_goes_between_the_marks_of_a_page(tmp_path: Path) -> None:
     assert path.read_text().splitlines() == [
         "before", "<!-- here -->", *draw.table_lines(BLOCK), "", f"A note. {OF.line}", "<!-- /here -->", "after",
     ]  # fmt: skip
+    pages.insert(path, "here", [BLOCK, BLOCK], OF)
+    titled = ["**Title**", "", *draw.table_lines(BLOCK), "", "A note.", ""]
+    assert path.read_text().splitlines()[1:-1] == ["<!-- here -->", *titled, *titled, OF.line, "<!-- /here -->"]
     with pytest.raises(ValueError, match="no place that is marked there"):
         pages.insert(path, "there", BLOCK, OF)
 

@@ -21,7 +21,7 @@ from helpers import STEPS, captured, compiled
 from packages import InMemory
 from pages import ROOT, blocks_of, rows_of
 from rule_checks import check_calls
-from serving import small_dit
+from serving.load import small_dit
 from tiny import Tiny, tiny_call
 from zoo.case import noise
 from zoo.core import example_dit

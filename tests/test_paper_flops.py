@@ -1,17 +1,18 @@
-"""The count of the paper's rows (`benchmarks/paper_flops.py`), and the models that it is of."""
+"""The count of the paper's rows (`python benchmarks paper flops`), and the models that it is of."""
 
 import pytest
 import torch
 from torch import nn
 
-import paper_flops
+from face import pages
+from face.draw import table_lines
 from helpers import compiled
-from paper import report
-from paper.counting import studied
-from paper.models import Experts
-from paper.row import UNCACHED, Row
-from paper.rows import ROWS
-from paper.total import total
+from paper.flops import command, report
+from paper.flops.counting import studied
+from paper.flops.models import Experts
+from paper.flops.row import UNCACHED, Row
+from paper.flops.rows import ROWS
+from paper.flops.total import total
 from stdit3 import STDiT3
 from zoo.case import noise, randomise
 from zoo.survey import survey
@@ -47,20 +48,20 @@ def test_a_row_has_the_published_flops(model: str, label: str, ours: float) -> N
 
 
 def test_the_page_is_of_the_rows_that_were_counted() -> None:
-    totals, page = paper_flops.read(), paper_flops.PAGE.read_text()
+    totals, page = command.read(), pages.PAPER.read_text()
     assert [(each.model, each.label) for each in totals] == [(each.model, each.label) for each in ROWS]
-    assert report.markdown(totals) in page
-    assert report.methods(totals) in page
+    for block in (*report.tables(totals), *report.methods(totals)):
+        assert "\n".join(table_lines(block)) in page
 
 
 def test_the_readme_says_how_many_are_reproduced() -> None:
-    remainders = [each.remainder for each in paper_flops.read() if each.remainder is not None]
+    remainders = [each.remainder for each in command.read() if each.remainder is not None]
     told = f"{remainders.count(0)} of {len(remainders)} come out to the digit"
-    assert told in (paper_flops.ROOT / "README.md").read_text()
+    assert told in pages.README.read_text()
 
 
 def test_what_differs_by_more_than_a_hundredth_is_told() -> None:
-    totals = paper_flops.read()
+    totals = command.read()
     assert {(each.model, each.label) for each in totals if each.remainder} == NOT_TO_THE_DIGIT
     assert all(each.extras or each.note for each in totals if abs(each.difference or 0) > 0.01)
 

@@ -19,7 +19,7 @@ from duca_compile.methods.base import FULL
 from duca_compile.methods.taylorseer import TaylorSeer
 from helpers import Timeless, compiled, relative_error
 from packages import InMemory
-from serving import small_dit
+from serving.load import small_dit
 from zoo.case import noise
 
 STEPS = 12

@@ -14,7 +14,7 @@ import duca_compile
 from dit import DiT
 from sampling import initial_noise, sample
 from server import CLIENT_CLOSED_REQUEST, places, png
-from serving import Load, compared, loaded, made_alone, order, patience, served, small_dit
+from serving.load import Load, compared, loaded, made_alone, order, patience, served, small_dit
 from turns import AT_ONCE, Order, Turns
 
 

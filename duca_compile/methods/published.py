@@ -1,6 +1,6 @@
 """Settings under which the methods' papers and code publish figures, by the name that the option `preset` takes.
 
-`tests/test_published.py` holds their schedules against the published ones; `benchmarks/paper_flops.py` counts them.
+`tests/test_published.py` holds their schedules against the published ones; `python benchmarks paper flops` counts them.
 """
 
 from collections.abc import Mapping

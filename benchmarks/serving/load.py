@@ -1,7 +1,7 @@
 """Load on the server of `examples/server.py`, over the loopback: how fast, how much memory, and the same images.
 
-    python benchmarks/serving.py                             # 1,000 requests for the trained example, 12 clients
-    python benchmarks/serving.py --requests 100 --plain      # the same server over plain `torch.compile`
+    python benchmarks serving                             # 1,000 requests for the trained example, 12 clients
+    python benchmarks serving --requests 100 --plain      # the same server over plain `torch.compile`
 
 Every client sends its next request when its last one is answered. The client of one request in `HANGS_UP` hangs up if
 it has to wait for longer than 0.1 to 1.9 seconds.
@@ -9,33 +9,30 @@ Memory is the resident set of the whole process, server and clients; images are 
 request in `COMPARED`.
 """
 
-import argparse
 import contextlib
 import http.client
 import itertools
 import json
 import os
-import platform
 import statistics
-import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-
 import torch
 import uvicorn
-from rich.console import Console
-from rich.table import Table
 
 import duca_compile
 from dit import DiT
+from face.block import Block, Page
+from face.commands import parser
+from face.draw import show
+from face.origin import origin
 from sampling import initial_noise, sample, trained_dit
 from server import app, png, warm_up
 from turns import Order, Turns
@@ -58,15 +55,13 @@ class Load:
     wall: float = 0.0
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--requests", type=int, default=1000)
-    parser.add_argument("--clients", type=int, default=12)
-    parser.add_argument("--plain", action="store_true", help="plain torch.compile inside of the server")
-    parser.add_argument(
-        "--small", action="store_true", help="a small model of random weights, not compiled by Inductor"
-    )
-    given = parser.parse_args()
+def main(arguments: Sequence[str]) -> None:
+    asked = parser("serving", __doc__)
+    asked.add_argument("--requests", type=int, default=1000)
+    asked.add_argument("--clients", type=int, default=12)
+    asked.add_argument("--plain", action="store_true", help="plain torch.compile inside of the server")
+    asked.add_argument("--small", action="store_true", help="a small model of random weights, not compiled by Inductor")
+    given = asked.parse_args(arguments)
     model = small_dit() if given.small else trained_dit()
     inner: dict[str, Any] = {"options": {"inner": "eager"}} if given.small else {}
     compiled = torch.compile(model) if given.plain else torch.compile(model, backend="duca", **inner)
@@ -75,7 +70,8 @@ def main() -> None:
     with served(turns) as port:
         load = loaded(port, compiled, given.requests, given.clients)
     same = sum(made_alone(compiled, number) == image for number, image in compared(load))
-    Console(width=100).print(table(load, turns, same, given.clients))
+    block = table(load, turns, same, given.clients)
+    show(Page("Serving", origin("serving", arguments), [block]))
 
 
 def small_dit() -> DiT:
@@ -163,11 +159,8 @@ def made_alone(compiled: Any, number: int) -> bytes:
         return png(sample(compiled, torch.tensor([wanted.label]), noise, wanted.steps, wanted.guidance))
 
 
-def table(load: Load, turns: Turns, same: int, clients: int) -> Table:
+def table(load: Load, turns: Turns, same: int, clients: int) -> Block:
     stats = duca_compile.stats(turns.model)
-    made = Table(title=f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}", box=None)
-    made.add_column("")
-    made.add_column("", justify="right")
     ordered = sorted(load.seconds)
     quarter = max(1, len(load.resident) // 4)
     early, late = (statistics.median(part) / 2**20 for part in (load.resident[:quarter], load.resident[-quarter:]))
@@ -185,10 +178,4 @@ def table(load: Load, turns: Turns, same: int, clients: int) -> Table:
         "MiB resident, first and last quarter": f"{early:.0f}, {late:.0f}",
         "images equal to those made alone": f"{same} of {len(compared(load))}",
     }
-    for name, value in rows.items():
-        made.add_row(name, value)
-    return made
-
-
-if __name__ == "__main__":
-    main()
+    return Block("The server under load", ("", "found"), list(rows.items()))

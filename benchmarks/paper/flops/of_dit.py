@@ -10,7 +10,7 @@ from duca_compile.methods.delta_dit import DeltaDiT
 from duca_compile.methods.duca import DuCa
 from duca_compile.methods.fora import FORA
 from duca_compile.methods.refresh import Refresh
-from paper.row import UNCACHED, Beside, Extra, Row, sequence
+from paper.flops.row import UNCACHED, Beside, Extra, Row, sequence
 
 HALF, VAIN = "half-full", "in-vain"
 """What runs in place of some full steps: the first block in full, and the others conservatively or not at all.

@@ -8,7 +8,7 @@ from duca_compile.methods.base import FULL
 from duca_compile.methods.duca import DuCa
 from duca_compile.methods.fora import FORA
 from duca_compile.methods.pab import PAB
-from paper.row import UNCACHED, Beside, Extra, Row
+from paper.flops.row import UNCACHED, Beside, Extra, Row
 
 CROSS_ATTENTION = 4 * 47700 * 11 * 1152 * 56
 """Scores and sums of all cross-attentions, each half of the batch with its own words."""

@@ -6,8 +6,8 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 
 from duca_compile.methods import name_of
 from duca_compile.methods.base import Method
-from paper.counting import T, studied
-from paper.row import Beside, Row
+from paper.flops.counting import T, studied
+from paper.flops.row import Beside, Row
 
 
 @dataclass(frozen=True)

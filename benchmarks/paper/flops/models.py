@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dit import DiT
+from models import of_diffusers
 from stdit3 import STDiT3
 
 Call = dict[str, Any]
@@ -42,10 +43,8 @@ def pixart(words: int = 20) -> tuple[nn.Module, Call]:
 
 def flux() -> tuple[nn.Module, Call]:
     """1024 x 1024: 4,096 image tokens, and 512 of text; guidance is an input."""
-    from diffusers import FluxTransformer2DModel
-
-    model = FluxTransformer2DModel(guidance_embeds=True)
-    return model, flux_call(64, 512)(torch.empty(1, 4096, 64), 900.0)
+    subject = of_diffusers.flux(19, side=64, text=512).subject("meta", torch.float32)
+    return subject.model, subject.call(subject.latents, 900.0)
 
 
 def hidream() -> tuple[nn.Module, Call]:

@@ -9,7 +9,7 @@ from duca_compile.analysis.facts import Facts
 from duca_compile.methods.duca import DuCa
 from duca_compile.methods.pab import PAB
 from duca_compile.methods.refresh import Refresh
-from paper.row import UNCACHED, Extra, Row
+from paper.flops.row import UNCACHED, Extra, Row
 
 EMBEDDINGS = 2 * 49 * 256 * 4096 * 2560 + 2 * 8192 * 64 * 2560
 NORMS, MODULATIONS = 4 * 2 * 4480 * 2560 * 48, 2 * 2 * 2560 * 2560 * (16 * 6 + 32 * 3)

@@ -1,55 +1,34 @@
-"""The rows as tables for a terminal and for docs/paper.md."""
+"""The rows as tables."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from rich.table import Table
-
-from paper.models import SUBJECTS
-from paper.total import Total
+from face.block import Block
+from paper.flops.models import SUBJECTS
+from paper.flops.total import Total
 
 HEADINGS = ("row", "steps", "published", "ours", "ours / published", "as it counts", "why they differ")
 TOLD = 0.0005
 """The share of a published figure from which on its parts are told."""
 
 
-def terminal(totals: Sequence[Total]) -> Iterator[Table]:
-    first = _uncached(totals)
-    for title, found in _tables(totals):
-        table = Table(*HEADINGS, title=title)
-        for each in found:
-            table.add_row(*_cells(each, first[each.model]), end_section=True)
-        yield table
+def tables(totals: Sequence[Total]) -> list[Block]:
+    """One for each table of the paper."""
+    first = {each.model: each.ours for each in reversed(totals)}
+    return [
+        Block(title, HEADINGS, [_cells(each, first[each.model]) for each in found], words=(0, 1, 6))
+        for title, found in groupby(totals, key=_title)
+    ]
 
 
-def markdown(totals: Sequence[Total]) -> str:
-    lines, first = list[str](), _uncached(totals)
-    for title, found in _tables(totals):
-        rows = (
-            HEADINGS,
-            ("---", "---", "---:", "---:", "---:", "---:", "---"),
-            *(_cells(each, first[each.model]) for each in found),
-        )
-        lines += [f"**{title}**", "", *("| " + " | ".join(cells) + " |" for cells in rows), ""]
-    return "\n".join(lines).rstrip()
-
-
-def methods(totals: Sequence[Total]) -> str:
+def methods(totals: Sequence[Total]) -> list[Block]:
     """Which method each row is, as options."""
-    lines = list[str]()
-    for title, found in _tables(totals):
-        lines += [f"**{title}**", "", *(f"- {each.label}: `{each.method}`" for each in found if each.method), ""]
-    return "\n".join(lines).rstrip()
-
-
-def _uncached(totals: Sequence[Total]) -> dict[str, float]:
-    """By model: FLOPs of its first row."""
-    return {each.model: each.ours for each in reversed(totals)}
-
-
-def _tables(totals: Sequence[Total]) -> Iterator[tuple[str, list[Total]]]:
-    for title, found in groupby(totals, key=_title):
-        yield title, list(found)
+    return [
+        Block(
+            title, ("row", "method"), [(each.label, f"`{each.method}`") for each in found if each.method], words=(0, 1)
+        )
+        for title, found in groupby(totals, key=_title)
+    ]
 
 
 def _title(each: Total) -> str:

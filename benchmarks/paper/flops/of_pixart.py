@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from duca_compile.methods.duca import DuCa
-from paper.row import UNCACHED, Row
+from paper.flops.row import UNCACHED, Row
 
 row = partial(Row, table="", model="pixart", base="", published="", steps=20)
 

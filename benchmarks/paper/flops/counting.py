@@ -18,7 +18,7 @@ from duca_compile.passes import rewrite
 from duca_compile.passes.probe_graph import probe_graph
 from duca_compile.plan.plan import Plan, make_plan
 from duca_compile.study import Study, study
-from paper.models import build
+from paper.flops.models import build
 
 aten = torch.ops.aten
 T = 1e12

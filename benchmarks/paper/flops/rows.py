@@ -1,7 +1,7 @@
 """All rows, in the order of the tables."""
 
-from paper import of_dit, of_flux, of_hidream, of_opensora, of_pixart
-from paper.row import Row
+from paper.flops import of_dit, of_flux, of_hidream, of_opensora, of_pixart
+from paper.flops.row import Row
 
 ROWS: tuple[Row, ...] = (
     *(row for row in of_flux.rows() if row.table == "II"),

@@ -7,7 +7,7 @@ from duca_compile.methods.base import FULL, Action, Recipe, always, without_bloc
 from duca_compile.methods.delta_dit import DeltaDiT
 from duca_compile.methods.duca import DuCa
 from duca_compile.methods.fora import FORA
-from paper.row import UNCACHED, Beside, Extra, Row, sequence
+from paper.flops.row import UNCACHED, Beside, Extra, Row, sequence
 
 EMBEDDINGS = 2 * (4096 * 64 + 512 * 4096) * 3072
 OF_DOUBLE, OF_SINGLE = 19 * 2 * 2 * 3072 * 6 * 3072, 38 * 2 * 3072 * 3 * 3072

@@ -1,7 +1,7 @@
 """How long a new process takes to its first image, without and with what an earlier one has left of its compiling.
 
-    python benchmarks/warm_start.py                  # the trained example, under plain torch.compile and the default
-    python benchmarks/warm_start.py --rounds 3
+    python benchmarks serving warm-start               # the trained example, under plain torch.compile and the default
+    python benchmarks serving warm-start --rounds 3
 
 Each start is a process of its own. *cold*: with an empty cache of Inductor's; *artifacts*: with another empty one, and
 the file that the cold one has written by `torch.compiler.save_cache_artifacts`; *disk*: with the cache of the cold one.
@@ -9,24 +9,24 @@ Seconds count from after the imports to the end of a generation of 50 steps, in 
 the same generation once more. *Libraries* are those that the start has built by the C++ compiler. Medians over the rounds.
 """
 
-import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-
 import torch
-from rich.console import Console
-from rich.table import Table
 
+from face import pages
+from face.block import Block, Page
+from face.commands import parser
+from face.draw import show
+from face.origin import origin
 from sampling import trained_dit
 from server import warm_up
 
@@ -39,12 +39,12 @@ STARTS = {"cold": "one", "artifacts": "other", "disk": "one"}
 """The folders of their caches."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--way", choices=tuple(WAYS), help="what one of the processes runs")
-    parser.add_argument("--file", type=Path, help="its artifacts")
-    given = parser.parse_args()
+def main(arguments: Sequence[str]) -> None:
+    asked = parser("serving warm-start", __doc__)
+    asked.add_argument("--rounds", type=int, default=1)
+    asked.add_argument("--way", choices=tuple(WAYS), help="what one of the processes runs")
+    asked.add_argument("--file", type=Path, help="its artifacts")
+    given = asked.parse_args(arguments)
     if given.way:
         print(json.dumps(start(given.way, given.file)))
         return
@@ -54,11 +54,12 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 for how in STARTS:
                     found[way, how].append(_in_a_process(way, how, Path(folder)))
-    Console(width=100).print(table(found))
+    show(Page("Warm start", origin("serving warm-start", arguments), [table(found)]))
 
 
 def _in_a_process(way: str, how: str, folder: Path) -> dict[str, float]:
-    command = [sys.executable, __file__, "--way", way, "--file", str(folder / "artifacts")]
+    own = [str(pages.ROOT / "benchmarks"), "serving", "warm-start"]
+    command = [sys.executable, *own, "--way", way, "--file", str(folder / "artifacts")]
     cache = folder / STARTS[how]
     before = _libraries(cache)
     environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(cache)}
@@ -80,17 +81,12 @@ def start(way: str, file: Path) -> dict[str, float]:
     return {"ready": first - began, "running": time.perf_counter() - first, "bytes": file.stat().st_size}
 
 
-def table(found: dict[tuple[str, str], list[dict[str, float]]]) -> Table:
-    made = Table(title=f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}", box=None)
-    for heading in ("way", "start", "seconds to the first image", "of it running", "libraries", "MiB of artifacts"):
-        made.add_column(heading, justify="left" if heading in ("way", "start") else "right")
+def table(found: dict[tuple[str, str], list[dict[str, float]]]) -> Block:
+    rows = []
     for (way, how), runs in found.items():
         ready, running, built, size = (
             statistics.median(run[of] for run in runs) for of in ("ready", "running", "libraries", "bytes")
         )
-        made.add_row(way, how, f"{ready:.1f}", f"{running:.1f}", f"{built:.0f}", f"{size / 2**20:.1f}")
-    return made
-
-
-if __name__ == "__main__":
-    main()
+        rows.append((way, how, f"{ready:.1f}", f"{running:.1f}", f"{built:.0f}", f"{size / 2**20:.1f}"))
+    headings = ("way", "start", "seconds to the first image", "of it running", "libraries", "MiB of artifacts")
+    return Block("Starts", headings, rows, words=(0, 1))

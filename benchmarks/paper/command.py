@@ -1,0 +1,13 @@
+"""The tables and figures of the paper (arXiv 2412.18911)."""
+
+from collections.abc import Sequence
+
+from face.commands import Command, run
+
+COMMANDS = {
+    "flops": Command("FLOPs of our graphs at the published sizes, beside the printed ones", "paper.flops.command"),
+}
+
+
+def main(arguments: Sequence[str]) -> None:
+    run("paper ", COMMANDS, arguments)

@@ -1,0 +1,1 @@
+"""The example server under load, and how long it takes to start."""
