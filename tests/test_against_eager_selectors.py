@@ -204,3 +204,16 @@ def test_caches_of_scores_lie_in_memory_of_their_own() -> None:
         got = fast(x, torch.full((2,), t), LABELS)
         assert relative_error(got, slow(x, torch.full((2,), t), LABELS)) < 1e-4
         x = x - 0.05 * got
+
+
+def test_steps_whose_rule_leaves_no_token_keep_the_scores_of_full_ones() -> None:
+    """DiT's rule recomputes none in the first quarter: those steps compute no attention, and so no map of it."""
+    steps = 20
+    run = compiled(example_dit(), preset="toca-dit")
+    with torch.no_grad(), duca_compile.session(steps=steps):
+        for step in range(steps):
+            run(noise(2, 1, 8, 8, seed=step), torch.full((2,), 1000.0 * (1 - step / steps)), LABELS)
+    ran = duca_compile.stats(run).steps
+    assert ran["conservative-2"] > 0
+    assert ran["conservative-8"] > 0
+    assert sum(ran.values()) == steps
