@@ -52,6 +52,8 @@ class Counter:
         if packet is aten.scaled_dot_product_attention and self.softmax:
             query, key = given[:2]
             return query.numel() + self.softmax * query[..., 0].numel() * key.shape[-2]
+        if packet is aten.softmax and self.softmax:  # of an attention that is written out
+            return _operand(node).numel() + self.softmax * result.numel()
         if packet is aten.linear and result.dim() == 2:
             return (self.vector_linear - 2) * result.numel() * given[0].shape[-1]
         if packet is aten.conv2d and self.blocks_only:
@@ -62,6 +64,13 @@ class Counter:
         """What it prints of a step."""
         unit = T if counted >= T else 1e9
         return round(counted / unit, 2) * unit if self.rounded else counted
+
+
+def _operand(node: fx.Node) -> Any:
+    """The query whose products with keys the node is made of."""
+    while ir.packet(node) is not aten.matmul:
+        (node,) = node.all_input_nodes
+    return ir.value(node.all_input_nodes[0])
 
 
 BY_HAND = Counter({aten.gelu: 6, aten.silu: 1}, softmax=5, vector_linear=1, blocks_only=True)
@@ -93,7 +102,7 @@ class Studied:
 
     def cost(self, method: Method, recipe: str) -> Count:
         step = self._planned(method).step(recipe)
-        key = step.actions, step.draws, step.cut, step.reads, step.probing
+        key = step.actions, step.draws, step.cut, step.reads, step.probing, self._planned(method).scored_by_attention
         if key not in self.known:
             probe = [probe_graph(self.captured.gm, step.probing)] if step.probing else []
             graphs = [*probe, rewrite(self.captured.gm, step)[0]]

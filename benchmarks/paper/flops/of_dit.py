@@ -9,8 +9,7 @@ from duca_compile.methods.base import FULL, Action, Recipe, always
 from duca_compile.methods.delta_dit import DeltaDiT
 from duca_compile.methods.duca import DuCa
 from duca_compile.methods.fora import FORA
-from duca_compile.methods.refresh import Refresh
-from paper.flops.row import UNCACHED, Beside, Extra, Row, sequence
+from paper.flops.row import UNCACHED, Beside, Extra, Row, preset, sequence
 
 HALF, VAIN = "half-full", "in-vain"
 """What runs in place of some full steps: the first block in full, and the others conservatively or not at all.
@@ -37,27 +36,27 @@ def rows() -> Iterator[Row]:
     yield row(label="FORA, N = 3", published="8.57", method=FORA(3, warmup_steps=2))
     yield row(label="Delta-DiT, N = 2", published="18.04", method=DeltaDiT(2, warmup_steps=2))
     yield row(label="Delta-DiT, N = 3", published="16.14", method=DeltaDiT(3, warmup_steps=2), printed=1.92)
-    toca = partial(DuCa, cache_ratio=0.93, order="conservative")
-    duca = partial(DuCa, cycle=3, cache_ratio=0.95)
-    yield from as_published("ToCa (a), N = 4", "8.73", toca(4), {42: HALF, 30: HALF, 8: HALF})
-    yield from as_published("ToCa (b), N = 3", "10.23", toca(3), {45: HALF, 32: HALF})
-    yield from as_published("DuCa (a), N = 3", "8.76", duca(order="aggressive-last"), {45: VAIN, 32: HALF})
-    yield from as_published("DuCa (b), N = 3", "9.58", duca(order="conservative-last"), {45: HALF, 32: VAIN})
+    toca, duca = preset("toca-dit"), preset("duca-dit")
+    yield from as_published("ToCa (a), N = 4", "8.73", replace(toca, cycle=4), {42: HALF, 30: HALF, 8: HALF})
+    yield from as_published("ToCa (b), N = 3", "10.23", toca, {45: HALF, 32: HALF})
+    yield from as_published("DuCa (a), N = 3", "8.76", replace(duca, order="aggressive-last"), {45: VAIN, 32: HALF})
+    yield from as_published("DuCa (b), N = 3", "9.58", duca, {45: HALF, 32: VAIN})
 
 
 def as_published(label: str, published: str, method: DuCa, instead: Mapping[int, str]) -> Iterator[Row]:
-    """`instead`: what runs in place of full steps, by their number counted down."""
-    method = replace(method, schedule="force-fresh", ratios="dit", levels=50)
-    more = {step: _instead(step, name, method.cache_ratio) for step, name in instead.items()}
+    """`instead`: what runs in place of full steps, by their number counted down. The rule varies from step to step."""
+    method = replace(method, levels=50)
+    more = {step: _instead(step, name, method) for step, name in instead.items()}
     steps = [more[49 - at].name if 49 - at in more else name for at, name in enumerate(sequence(method, 50))]
     yield row(label=label, published=published, method=Beside(method=method, more=tuple(more.values())), steps=steps)
     yield row(label=f"{label}, by its rule", published="", method=method, note="with its full steps full")
 
 
-def _instead(step: int, name: str, cache_ratio: float) -> Recipe:
+def _instead(step: int, name: str, method: DuCa) -> Recipe:
     if name == VAIN:
         return Recipe(f"{name}-{step}", always(Action.SKIP), cut=True)
-    refresh = Refresh(cache_ratio, ratios="dit", left=step / 50)
+    conservative = next(each for each in method.recipes() if each.name.startswith("conservative"))
+    refresh = replace(conservative.refresh, left=step / 50)
     return Recipe(f"{name}-{step}", _after_first_block(Action.REFRESH), refresh=refresh)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 
-from duca_compile.methods.duca import DuCa
+from duca_compile.methods.published import PUBLISHED
 from paper.flops.row import UNCACHED, Row
 
 row = partial(Row, table="", model="pixart", base="", published="", steps=20)
@@ -12,5 +12,4 @@ row = partial(Row, table="", model="pixart", base="", published="", steps=20)
 def rows() -> Iterator[Row]:
     note = "the paper prints no figure; prompts of 20 tokens"
     yield row(label="uncached, 20 steps", method=UNCACHED, note=note)
-    duca = DuCa(3, cache_ratio=0.25, ratios="pixart", levels=20)
-    yield row(label="DuCa, N = 3", method=duca, note=note)
+    yield row(label="DuCa, N = 3", method=PUBLISHED["duca-pixart"], note=note)

@@ -7,6 +7,7 @@ from duca_compile import Options
 from duca_compile.methods.base import Method, Recipe
 from duca_compile.methods.cycles import Cycles
 from duca_compile.methods.duca import DuCa
+from duca_compile.methods.published import PUBLISHED
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,13 @@ class Row:
 
 def sequence(method: Method, steps: int) -> list[str]:
     return Options(method=method).sequence(steps)
+
+
+def preset(name: str) -> DuCa:
+    """DuCa or ToCa as of the preset of this name, whose fields rows replace."""
+    found = PUBLISHED[name]
+    assert isinstance(found, DuCa)
+    return found
 
 
 UNCACHED = DuCa(1)
