@@ -6,6 +6,7 @@ from face.commands import Command, run
 
 COMMANDS = {
     "flops": Command("FLOPs of our graphs at the published sizes, beside the printed ones", "paper.flops.command"),
+    "quality": Command("its tables and figures of quality, on the trained example model", "paper.quality.command"),
 }
 
 
