@@ -20,7 +20,7 @@ from duca_compile.runtime import failures
 from messages import VARIES, fixed, messages, reset_reasons
 from pages import ROOT, blocks_of, rows_of
 from pipelines import flux_1
-from serving import small_dit
+from serving.load import small_dit
 
 DOCS = ROOT / "docs"
 
