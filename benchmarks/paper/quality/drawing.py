@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from paper.quality import matching
@@ -12,6 +13,7 @@ from paper.quality.settings import Setting, compared, cycles, ratios
 from paper.quality.tables import near
 
 MARKS = "os^vDPX*<>hd"
+COLOURS = colormaps["tab20"]
 
 
 def of_errors(bench: Bench) -> Figure:
@@ -28,7 +30,7 @@ def of_errors(bench: Bench) -> Figure:
 
 def of_sweeps(bench: Bench) -> Figure:
     drawn = Figure(figsize=(8, 3.5), layout="constrained")
-    for axis, settings, name in zip(drawn.subplots(1, 2), (cycles(), ratios()), ("N", "R"), strict=True):
+    for axis, settings, name in zip(drawn.subplots(1, 2, sharey=True), (cycles(), ratios()), ("N", "R"), strict=True):
         _sweep(bench, axis, settings, name)
     return drawn
 
@@ -48,15 +50,16 @@ def _sweep(bench: Bench, axis: Any, settings: Sequence[Setting], name: str) -> N
 
 
 def of_methods(bench: Bench) -> Figure:
-    drawn = Figure(figsize=(8, 5), layout="constrained")
+    drawn = Figure(figsize=(9, 5), layout="constrained")
     axis = drawn.subplots()
+    axis.set_prop_cycle(color=[COLOURS(number) for number in range(len(MARKS))])
     by_name = sorted((each for _, each in matching.settings(bench)), key=lambda each: each.name)
     for mark, (name, settings) in zip(MARKS, groupby(by_name, key=lambda each: each.name), strict=False):
         points = [(made(bench, each).speedup, float(near(bench, each).mean())) for each in settings]
         axis.plot(*zip(*sorted(points), strict=True), f"{mark}-", linewidth=1, label=name)
     axis.set(xlabel="times fewer FLOPs", ylabel="PSNR to uncached (dB)")
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    drawn.legend(fontsize=8, loc="outside right upper")
     return drawn
 
 

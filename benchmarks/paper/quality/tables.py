@@ -1,5 +1,6 @@
 """The tables, of samples that are made where they are not there."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -75,17 +76,20 @@ def of_ratios(bench: Bench) -> Block:
 
 def of_methods(bench: Bench) -> Block:
     rows = [(f"{cost:.0f}x", each.name, setting(each), *cells(bench, each)) for cost, each in matching.settings(bench)]
-    note = f"{bench.samples} samples. Of each method the setting whose FLOPs are nearest to a cost."
+    note = (
+        f"{bench.samples} samples. Of each method the setting whose FLOPs are nearest to a cost, or that it can reach."
+    )
     headings = ("cost", "method", "setting", "full steps", "FLOPs", OWN)
     return Block("All methods at matched FLOPs", headings, rows, (note,), words=(0, 1, 2))
 
 
 def setting(each: Setting) -> str:
-    """As options; a list of ratios is not told."""
+    """As options; a list of ratios is not told, and thresholds are to three digits."""
     if each.method is None:
         return ""
     method: Method = replace(each.method, ratios=()) if isinstance(each.method, MagCache) else each.method
-    return ", ".join(described(method).split(", ")[1:])
+    told = ", ".join(described(method).split(", ")[1:])
+    return re.sub(r"\d+\.\d{4,}", lambda found: f"{float(found[0]):.3g}", told)
 
 
 def of_errors(bench: Bench) -> Block:
