@@ -11,6 +11,9 @@ from torch import Tensor, nn
 import duca_compile
 from dit import DiT
 from duca_compile import Mode
+from duca_compile.generations import progress
+from duca_compile.generations.trajectory import Trajectory
+from duca_compile.methods.base import Place
 from helpers import Generation, compiled
 from zoo.case import noise, randomise
 from zoo.core import example_dit
@@ -42,6 +45,25 @@ def test_after_the_same_timestep_again_a_step_is_full(generation: Generation, mo
     """Two calls of one step may differ in their latents alone: whose caches would the next one take?"""
     assert generation.modes([900.0, 900.0, 900.0, 860.0, 820.0, 820.0, 780.0, 740.0]) == [F, F, F, F, C, F, F, C]
     assert duca_compile.stats(model).resets == {"called again at the same timestep": 2}
+
+
+def test_what_started_over_knows_how_many_steps_are_left(
+    generation: Generation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places, placed = [], progress.place
+
+    def place(trajectory: Trajectory, distance: float | None) -> Place:
+        places.append(placed(trajectory, distance))
+        return places[-1]
+
+    monkeypatch.setattr(progress, "place", place)
+    generation.modes([1000.0 - 20 * step for step in range(50) for _ in range(2 if step == 25 else 1)])
+    assert [each.step for each in places[-24:]] == list(range(24)), "the second call at a timestep is not placed"
+    assert {each.steps for each in places[3:26]} == {50}
+    assert {each.steps for each in places[-24:]} == {24}
+    assert [each.later(1, 24).progress for each in places[-24:-1]] == pytest.approx(
+        [each.progress for each in places[-23:]]
+    )
 
 
 def test_calls_that_share_their_timesteps_are_told_apart_by_sessions(generation: Generation) -> None:

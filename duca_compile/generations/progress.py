@@ -21,13 +21,15 @@ def place(trajectory: Trajectory, distance: float | None = None) -> Place:
     seen = trajectory.miss, distance
     left = _left(trajectory)
     steps = trajectory.total or _steps(trajectory, left)
+    counted = trajectory.moments[-1].index
+    last = now if counted is None or steps is None else counted
     if steps is not None:
-        counted = trajectory.moments[-1].index
-        last = now if counted is None else counted
-        return Place(trajectory.step, since, min(last / steps, 1.0), max(last - since, 0) / steps, *seen)
-    if not left:
+        shares = min(last / steps, 1.0), max(last - since, 0) / steps
+    elif left:
+        shares = 1 - left[now] / left[0], 1 - left[now - since] / left[0]
+    else:
         return Place(trajectory.step, since, None, None, *seen)
-    return Place(trajectory.step, since, 1 - left[now] / left[0], 1 - left[now - since] / left[0], *seen)
+    return Place(trajectory.step, since, *shares, *seen, before=max(last - trajectory.step, 0))
 
 
 def whole_way(trajectory: Trajectory) -> float | None:

@@ -86,16 +86,20 @@ class Place(NamedTuple):
     distance: float | None = None
     """How far the value of the method's probe is from that of a step before, relative to it; None where it has none, or
     none is known of a step before."""
+    before: int = 0
+    """How many steps of the generation lie before the one where its trajectory started over."""
 
     @property
     def steps(self) -> int | None:
-        """How many steps the generation has; None where nothing tells it yet."""
-        return round(self.step / self.progress) if self.step and self.progress else None
+        """How many steps the generation has, from the one on that counts as 0; None where nothing tells it yet."""
+        done = self.before + self.step
+        return round(done / self.progress) - self.before if done and self.progress else None
 
     def later(self, steps: int, total: int) -> "Place":
-        """So many cached steps after this one, in a generation of `total` steps."""
-        step, full = self.step + steps, self.step - self.since
-        return Place(step, self.since + steps, step / total, full / total)
+        """So many cached steps after this one, in a generation of `total` steps as they are counted here."""
+        step, full, whole = self.step + steps, self.step - self.since, self.before + total
+        progress, at_full = ((self.before + at) / whole for at in (step, full))
+        return Place(step, self.since + steps, progress, at_full, before=self.before)
 
 
 class Clock(Protocol):
