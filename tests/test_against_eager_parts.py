@@ -48,7 +48,7 @@ def test_delta_dit() -> None:
             return slow.full([REAR, FRONT], x, t, y)
         return slow.step(REAR if step < 0.4 * STEPS else FRONT, x, t, y)
 
-    steps = agree({"method": "delta-dit", "cycle": 3, "outline": 0.4}, oracle, model)
+    steps = agree({"method": "delta-dit", "cycle": 3, "rear_share": 0.4}, oracle, model)
     assert steps == {"full": 10, "without-rear": 8, "without-front": 12}
 
 

@@ -1,5 +1,5 @@
 import warnings
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -7,6 +7,7 @@ import torch
 
 from duca_compile import DucaWarning, Mode, OptionError, Options, torch_private
 from duca_compile.generations.draw_tokens import RandomTokens
+from duca_compile.methods import METHODS
 from duca_compile.methods.duca import DuCa
 from duca_compile.methods.forecast_stack import ForecastStack
 from duca_compile.methods.taylorseer import TaylorSeer
@@ -286,3 +287,9 @@ def test_drawn_tokens_begin_where_kernels_read_16_bytes_at_a_time(count: int) ->
         assert [tuple(each.shape) for each in drawn] == [(count,)] * 4
         assert not any(each.data_ptr() % 16 for each in drawn)
         assert all(each.is_contiguous() for each in drawn)
+
+
+def test_no_option_has_two_meanings() -> None:
+    """Those of methods are given beside those that all share."""
+    shared = {each.name for each in fields(Options)}
+    assert not [name for name, kind in METHODS.items() for each in fields(kind) if each.name in shared]  # type: ignore[arg-type]

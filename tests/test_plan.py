@@ -57,7 +57,7 @@ def test_all_but_last_keeps_the_last_block() -> None:
 def test_all_but_last_of_one_block_is_refused() -> None:
     found = captured(Tiny().eval(), *tiny_call())
     with pytest.raises(Refused, match="has too few"):
-        make_plan(found.capture.gm.graph, found.facts, Options(DuCa(aggressive_depth="all-but-last")))
+        make_plan(found.capture.gm.graph, found.facts, Options(DuCa(aggressive_depth="all-but-last")), True)
 
 
 def test_a_result_from_inside_a_branch_cannot_be_cut() -> None:

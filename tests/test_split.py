@@ -431,3 +431,17 @@ def test_a_dispatch_mode_of_the_model_is_left_alone(context: Tensor, caplog: pyt
     assert duca_compile.torch_private.current_dispatch_mode() is None
     (line,) = [record.getMessage() for record in caplog.records if "split" in record.getMessage()]
     assert f"aggressive {found[A] / found[F]:.1%}" in line
+
+
+@pytest.mark.parametrize("options", [
+    {"method": "delta-dit"}, {"method": "duca", "aggressive_depth": "all-but-last"}, {"method": "duca", "ratios": "flux"},
+    {"method": "pab"}, {"method": "teacache"},
+], ids=str)  # fmt: skip
+def test_methods_that_decide_for_the_model_as_a_whole_are_refused(options: dict[str, Any]) -> None:
+    model, context = randomise(Broken(("between",))), noise(2, 5, 8, seed=1)
+    fast = lenient(model, **options)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        got = run(fast, context)
+    assert sum("decides for the model as a whole" in message for message in ours(caught)) == 1
+    assert all(torch.equal(a, b) for a, b in zip(got, run(model, context), strict=True))

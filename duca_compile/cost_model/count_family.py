@@ -52,7 +52,9 @@ class Sample:
         return found
 
     def _planned(self, cache_ratio: float) -> Plan:
-        return make_plan(self.captured.gm.graph, self.plan.facts, with_ratio(self.plan.options, cache_ratio))
+        return make_plan(
+            self.captured.gm.graph, self.plan.facts, with_ratio(self.plan.options, cache_ratio), whole=True
+        )
 
     def _with_counts(self, plan: Plan, counts: list[int]) -> Cost[int]:
         drawn = [replace(selection, count=count) for selection, count in zip(plan.draws, counts, strict=True)]

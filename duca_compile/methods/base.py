@@ -28,7 +28,8 @@ class Recipe:
     `cut`: what the skipped branches make of the stream is taken from the cache, after the last of them; `anchored`: not
     the stream, but how far they moved it. `history`: how many stored values a `FORECAST`, a `REFRESH` or a cut takes
     together; 1 takes the last one as it is. `gated`: a `REUSE` takes what was added to the stream, gate and all.
-    `part`: whether it means to leave some branches to be computed.
+    `part`: whether it means to leave some branches to be computed. `needs_all`: whether what it does with a branch
+    depends on the others of the model, so that these have to be in one graph.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Recipe:
     anchored: bool = False
     gated: bool = False
     part: bool = False
+    needs_all: bool = False
     refresh: Refresh = OF_THE_PAPER
 
 

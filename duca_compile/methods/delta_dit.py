@@ -18,27 +18,27 @@ class DeltaDiT(Cycles):
     cycle: int = 2
     front: int = 0
     """How many blocks the front part has; 0 stands for half of them."""
-    outline: float = 0.5
+    rear_share: float = 0.5
     """The share of a generation's steps in which the rear blocks are left out."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_int("front", self.front, at_least=0)
-        if not is_number(self.outline) or not 0 <= self.outline <= 1:
-            raise OptionError(f"outline must be a share from 0 to 1, not {self.outline!r}")
+        if not is_number(self.rear_share) or not 0 <= self.rear_share <= 1:
+            raise OptionError(f"rear_share must be a share from 0 to 1, not {self.rear_share!r}")
 
     def recipes(self) -> tuple[Recipe, ...]:
         if self.cycle == 1:
             return (COMPLETE,)
         found = [COMPLETE]
-        if self.outline > 0:
-            found.append(Recipe("without-rear", self._rear, cut=True, anchored=True, part=True))
-        if self.outline < 1:
-            found.append(Recipe("without-front", self._front, cut=True, anchored=True, part=True))
+        if self.rear_share > 0:
+            found.append(Recipe("without-rear", self._rear, cut=True, anchored=True, part=True, needs_all=True))
+        if self.rear_share < 1:
+            found.append(Recipe("without-front", self._front, cut=True, anchored=True, part=True, needs_all=True))
         return tuple(found)
 
     def cached_at(self, place: Place) -> str:
-        return "without-rear" if (place.progress or 0.0) < self.outline else "without-front"
+        return "without-rear" if (place.progress or 0.0) < self.rear_share else "without-front"
 
     def without_cuts(self) -> None:
         return None

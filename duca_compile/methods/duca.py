@@ -84,14 +84,21 @@ class DuCa(Cycles):
 
     def recipes(self) -> tuple[Recipe, ...]:
         cached, history = self._cached(), self.forecast + 1
+        by_layer, last = self.ratios != "uniform", self.aggressive_depth == "all-but-last"
         found = [COMPLETE]
         if Mode.CONSERVATIVE in cached:
             found += [
-                Recipe(name, always(Action.REFRESH), history=history, refresh=replace(self._refresh, left=left))
+                Recipe(
+                    name,
+                    always(Action.REFRESH),
+                    history=history,
+                    refresh=replace(self._refresh, left=left),
+                    needs_all=by_layer,
+                )
                 for name, left in self._levels.items()
             ]
         if Mode.AGGRESSIVE in cached:
-            found.append(Recipe(Mode.AGGRESSIVE.value, self._skipped, cut=True, history=history))
+            found.append(Recipe(Mode.AGGRESSIVE.value, self._skipped, cut=True, history=history, needs_all=last))
         return tuple(found)
 
     def cached_at(self, place: Place) -> str:

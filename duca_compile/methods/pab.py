@@ -1,6 +1,6 @@
 """PAB (arXiv 2408.12588): in the middle of a generation attentions are reused, each kind for a time of its own."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from duca_compile.methods.attention_kinds import CROSS, SPATIAL, TEMPORAL, all_reusing, name_of
 from duca_compile.methods.base import COMPLETE, FULL, Held, Place, Recipe
@@ -34,7 +34,8 @@ class PAB(Held):
         return {kind: period for kind, period in found.items() if period > 1}
 
     def recipes(self) -> tuple[Recipe, ...]:
-        return COMPLETE, *all_reusing(tuple(self.periods), gated=True)
+        apart = self.spatial != self.temporal
+        return COMPLETE, *(replace(each, needs_all=apart) for each in all_reusing(tuple(self.periods), gated=True))
 
     def start(self) -> "PAB":
         return self

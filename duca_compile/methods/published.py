@@ -29,7 +29,7 @@ PUBLISHED: Mapping[str, Method] = {
     "toca-dit": ToCa(cycle=3, cache_ratio=0.93, schedule="force-fresh", ratios="dit", levels=10, spatial=0.6),
     "toca-flux": ToCa(warmup_steps=3, ratios="flux"),
     "fora-dit": FORA(cycle=3),
-    "delta-dit-flux": DeltaDiT(cycle=2, front=19, outline=1.0),
+    "delta-dit-flux": DeltaDiT(cycle=2, front=19, rear_share=1.0),
     "pab-246": PAB(2, 4, 6),
     "pab-357": PAB(3, 5, 7),
     "pab-579": PAB(5, 7, 9),

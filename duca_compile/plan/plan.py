@@ -93,8 +93,8 @@ def make_plan(graph: fx.Graph, facts: Facts, options: Options, whole: bool = Fal
     Of a `whole` forward pass, the steps that are not cut then remain, if the method has such. The parts of one that is
     split take their steps together, by recipes that they all have.
     """
-    if options.method.probe is not None and not whole:
-        raise Refused(f"method: {name_of(options.method)!r} sees each step first, for which it must be one graph")
+    if not whole and (options.method.probe or any(recipe.needs_all for recipe in options.method.recipes())):
+        raise Refused(f"method: {name_of(options.method)!r} decides for the model as a whole, which must be one graph")
     try:
         return _plan(graph, facts, options)
     except _Uncut as refused:

@@ -153,7 +153,7 @@ def subject(spec: Spec, cache_ratio: float, depth: str) -> Subject | None:
     for aggressive_depth in (depth, "all"):
         options = Options.parse({"method": "duca", "aggressive_depth": aggressive_depth, **fixed})
         try:
-            plan = make_plan(found.capture.gm.graph, found.facts, options)
+            plan = make_plan(found.capture.gm.graph, found.facts, options, whole=True)
         except Refused:
             continue
         graphs = {Mode(name): rewrite(found.capture.gm, plan.steps[name])[0] for name in options.recipes}

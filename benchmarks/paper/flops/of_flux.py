@@ -52,7 +52,7 @@ def teacache() -> Row:
 
 def delta_dit_3() -> Iterator[Row]:
     """In every second cached step the published code runs no block and adds up what each added last."""
-    method = DeltaDiT(3, front=19, outline=1.0)
+    method = DeltaDiT(3, front=19, rear_share=1.0)
     steps = ["no-token" if at % 3 == 2 else name for at, name in enumerate(sequence(method, 50))]
     slip = Beside(method=method, more=(Recipe("no-token", always(Action.REUSE)),))
     yield row(label="Delta-DiT, N = 3", published="1686.76", method=slip, steps=steps)
