@@ -73,10 +73,12 @@ conditioning  none
 stream 0      [1, 10, 2] from arg2_1, 2 branches
 
 1 block, 2 branches
-block branch stream kind   source     full    conservative aggressive
+block branch and source stream kind   full    conservative aggressive
 ---------------------------------------------------------------------
-0     add    0      mixing tiny.py:21 compute reuse        skip
-      add_1  0      MLP    tiny.py:22 compute 1/10 tokens  skip
+0     add               0      mixing compute reuse        skip
+      tiny.py:21
+      add_1             0      MLP    compute 1/10 tokens  skip
+      tiny.py:22
 
 cost per step; one trajectory holds 240 B of cache
 recipe           FLOPs share of full weights read cache read
