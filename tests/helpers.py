@@ -2,10 +2,11 @@
 
 import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, fx, nn
 
@@ -124,6 +125,11 @@ def refreshed(plan: Plan) -> tuple[int, ...]:
     """The branches that recompute tokens in a step of some recipe."""
     found = [step.where(Action.REFRESH) for step in plan.steps.values()]
     return next((each for each in found if each), ())
+
+
+def names(cases: Iterable[str], fast: Container[str]) -> list[Any]:
+    """To be parametrised over; those that are not among the `fast` ones are slow."""
+    return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in cases]
 
 
 class Generation:

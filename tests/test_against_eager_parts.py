@@ -16,9 +16,9 @@ from duca_compile.methods.check import OptionError
 from duca_compile.passes import rewrite
 from eager_methods import EagerStack, embedded, taylor
 from eager_parts import LABELS, EagerAttention, EagerDelta, HeldModules
-from helpers import captured, compiled, first, lenient, relative_error
+from helpers import captured, compiled, first, lenient, names, relative_error
 from zoo.case import noise, randomise
-from zoo.core import CORE, example_dit
+from zoo.core import CORE, FEW, example_dit
 
 STEPS = 30
 CALL = (noise(2, 1, 8, 8), torch.full((2,), 500.0), LABELS)
@@ -211,7 +211,7 @@ def test_kinds_of_attention_of_pixart(options: dict[str, Any], held: Callable[[i
     )
 
 
-@pytest.mark.parametrize("name", list(CORE))
+@pytest.mark.parametrize("name", names(CORE, FEW))
 @pytest.mark.parametrize("options", [
     {"method": "delta-dit"}, {"method": "magcache", "ratios": [1.0] * 12, "retention": 0.0},
     {"method": "pab", "window": (0.0, 1.0)}, {"method": "t-gate", "gate_step": 4},

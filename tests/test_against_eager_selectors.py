@@ -11,9 +11,9 @@ from dit import Block, DiT, modulate
 from duca_compile.methods.check import OptionError
 from duca_compile.methods.selectors import NAMES, RANDOM
 from eager_methods import LABELS, embedded
-from helpers import STEPS, compiled, first, lenient, relative_error
+from helpers import STEPS, compiled, first, lenient, names, relative_error
 from zoo.case import calls, noise, randomise
-from zoo.core import CORE, example_dit
+from zoo.core import CORE, FEW, example_dit
 
 
 class EagerSelected:
@@ -99,7 +99,7 @@ def test_fifty_steps_agree(name: str, bonus: dict[str, float]) -> None:
         assert {token for each in slow.chosen for token in each} == set(range(16)), "every token has its turn"
 
 
-@pytest.mark.parametrize("name", list(CORE))
+@pytest.mark.parametrize("name", names(CORE, FEW))
 @pytest.mark.parametrize("selector", ["attention", "key-norm", "value-norm", "similarity"])
 def test_core_models_run_or_refuse(name: str, selector: str) -> None:
     case = CORE[name]

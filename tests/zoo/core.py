@@ -185,3 +185,5 @@ CORE: dict[str, Case] = {
         branches=2 * (3 + 2), recomputed=2 * (2 + 1), blocks=2,
     ),
 }  # fmt: skip
+FEW = ("example DiT", "FLUX", "Latte")
+"""One stream; two, which join; and one that changes its layout between space and time."""
