@@ -8,12 +8,15 @@ from torch import Tensor
 
 import duca_compile
 from dit import Block, DiT, modulate
+from duca_compile.graph import ir
 from duca_compile.methods.check import OptionError
 from duca_compile.methods.selectors import NAMES, RANDOM
 from eager_methods import LABELS, embedded
-from helpers import STEPS, compiled, first, lenient, names, relative_error
+from helpers import STEPS, captured, compiled, first, lenient, names, relative_error
 from zoo.case import calls, noise, randomise
 from zoo.core import CORE, FEW, example_dit
+
+aten = torch.ops.aten
 
 
 class EagerSelected:
@@ -217,3 +220,24 @@ def test_steps_whose_rule_leaves_no_token_keep_the_scores_of_full_ones() -> None
     assert ran["conservative-2"] > 0
     assert ran["conservative-8"] > 0
     assert sum(ran.values()) == steps
+
+
+def test_keys_are_measured_before_they_are_normalised() -> None:
+    """Of joined streams each by itself, and where they are one: after the norm all are equally long."""
+    case = CORE["FLUX"]
+    found = captured(
+        randomise(case.build()),
+        options={"method": "duca", "selector": "key-norm", "cache_ratio": 0.5},
+        **case.call(500.0),
+    )
+    nodes = {node.name: node for node in found.capture.gm.graph.nodes}
+    step = found.plan.steps["conservative"]
+    assert len(step.choices) == 7
+    for at, choice in step.choices.items():
+        (lengths,) = (
+            node for node in ir.ancestors([nodes[choice.score]], stop=lambda node: ir.packet(node) is aten.linear)
+            if ir.packet(node) is aten.linalg_vector_norm and len(ir.shape(node) or ()) == 3
+        )  # fmt: skip
+        above = ir.ancestors([lengths], stop=lambda node: ir.packet(node) is aten.linear)
+        assert not any(ir.packet(node) is aten.rms_norm for node in above), at
+        assert found.plan.branches[at].path.place.tokens in ir.shape(lengths)[1:], at  # type: ignore[union-attr, index]

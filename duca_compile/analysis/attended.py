@@ -15,13 +15,17 @@ aten = torch.ops.aten
 
 
 class Attended(NamedTuple):
-    """`keys` and `values` are `[batch, heads, sequence, features]`; the branch's tokens are those from `start` on."""
+    """`keys` and `values` are `[batch, heads, sequence, features]`; the branch's tokens are those from `start` on.
+
+    `part`: the keys of these tokens alone, before they were joined with others, or else all keys.
+    """
 
     attention: fx.Node
     keys: fx.Node
     values: fx.Node
     start: Size
     tokens: Size
+    part: fx.Node
 
 
 def attended(graph: fx.Graph, facts: Facts, at: int) -> Attended:
@@ -40,9 +44,9 @@ def attended(graph: fx.Graph, facts: Facts, at: int) -> Attended:
         keys, values = node.args[1:3]
         assert isinstance(keys, fx.Node)
         assert isinstance(values, fx.Node)
-        start = _start(keys, tokens, branch.stream, streams)
-        if start is not None:
-            return Attended(node, keys, values, start, tokens)
+        found = _place(keys, tokens, branch.stream, streams)
+        if found is not None:
+            return Attended(node, keys, values, found[0], tokens, found[1])
     raise Refused(
         f"method: no attention before branch {branch.sum} has all its tokens among its keys, by which `selector` would "
         "score them: take 'similarity' or 'random'"
@@ -55,14 +59,15 @@ def _streams(graph: fx.Graph, facts: Facts) -> dict[fx.Node, int]:
     return {node: of_name[node.name] for node in graph.nodes if node.name in of_name}
 
 
-def _start(keys: fx.Node, tokens: Size, stream: int, streams: Mapping[fx.Node, int]) -> Size | None:
-    """Where the tokens of the stream begin in the sequence of keys; None where they are not among them."""
+def _place(keys: fx.Node, tokens: Size, stream: int, streams: Mapping[fx.Node, int]) -> tuple[Size, fx.Node] | None:
+    """Where the tokens of the stream begin in the sequence of keys, and their own part of these; None where they are no
+    part of them."""
     size = ir.shape(keys) or ()
     read = _read(keys, streams)
     if len(size) != 4 or stream not in read:
         return None
     if size[2] == tokens and read == {stream}:
-        return 0
+        return 0, keys
     for node in sorted(ir.ancestors([keys], stop=streams.__contains__), reverse=True):
         if ir.packet(node) is aten.cat and isinstance(node.args[0], (list, tuple)):
             dim = ir.argument(node, 1, "dim", 0) % len(ir.shape(node) or (0,))
@@ -73,7 +78,7 @@ def _start(keys: fx.Node, tokens: Size, stream: int, streams: Mapping[fx.Node, i
                 for part, length in zip(parts, lengths, strict=True)
             ]
             if sum(lengths) == size[2] and own.count(True) == 1:
-                return sum(lengths[: own.index(True)])
+                return sum(lengths[: own.index(True)]), parts[own.index(True)]
     return None
 
 

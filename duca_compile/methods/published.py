@@ -24,7 +24,7 @@ PUBLISHED: Mapping[str, Method] = {
     "duca-dit": _DIT,
     "duca-flux": _FLUX,
     "duca-hidream": DuCa(cycle=4, order="aggressive-first", ratios="hidream"),
-    "duca-opensora": DuCa(cycle=3, warmup_steps=3, ratios="opensora", selector="value-norm-min"),
+    "duca-opensora": DuCa(cycle=3, warmup_steps=3, ratios="opensora"),
     "duca-pixart": DuCa(cycle=3, cache_ratio=0.25, ratios="pixart", levels=7),
     "toca-dit": ToCa(cycle=3, cache_ratio=0.93, schedule="force-fresh", ratios="dit", levels=10, spatial=0.6),
     "toca-flux": ToCa(warmup_steps=3, ratios="flux"),
