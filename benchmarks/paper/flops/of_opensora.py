@@ -41,7 +41,7 @@ def rows() -> Iterator[Row]:
     # No attention of it sees all tokens, so none scores them; by FLOPs, as many random ones are the same.
     for label, published, method, extras in (
         ("ToCa, N = 3", "1394.03", ToCa(3, 3, ratios="opensora", selector=RANDOM, staleness=0), OF_TOCA),
-        ("DuCa, N = 3", "1315.62", replace(preset("duca-opensora"), selector=RANDOM), OF_DUCA),
+        ("DuCa, N = 3", "1315.62", preset("duca-opensora"), OF_DUCA),
     ):
         both = Beside(method=method, more=(KEEPING_CROSS,))
         yield row(label=label, published=published, method=both, steps=steps(label.startswith("ToCa")), extras=extras)
