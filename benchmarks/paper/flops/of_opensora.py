@@ -1,7 +1,6 @@
 """Table V: Open-Sora 1.2, 51 frames of 480 x 854, 30 steps."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 
 from duca_compile.methods.attention_kinds import CROSS, reusing
