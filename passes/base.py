@@ -30,10 +30,6 @@ class Pass(Protocol):
         """Rewrites `gm` in place."""
 
 
-def named(graph: fx.Graph) -> dict[str, fx.Node]:
-    return {node.name: node for node in graph.nodes}
-
-
 def add_inputs(graph: fx.Graph, values: Mapping[str, Tensor]) -> None:
     """More graph inputs, by name, after those there are."""
     last = ir.placeholders(graph)[-1]

@@ -11,7 +11,7 @@ from duca_compile.graph import ir
 from duca_compile.graph.emit import emit
 from duca_compile.methods.selectors import selector
 from duca_compile.methods.selectors.base import Seen
-from duca_compile.passes.base import PassResult, named
+from duca_compile.passes.base import PassResult
 from duca_compile.passes.forecast_features import combined
 from duca_compile.plan.choice import Choice, unit_length
 from duca_compile.plan.step_plan import CACHE, StepPlan
@@ -34,7 +34,7 @@ class ChooseTokens:
     def run(self, gm: fx.GraphModule, step: StepPlan) -> PassResult:
         waited: dict[str, dict[int, fx.Node]] = {}
         for at, chosen in step.choices.items():
-            nodes = named(gm.graph)
+            nodes = ir.named(gm.graph)
             feature = nodes[step.branches[at].feature]
             with located(feature), gm.graph.inserting_before(feature):
                 scores = _score(gm.graph, nodes, step, at, chosen)
@@ -46,7 +46,7 @@ class ChooseTokens:
                     reset = emit(gm.graph, aten.index_fill.int_Scalar, [waits, 0, tokens, 0.0])
                     waited.setdefault(chosen.waiting, {})[chosen.row] = reset
         for name, rows in waited.items():
-            _keep(gm.graph, named(gm.graph)[CACHE + name], rows)
+            _keep(gm.graph, ir.named(gm.graph)[CACHE + name], rows)
         return PassResult(len(step.choices))
 
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
+from duca_compile.graph import ir
 from duca_compile.graph.emit import emit
-from duca_compile.passes.base import PassResult, named
+from duca_compile.passes.base import PassResult
 from duca_compile.passes.forecast_features import combined
 from duca_compile.plan.step_plan import StepPlan
 
@@ -29,7 +30,7 @@ class CutStream:
     """
 
     def run(self, gm: fx.GraphModule, step: StepPlan) -> PassResult:
-        nodes, slots = named(gm.graph), {slot.value: slot for slot in step.reads if not slot.small}
+        nodes, slots = ir.named(gm.graph), {slot.value: slot for slot in step.reads if not slot.small}
         for cut in step.cut:
             value = nodes[cut.value]
             last = max(value, nodes[cut.anchor]) if cut.anchor else value

@@ -8,7 +8,7 @@ from torch import Tensor, fx
 
 from duca_compile import torch_private
 from duca_compile.graph import ir
-from duca_compile.passes.base import PassResult, add_inputs, named
+from duca_compile.passes.base import PassResult, add_inputs
 from duca_compile.passes.small_caches import kept
 from duca_compile.plan.probing import CARRIED
 from duca_compile.plan.step_plan import WEIGHTS, Selection, Slot, StepPlan
@@ -25,7 +25,7 @@ class DeclareInputs:
     """
 
     def run(self, gm: fx.GraphModule, step: StepPlan) -> PassResult:
-        nodes, like = named(gm.graph), ir.value(named(gm.graph)[step.branches[0].sum])
+        nodes, like = ir.named(gm.graph), ir.value(ir.named(gm.graph)[step.branches[0].sum])
         added: dict[str, Tensor] = {}
         for slot in step.reads:
             added |= dict.fromkeys(slot.inputs, _stored(nodes, slot, step))

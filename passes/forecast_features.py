@@ -8,7 +8,7 @@ from torch import fx
 from duca_compile.graph import ir
 from duca_compile.graph.emit import emit
 from duca_compile.methods.base import Action
-from duca_compile.passes.base import FRESH, PassResult, named
+from duca_compile.passes.base import FRESH, PassResult
 from duca_compile.passes.small_caches import widened
 from duca_compile.plan.step_plan import WEIGHTS, Slot, StepPlan
 
@@ -29,7 +29,7 @@ class ForecastFeatures:
     """
 
     def run(self, gm: fx.GraphModule, step: StepPlan) -> PassResult:
-        nodes, slots = named(gm.graph), {slot.value: slot for slot in step.reads if slot.small}
+        nodes, slots = ir.named(gm.graph), {slot.value: slot for slot in step.reads if slot.small}
         chosen = step.where(Action.FORECAST)
         for at in chosen:
             feature = nodes[step.branches[at].feature]

@@ -7,7 +7,7 @@ from duca_compile.graph import ir
 from duca_compile.graph.dead_code import drop_dead_code
 from duca_compile.graph.emit import emit
 from duca_compile.graph.signature import Signature
-from duca_compile.passes.base import add_inputs, named
+from duca_compile.passes.base import add_inputs
 from duca_compile.passes.spec import check
 from duca_compile.plan.probing import BEFORE, Probing
 
@@ -28,9 +28,9 @@ def probe_graph(gm: fx.GraphModule, probing: Probing) -> fx.GraphModule:
     """
     copy = ir.copied(gm)
     graph = copy.graph
-    value = named(graph)[probing.value]
+    value = ir.named(graph)[probing.value]
     add_inputs(graph, {BEFORE: ir.value(value)})
-    nodes, output = named(graph), ir.output_node(graph)
+    nodes, output = ir.named(graph), ir.output_node(graph)
     with graph.inserting_before(output):
         before = emit(graph, aten._to_copy.default, [nodes[BEFORE]], {"dtype": torch.float32})
         now = emit(graph, aten._to_copy.default, [value], {"dtype": torch.float32})

@@ -12,7 +12,7 @@ from duca_compile.analysis.token_rules import Place, needs_size
 from duca_compile.graph import ir
 from duca_compile.graph.emit import emit
 from duca_compile.methods.base import Action
-from duca_compile.passes.base import FRESH, PassResult, named
+from duca_compile.passes.base import FRESH, PassResult
 from duca_compile.passes.forecast_features import combined
 from duca_compile.passes.small_caches import shrunk, widened
 from duca_compile.plan.step_plan import CACHE, Slot, StepPlan
@@ -47,7 +47,7 @@ class RecomputeTokens:
                 continue
             assert branch.path is not None
             chosen = step.selection_of(index)
-            nodes = named(gm.graph)
+            nodes = ir.named(gm.graph)
             feature = nodes[branch.feature]
             with located(feature), gm.graph.inserting_before(feature.next):
                 tokens = nodes[chosen.input_of(index)]

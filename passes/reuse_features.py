@@ -6,7 +6,7 @@ from torch import fx
 
 from duca_compile.graph import ir
 from duca_compile.methods.base import Action
-from duca_compile.passes.base import PassResult, named
+from duca_compile.passes.base import PassResult
 from duca_compile.passes.small_caches import widened
 from duca_compile.plan.step_plan import CACHE, StepPlan
 
@@ -21,7 +21,7 @@ class ReuseFeatures:
     """
 
     def run(self, gm: fx.GraphModule, step: StepPlan) -> PassResult:
-        nodes, chosen = named(gm.graph), step.where(Action.REUSE)
+        nodes, chosen = ir.named(gm.graph), step.where(Action.REUSE)
         for at in chosen:
             feature = nodes[step.reused(at)]
             with gm.graph.inserting_before(feature.next):

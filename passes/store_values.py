@@ -7,7 +7,7 @@ from torch import fx
 
 from duca_compile.graph import ir
 from duca_compile.graph.emit import emit
-from duca_compile.passes.base import PassResult, named
+from duca_compile.passes.base import PassResult
 from duca_compile.passes.small_caches import shrunk
 from duca_compile.plan.step_plan import StepPlan
 
@@ -31,7 +31,7 @@ class StoreValues:
     """
 
     def run(self, gm: fx.GraphModule, step: StepPlan) -> PassResult:
-        nodes, output, owners = named(gm.graph), ir.output_node(gm.graph), ir.owners(gm.graph)
+        nodes, output, owners = ir.named(gm.graph), ir.output_node(gm.graph), ir.owners(gm.graph)
         taken = {owners[node] for node in output.all_input_nodes} | set(ir.placeholders(gm.graph))
         stored = []
         for slot in step.writes:

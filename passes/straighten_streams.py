@@ -8,7 +8,7 @@ from torch import Tensor, fx
 
 from duca_compile.graph import ir
 from duca_compile.graph.emit import emit, set_value
-from duca_compile.passes.base import SYMBOLIC, PassResult, named
+from duca_compile.passes.base import SYMBOLIC, PassResult
 from duca_compile.plan.step_plan import StepPlan
 
 aten = torch.ops.aten
@@ -31,7 +31,7 @@ class StraightenStreams:
     def run(self, gm: fx.GraphModule, step: StepPlan) -> PassResult:
         if ir.symbols(gm.graph):
             return SYMBOLIC
-        nodes = named(gm.graph)
+        nodes = ir.named(gm.graph)
         roots = dict.fromkeys(nodes[stream.root] for stream in step.facts.streams if stream.root in nodes)
         bent = [root for root in roots if root.op == "call_function" and not ir.value(root).is_contiguous()]
         if bent:

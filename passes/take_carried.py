@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from duca_compile.passes.base import PassResult, named
+from duca_compile.graph import ir
+from duca_compile.passes.base import PassResult
 from duca_compile.plan.probing import CARRIED
 from duca_compile.plan.step_plan import StepPlan
 
@@ -19,7 +20,7 @@ class TakeCarried:
     """
 
     def run(self, gm: fx.GraphModule, step: StepPlan) -> PassResult:
-        nodes, carried = named(gm.graph), step.probing.carried if step.probing else ()
+        nodes, carried = ir.named(gm.graph), step.probing.carried if step.probing else ()
         for name in carried:
             nodes[name].replace_all_uses_with(nodes[CARRIED + name])
         return PassResult(len(carried))

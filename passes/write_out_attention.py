@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
+from duca_compile.graph import ir
 from duca_compile.graph.emit import emit
 from duca_compile.graph.written_attention import PROBABILITIES
-from duca_compile.passes.base import PassResult, named
+from duca_compile.passes.base import PassResult
 from duca_compile.plan.step_plan import StepPlan
 
 aten = torch.ops.aten
@@ -24,7 +25,7 @@ class WriteOutAttention:
     """
 
     def run(self, gm: fx.GraphModule, step: StepPlan) -> PassResult:
-        nodes = named(gm.graph)
+        nodes = ir.named(gm.graph)
         maps = [node for name, node in nodes.items() if name.startswith(PROBABILITIES)]
         for each in maps:
             attention = nodes[each.name.removeprefix(PROBABILITIES)]

@@ -35,7 +35,7 @@ def anchored(value: fx.Node, skips: Mapping[fx.Node, fx.Node]) -> Cut:
              %change_of_add_7_from_add = sub(%add_7, %add)
     """
     graph = value.graph
-    known = {node.name: node for node in graph.nodes}
+    known = ir.named(graph)
     with graph.inserting_before(value.next):
         anchor = _left_out(value, skips, known, {})
     name = f"change_of_{value.name}_from_{anchor.name}"

@@ -43,6 +43,11 @@ class RandomTokens:
         return [found[at * inputs : (at + 1) * inputs] for at in range(AHEAD)]
 
 
+def sent_weights(weights: Sequence[float], history: int, device: torch.device) -> Tensor:
+    """Those of a forecast, `[history]`: values that are not known weigh nothing."""
+    return sent(torch.tensor([*weights, *[0.0] * (history - len(weights))]), device)
+
+
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
     """The same on a device, without the host waiting for it."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

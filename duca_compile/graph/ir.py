@@ -136,6 +136,11 @@ def _closure(starts: Iterable[fx.Node], beyond: Callable[[fx.Node], Iterable[fx.
     return seen
 
 
+def named(graph: fx.Graph) -> dict[str, fx.Node]:
+    """Its nodes by their names."""
+    return {node.name: node for node in graph.nodes}
+
+
 def output_node(graph: fx.Graph) -> fx.Node:
     node: fx.Node
     (node,) = graph.find_nodes(op="output")

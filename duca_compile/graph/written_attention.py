@@ -20,10 +20,9 @@ def probabilities(attention: fx.Node) -> fx.Node:
     summed as float32. A query that the mask hides all keys from attends to none, as in the fused kernel.
     """
     graph, name = attention.graph, PROBABILITIES + attention.name
-    for node in graph.nodes:
-        if node.name == name:
-            assert isinstance(node, fx.Node)
-            return node
+    known = ir.named(graph).get(name)
+    if known is not None:
+        return known
     query, keys, _, mask = (*attention.args, None)[:4]
     assert isinstance(query, fx.Node)
     if _argument(attention, 5, "is_causal") or _argument(attention, 7, "enable_gqa"):

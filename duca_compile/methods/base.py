@@ -54,9 +54,9 @@ def always(action: Action) -> Callable[[int, Branch, Facts], Action]:
 COMPLETE = Recipe(FULL, always(Action.COMPUTE))
 
 
-def without_blocks(name: str, history: int = 1) -> Recipe:
+def without_blocks(name: str) -> Recipe:
     """How far all blocks moved the stream is kept, and added to the embedding of the step at hand."""
-    return Recipe(name, always(Action.SKIP), cut=True, history=history, anchored=True)
+    return Recipe(name, always(Action.SKIP), cut=True, anchored=True)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,12 @@ def is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
 
 
+def require_at_least_0(name: str, value: object) -> None:
+    """Of a number, whole or not."""
+    if not isinstance(value, (int, float)) or not is_number(value) or value < 0:
+        raise OptionError(f"{name} must be a number of at least 0, not {value!r}")
+
+
 def numbers(name: str, value: object) -> tuple[float, ...]:
     """Those that an option lists."""
     listed = None if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)

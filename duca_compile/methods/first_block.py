@@ -10,8 +10,9 @@ from torch import fx
 from duca_compile.analysis.anchors import anchored
 from duca_compile.analysis.facts import Branch, Facts
 from duca_compile.analysis.latent_stream import branches_of_latents
+from duca_compile.graph import ir
 from duca_compile.methods.base import COMPLETE, FULL, Action, Held, Place, Probe, Recipe
-from duca_compile.methods.check import OptionError, is_number, require_int
+from duca_compile.methods.check import require_at_least_0, require_int
 from duca_compile.refusal import Refused
 
 
@@ -31,8 +32,7 @@ class FirstBlock(Held):
     """The first steps of a generation, which are full."""
 
     def __post_init__(self) -> None:
-        if not is_number(self.threshold) or self.threshold < 0:
-            raise OptionError(f"threshold must be a number of at least 0, not {self.threshold!r}")
+        require_at_least_0("threshold", self.threshold)
         for name, least in (("front", 1), ("back", 0), ("longest", 0), ("warmup_steps", 1)):
             require_int(name, getattr(self, name), at_least=least)
 
@@ -61,11 +61,10 @@ class FirstBlock(Held):
     def _first_change(self, graph: fx.Graph, facts: Facts) -> fx.Node:
         """Of the latents' stream, over the first blocks."""
         first = {at for block in facts.blocks[: self.front] for at in block}
-        nodes = {node.name: node for node in graph.nodes}
+        nodes = ir.named(graph)
         skips = {nodes[facts.branches[at].sum]: nodes[facts.branches[at].skip] for at in first}
         own = [at for at in branches_of_latents(graph, facts) if at in first]
         if not own:
             raise Refused(f"method: the first {self.front} blocks do not change the latents; give a larger `front`")
         kept = anchored(nodes[facts.branches[own[-1]].sum], skips).kept
-        found: fx.Node = next(node for node in graph.nodes if node.name == kept)
-        return found
+        return ir.named(graph)[kept]

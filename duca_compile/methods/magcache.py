@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from duca_compile.methods.base import COMPLETE, FULL, Held, Place, Recipe, without_blocks
-from duca_compile.methods.check import OptionError, is_number, numbers, require_int
+from duca_compile.methods.check import OptionError, numbers, require_at_least_0, require_int
 
 NEEDED = (
     "method='magcache' needs `ratios`: for each step of a generation, the mean size of what the blocks add to the "
@@ -30,8 +30,7 @@ class MagCache(Held):
             raise OptionError(f"ratios must be numbers above 0, not {self.ratios!r}")
         require_int("longest", self.longest, at_least=1)
         for name in ("threshold", "retention"):
-            if not is_number(getattr(self, name)) or getattr(self, name) < 0:
-                raise OptionError(f"{name} must be a number of at least 0, not {getattr(self, name)!r}")
+            require_at_least_0(name, getattr(self, name))
 
     def recipes(self) -> tuple[Recipe, ...]:
         if not self.ratios:

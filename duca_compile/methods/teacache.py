@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from duca_compile.analysis.latent_stream import modulated_input
 from duca_compile.methods.base import COMPLETE, FULL, Held, Place, Probe, Recipe, without_blocks
-from duca_compile.methods.check import OptionError, is_number, numbers
+from duca_compile.methods.check import OptionError, numbers, require_at_least_0
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,7 @@ class TeaCache(Held):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "polynomial", numbers("polynomial", self.polynomial))
-        if not is_number(self.threshold) or self.threshold < 0:
-            raise OptionError(f"threshold must be a number of at least 0, not {self.threshold!r}")
+        require_at_least_0("threshold", self.threshold)
         if not self.polynomial:
             raise OptionError("polynomial must have a number at least, and the highest power comes first")
 

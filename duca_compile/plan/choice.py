@@ -40,7 +40,7 @@ def choice(graph: fx.Graph, facts: Facts, at: int, refresh: Refresh) -> Choice |
     chosen = selector(refresh.selector)
     if chosen is None:
         return None
-    nodes, branch = {node.name: node for node in graph.nodes}, facts.branches[at]
+    nodes, branch = ir.named(graph), facts.branches[at]
     seen = Seen(graph, facts, at, nodes[branch.skip], nodes[branch.feature])
     score = f"{refresh.selector.removesuffix('-min').replace('-', '_')}_of_branch_{at}"
     if not chosen[0].kept:

@@ -38,8 +38,12 @@ class Plan:
         """What the recipes' graphs take over from that of a probe; None where the method has none."""
         return self.steps[FULL].probing
 
+    def name_of(self, recipe: str) -> str:
+        """By which it is among the `steps`."""
+        return self.same.get(recipe, recipe)
+
     def step(self, recipe: str) -> StepPlan:
-        return self.steps[self.same.get(recipe, recipe)]
+        return self.steps[self.name_of(recipe)]
 
     def with_same(self, found: Mapping[str, Item]) -> dict[str, Item]:
         """What was found of the `steps`, of all recipes."""
@@ -199,7 +203,7 @@ def _cut(graph: fx.Graph, facts: Facts, actions: Sequence[Action], recipe: Recip
     ends = [node for node in graph.nodes if node in reached and node.name in sums]
     if not recipe.anchored:
         return tuple(Cut(node.name, node.name) for node in ends)
-    nodes = {node.name: node for node in graph.nodes}
+    nodes = ir.named(graph)
     skips = {nodes[branch.sum]: nodes[branch.skip] for branch in skipped}
     return tuple(anchored(node, skips) for node in ends)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from duca_compile.capture import autocast
-from duca_compile.generations.draw_tokens import RandomTokens, sent
+from duca_compile.generations.draw_tokens import RandomTokens, sent_weights
 from duca_compile.generations.own_results import delivered, layout
 from duca_compile.generations.trajectory import Cache
 from duca_compile.graph.signature import Signature
@@ -147,4 +147,4 @@ class Generation:
     def _weights(self, form: StepForm, device: torch.device) -> Tensor:
         slot = next(slot for slot in form.reads if slot.history > 1)
         weights = self.program.method.weights(self._cache.kept[slot.key].calls, len(self.recipes))
-        return sent(torch.tensor([*weights, *[0.0] * (form.history - len(weights))]), device)
+        return sent_weights(weights, form.history, device)

@@ -110,7 +110,7 @@ def _sequence(cached: Sequence[GraphReport], options: Options, steps: int) -> tu
         return (FULL,) * steps, (f"Generations of so few steps are computed wholly. {COUNT_THEM}.",)
     if plan.probing:
         return (), ("stats() tells how many steps were full.",)
-    found = tuple(plan.same.get(name, name) for name in plan.options.sequence(steps))
+    found = tuple(map(plan.name_of, plan.options.sequence(steps)))
     if _reach(found) > REACH * steps and not sessions.counts():
         return found, (FAR,)
     return found, ()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from duca_compile.capture.capture import Capture
 from duca_compile.generations import budget, recording
-from duca_compile.generations.draw_tokens import sent
+from duca_compile.generations.draw_tokens import sent_weights
 from duca_compile.generations.own_results import delivered, layout, owned
 from duca_compile.generations.trajectory import Cache
 from duca_compile.plan.plan import Plan
@@ -164,4 +164,4 @@ class Dispatcher:
         last, *before = cache.kept[slot.key].calls
         stored = [last, *(call for call in before if call >= step.since)]
         weights = plan.options.method.weights(stored, step.call) if last >= step.since else (1.0,)
-        return sent(torch.tensor([*weights, *[0.0] * (plan.history - len(weights))]), device)
+        return sent_weights(weights, plan.history, device)
