@@ -10,7 +10,7 @@ from torch import Tensor
 import sampling
 from face.origin import Origin
 from quality import generate, latency, samplers, table
-from quality.rows import FROM_NOISE, Row, load, rows
+from quality.rows import FROM_NOISE, PLACED, SOLVERS, Row, load, rows
 
 OF = Origin("a machine", "2.13", "python benchmarks quality")
 FLOW = "trained flow, shift 3"
@@ -99,3 +99,25 @@ def test_a_row_is_timed_beside_plain(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(found[fewer.name]["ratios"]) == 2
     monkeypatch.setattr(latency, "paired", lambda *given: pytest.fail("it was measured once more"))
     latency.measure([fewer], tmp_path, pairs=2, batch=1)
+
+
+@pytest.mark.parametrize("sampler", SOLVERS)
+def test_a_solver_that_takes_all_steps_is_the_sampler(sampler: str) -> None:
+    def model(x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        return torch.tanh(x + t[:, None, None, None] / 1000)
+
+    whole = samplers.SAMPLERS[sampler]
+    assert isinstance(whole, samplers.Scheduled)
+    placed = samplers.Placed(whole, tuple(range(20)), 20)
+    noise, labels = sampling.initial_noise(2, 0), torch.arange(2)
+    found, wanted = (each.images(model, noise, labels, 20, None) for each in (placed, whole))
+    assert torch.allclose(found, wanted, atol=1e-4)
+
+
+def test_rows_on_the_full_steps_of_a_preset_cost_as_many() -> None:
+    placed = [row for row in rows() if row.name in PLACED]
+    assert {(row.sampler, row.steps) for row in placed} == {(each, steps) for each in SOLVERS for steps in (16, 10, 7)}
+    row = placed[1]
+    assert isinstance(row.made_by, samplers.Placed)
+    assert len(row.made_by.grid(row.steps)) == row.steps
+    assert row.made_by.grid(row.steps)[0] == samplers.SAMPLERS[row.sampler].grid(50)[0]

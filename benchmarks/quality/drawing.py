@@ -4,13 +4,13 @@ import torch
 from matplotlib.figure import Figure
 
 from figures import decibels
-from quality.rows import PRESETS, WITNESSES, Found, Row
+from quality.rows import OURS, WITNESSES, Found, Row
 
 
 def figure(found: Found, samplers: list[str]) -> Figure:
     drawn = Figure(figsize=(4 * len(samplers), 4), layout="constrained")
     panels = drawn.subplots(1, len(samplers), sharey=True, squeeze=False)[0]
-    lines = {"presets": PRESETS, "DuCa": ("duca, N = 3", "duca, N = 5")}
+    lines = {"presets": OURS, "DuCa": ("duca, N = 3", "duca, N = 5")}
     for axis, sampler in zip(panels, samplers, strict=True):
         whole = found[Row.own(sampler)]
         shown = {label: [Row.cached(sampler, name) for name in names] for label, names in lines.items()}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import duca_compile
 import fashion
 from quality.rows import CHUNK, Outcome, Row, load
-from quality.samplers import SAMPLERS, Guided, trained, weights
+from quality.samplers import Guided, trained, weights
 from sampling import initial_noise
 
 
@@ -27,7 +27,7 @@ def generate(row: Row, chunks: int, folder: Path) -> None:
     done = load(row, folder)
     if len(done.images) >= chunks:
         return
-    sampler = SAMPLERS[row.sampler]
+    sampler = row.made_by
     if not weights(sampler).exists():
         print(f"{row.sampler}, {row.name}: left out, as {weights(sampler).name} is missing", flush=True)
         return
@@ -47,7 +47,7 @@ def generate(row: Row, chunks: int, folder: Path) -> None:
 
 def count_cost(row: Row, model: nn.Module, done: Outcome) -> None:
     """FLOPs of one sample, 2 per multiply-add, the denoiser alone, after one generation."""
-    sampler = SAMPLERS[row.sampler]
+    sampler = row.made_by
     calls = sampler.calls if isinstance(sampler, Guided) else 1
     batch = 2 if isinstance(sampler, Guided) and calls == 1 else 1
     x, t, y = torch.zeros(1, 1, 28, 28), torch.zeros(1), torch.tensor([0])

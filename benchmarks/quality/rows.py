@@ -8,10 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quality.samplers import SAMPLERS, TrainedFlow
+from duca_compile.methods import PRESETS
+from duca_compile.methods.base import FULL, even
+from quality.samplers import SAMPLERS, Placed, Sampler, Scheduled, TrainedFlow
 
 CHUNK = 100
 """Images that are sampled at once."""
+STEPS = 50
 CACHED: dict[str, dict[str, Any]] = {
     "preset quality": {"preset": "quality"},
     "preset balanced (default)": {"preset": "balanced"},
@@ -35,14 +38,17 @@ WITNESSES = {
     "DDIM from half the noise": (25, 5),
 }
 """Samplers, each with the steps of its own images and of its rows of fewer steps."""
-PRESETS = ("preset quality", "preset balanced (default)", "preset fast")
-IN_ALL = (*PRESETS, "duca, N = 5")
+OURS = ("preset quality", "preset balanced (default)", "preset fast")
+IN_ALL = (*OURS, "duca, N = 5")
 """The cached rows of witnesses other than the first."""
 DRAWN = ("DDIM", "flow, shift 1", "flow, shift 3")
 """Those that presets were made on."""
 FROM_NOISE = (*DRAWN, "DPM-Solver++ 2M", "UniPC")
 """Those whose images have the exact ones as their limit."""
 EXACT = ("DPM-Solver++ 2M", 100)
+SOLVERS = ("DDIM", "DPM-Solver++ 2M", "UniPC")
+"""Those that also take the full steps of presets alone, of 50, and nothing between them."""
+PLACED = {f"uncached, the full steps of {preset}": preset for preset in ("quality", "balanced", "fast")}
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,18 @@ class Row:
     @classmethod
     def cached(cls, sampler: str, name: str) -> "Row":
         return cls(sampler, name, WITNESSES[sampler][0])
+
+    @classmethod
+    def placed(cls, sampler: str, name: str) -> "Row":
+        return cls(sampler, name, len(full_steps(PLACED[name])))
+
+    @property
+    def made_by(self) -> Sampler:
+        sampler = SAMPLERS[self.sampler]
+        if self.name not in PLACED:
+            return sampler
+        assert isinstance(sampler, Scheduled)
+        return Placed(sampler, full_steps(PLACED[self.name]), STEPS)
 
     @property
     def options(self) -> dict[str, Any] | None:
@@ -99,7 +117,12 @@ def rows() -> list[Row]:
         found.append(Row.own(sampler))
         found += [Row.cached(sampler, name) for name in CACHED if sampler == "DDIM" or name in IN_ALL]
         found += [Row.computed(sampler, steps) for steps in fewer]
+        found += [Row.placed(sampler, name) for name in PLACED if sampler in SOLVERS]
     return found
+
+
+def full_steps(preset: str) -> tuple[int, ...]:
+    return tuple(step for step, name in enumerate(even(PRESETS[preset], STEPS)) if name == FULL)
 
 
 def load(row: Row, folder: Path) -> Outcome:

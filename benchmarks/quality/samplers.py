@@ -61,6 +61,43 @@ class Scheduled:
 
 
 @dataclass(frozen=True)
+class Placed:
+    """A solver of `diffusers` that takes none but some of a sampler's steps: `full` ones among `of` timesteps.
+
+    DDIM, which takes no timesteps but its own, is the solver DPM-Solver++ of order 1 (arXiv 2211.01095, section 4).
+    """
+
+    sampler: Scheduled
+    full: tuple[int, ...]
+    of: int
+    stochastic = False
+    start = 1.0
+
+    def grid(self, steps: int) -> list[float]:
+        return [self.sampler.grid(self.of)[step] for step in self.full]
+
+    def images(self, model: Denoiser, noise: Tensor, labels: Tensor, steps: int, source: Tensor | None) -> Tensor:
+        scheduler, timesteps = self._scheduler()
+        x = noise * scheduler.init_noise_sigma
+        for t in timesteps:
+            x = scheduler.step(model(x, t.float().expand(len(x)), labels), t, x).prev_sample
+        return x.clamp(-1, 1)
+
+    def _scheduler(self) -> tuple[Any, Tensor]:
+        kind = self.sampler.kind
+        if kind is diffusers.DDIMScheduler:
+            scheduler = diffusers.DPMSolverMultistepScheduler(**SPACED, solver_order=1)
+        else:
+            scheduler = kind(**SPACED)
+        timesteps = (1000 * torch.tensor(self.grid(len(self.full)))).round().long()
+        scheduler.set_timesteps(len(timesteps))
+        kept = scheduler.alphas_cumprod[timesteps]
+        scheduler.sigmas = torch.cat([((1 - kept) / kept) ** 0.5, torch.zeros(1)])
+        scheduler.timesteps = timesteps
+        return scheduler, timesteps
+
+
+@dataclass(frozen=True)
 class Flow:
     """Rectified flow over the weights of the cosine schedule: `x_s = (1 - s) x0 + s noise`, whose velocity is
     `noise - x0`; the network is asked at the timestep of equal signal-to-noise ratio. Euler's method.
@@ -148,7 +185,7 @@ class Guided:
         return self.sampler.images(guided, noise, labels, steps, source)
 
 
-Sampler = Scheduled | Flow | TrainedFlow | Guided
+Sampler = Scheduled | Placed | Flow | TrainedFlow | Guided
 
 
 def weights(sampler: Sampler) -> Path:
