@@ -1,29 +1,58 @@
-"""The figure of quality: a sampler in each panel, decibels to its own 50 steps against FLOPs."""
+"""The figure of quality: decibels against FLOPs, to each sampler's own 50 steps and to the images that all approach."""
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from figures import decibels
-from quality.rows import OURS, WITNESSES, Found, Row
+from quality.rows import EXACT, OURS, PLACED, SOLVERS, WITNESSES, Found, Outcome, Row
+
+Lines = dict[str, list[Row]]
 
 
 def figure(found: Found, samplers: list[str]) -> Figure:
-    drawn = Figure(figsize=(4 * len(samplers), 4), layout="constrained")
-    panels = drawn.subplots(1, len(samplers), sharey=True, squeeze=False)[0]
-    lines = {"presets": OURS, "DuCa": ("duca, N = 3", "duca, N = 5")}
-    for axis, sampler in zip(panels, samplers, strict=True):
-        whole = found[Row.own(sampler)]
-        shown = {label: [Row.cached(sampler, name) for name in names] for label, names in lines.items()}
-        shown["fewer steps"] = [Row.computed(sampler, steps) for steps in WITNESSES[sampler][1:]]
-        for label, rows in shown.items():
-            there = [found[row] for row in rows if row in found]
-            away = [
-                float(decibels(torch.cat(each.images), whole.first(len(torch.cat(each.images)))).mean())
-                for each in there
-            ]
-            axis.plot([whole.flops / each.flops for each in there], away, "o-", label=label)
-        axis.set(title=sampler, xlabel="times fewer FLOPs")
-        axis.grid(alpha=0.3)
-    panels[0].set_ylabel("PSNR to the 50 steps (dB)")
-    panels[0].legend()
+    exact = found.get(Row.computed(*EXACT))
+    count = len(samplers) + (exact is not None)
+    drawn = Figure(figsize=(4 * count, 4), layout="constrained")
+    panels = drawn.subplots(1, count, sharey=True, squeeze=False)[0]
+    whole = found[Row.own("DDIM")]
+    for axis, sampler in zip(panels, samplers, strict=False):
+        own = found[Row.own(sampler)]
+        draw(axis, lines_to_own(sampler), found, own, own)
+        axis.set(title=sampler, ylabel="PSNR to its own 50 steps (dB)")
+    if exact is not None:
+        draw(panels[-1], lines_to_exact(), found, exact, whole)
+        panels[-1].set(title="all solvers", ylabel="PSNR to the exact images (dB)")
     return drawn
+
+
+def lines_to_own(sampler: str) -> Lines:
+    return {
+        "presets": [Row.cached(sampler, name) for name in OURS],
+        "DuCa": [Row.cached(sampler, name) for name in ("duca, N = 3", "duca, N = 5")],
+        "fewer steps": [Row.computed(sampler, steps) for steps in WITNESSES[sampler][1:]],
+    }
+
+
+def lines_to_exact() -> Lines:
+    fewer = {f"fewer steps of {solver}": lines_to_own(solver)["fewer steps"] for solver in SOLVERS}
+    placed = {f"our steps alone by {solver}": [Row.placed(solver, name) for name in PLACED] for solver in SOLVERS}
+    return {"presets over DDIM": lines_to_own("DDIM")["presets"], **fewer, **placed}
+
+
+def draw(axis: Axes, lines: Lines, found: Found, wanted: Outcome, whole: Outcome) -> None:
+    """What is not found is left out."""
+    known = {label: [found[row] for row in rows if row in found] for label, rows in lines.items()}
+    for label, there in known.items():
+        if not there:
+            continue
+        away = [near(torch.cat(each.images), wanted) for each in there]
+        axis.plot([whole.flops / each.flops for each in there], away, "o-", label=label)
+    axis.set(xlabel="times fewer FLOPs")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize="small")
+
+
+def near(images: torch.Tensor, wanted: Outcome) -> float:
+    count = min(len(images), len(torch.cat(wanted.images)))
+    return float(decibels(images[:count], wanted.first(count)).mean())
