@@ -57,5 +57,5 @@ class StoreValues:
 
 def _move_along(graph: fx.Graph, memory: list[fx.Node], value: fx.Node) -> None:
     """Each value of a history goes to the memory of the one before it, the oldest first."""
-    for age in range(len(memory) - 1, -1, -1):
-        emit(graph, aten.copy_.default, [memory[age], memory[age - 1] if age else value])
+    for older, newer in zip(memory, [*memory[1:], value], strict=True):
+        emit(graph, aten.copy_.default, [older, newer])

@@ -1,12 +1,15 @@
 """Caches in memory that stays, as CUDA graphs need it: the same steps, bit for bit, and nothing of a replay is kept."""
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from torch import Tensor, fx, nn
+from torch._inductor import compile_fx
+from torch._inductor import config as inductor_config
 
 import duca_compile
 from duca_compile import Mode, torch_private
@@ -17,22 +20,53 @@ from zoo.case import calls
 from zoo.every import ZOO
 
 TIMES = [900.0, 880.0, 860.0, 840.0, 820.0, 800.0, 780.0]
-MODELS = ["example DiT", "FLUX", "grid"]
+OPTIONS: list[dict[str, Any]] = [
+    {"cache_ratio": 0.5},
+    {"cache_ratio": 0.5, "cache_dtype": torch.float8_e4m3fn},
+    {"cache_ratio": 0.5, "order": "conservative"},
+    {"method": "forecast-stack"},
+    {"method": "taylorseer", "order": 2, "cycle": 2},
+    {"cache_ratio": 0.5, "cycle": 3, "forecast": 1, "cache_dtype": torch.float8_e4m3fn},
+]
 
 
-class Replay:
-    """Runs a graph as a CUDA graph would: over the addresses that it was recorded with, into one set of results."""
+class Lowered:
+    """What Inductor gets of a graph, run as it is."""
 
-    def __init__(self, gm: fx.GraphModule) -> None:
-        self.gm = gm
-        nodes = gm.graph.find_nodes(op="placeholder")
-        self.static = [at for at, node in enumerate(nodes) if "tensor_dict" in node.meta]
-        self.names = [nodes[at].name for at in self.static]
+    _boxed_call = True
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.inputs = names
+
+    def lower(self, gm: fx.GraphModule, inputs: Sequence[Any], **given: Any) -> "Lowered":
+        """In place of Inductor's own."""
+        self.gm, self.static = gm, sorted(given["static_input_idxs"])
+        return self
+
+    def __call__(self, args: list[Any]) -> Any:
+        return self.gm.forward(*args)
+
+
+class Replay(Lowered):
+    """The same as a CUDA graph would: over the addresses that it was recorded with, into one set of results."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(names)
         self.recorded: dict[tuple[int, ...], list[Tensor]] = {}
 
-    def __call__(self, *args: Any) -> list[Any]:
+    @property
+    def stays(self) -> list[str]:
+        return [self.inputs[at] for at in self.static]
+
+    @property
+    def written(self) -> list[str]:
+        named = dict(zip(self.gm.graph.find_nodes(op="placeholder"), self.inputs, strict=True))
+        copies = self.gm.graph.find_nodes(op="call_function", target=torch.ops.aten.copy_.default)
+        return [named[copy.args[0]] for copy in copies]
+
+    def __call__(self, args: list[Any]) -> list[Any]:
         where = tuple(args[at].data_ptr() for at in self.static)
-        found = self.gm.forward(*args)
+        found = super().__call__(args)
         kept = self.recorded.setdefault(where, [result.clone() for result in found])
         for mine, result in zip(kept, found, strict=True):
             mine.copy_(result)
@@ -41,15 +75,21 @@ class Replay:
 
 @pytest.fixture
 def replays(monkeypatch: pytest.MonkeyPatch) -> list[Replay]:
-    """Every graph that is compiled where CUDA graphs are asked for."""
+    """Every graph that is compiled where CUDA graphs are asked for; all are lowered."""
     made: list[Replay] = []
+    real = torch_private.inner_compiler
 
     def inner(name: Any, changes: Any) -> Callable[..., Any]:
         def run(gm: fx.GraphModule, inputs: Sequence[Any]) -> Any:
-            if changes.get(torch_private.CUDA_GRAPHS):
-                made.append(Replay(gm))
-                return made[-1]
-            return gm.forward
+            is_recorded = changes.get(torch_private.CUDA_GRAPHS)
+            names = [node.name for node in gm.graph.find_nodes(op="placeholder")]
+            lowered = Replay(names) if is_recorded else Lowered(names)
+            made.extend([lowered] if isinstance(lowered, Replay) else [])
+            with (
+                mock.patch.object(compile_fx, "_compile_fx_inner", lowered.lower),
+                inductor_config.patch(force_disable_caches=True),
+            ):
+                return real("inductor", {})(gm, inputs)
 
         return run
 
@@ -69,20 +109,14 @@ def generation(fast: Any, given: list[dict[str, Any]]) -> list[Tensor]:
     return [first(fast(**call)) for call in given]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"cache_ratio": 0.5},
-        {"cache_ratio": 0.5, "cache_dtype": torch.float8_e4m3fn},
-        {"cache_ratio": 0.5, "order": "conservative"},
-        {"method": "forecast-stack"},
-        {"method": "taylorseer", "order": 2, "cycle": 2},
-        {"cache_ratio": 0.5, "cycle": 3, "forecast": 1, "cache_dtype": torch.float8_e4m3fn},
-    ],
-)
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name == "FLUX" else ()) for name in MODELS]
-)
+def cases() -> Iterator[Any]:
+    for at, options in enumerate(OPTIONS):
+        yield pytest.param("example DiT", options)
+        yield pytest.param("grid", options, marks=() if at == 3 else pytest.mark.slow)
+        yield pytest.param("FLUX", options, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("name", "options"), cases())
 def test_steps_are_the_same_as_without(name: str, options: dict[str, Any], replays: list[Replay]) -> None:
     model, given = ZOO[name].model(), calls(ZOO[name].call, TIMES)
     want = generation(compiled(model, inner="inductor", outline=False, **options), given)
@@ -96,17 +130,39 @@ def test_steps_are_the_same_as_without(name: str, options: dict[str, Any], repla
     assert {len(each.recorded) for each in replays} == {1}, "every address stays"
 
 
+@pytest.mark.slow
+def test_inductor_moves_histories_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, given = ZOO["example DiT"].model(), calls(ZOO["example DiT"].call, TIMES)
+    want = generation(compiled(model, inner="inductor", method="taylorseer", order=2, cycle=2), given)
+    monkeypatch.setattr(torch_private, "records_cuda_graphs", lambda changes, inputs: True)
+    torch._dynamo.reset()
+    got = generation(recorded(model, method="taylorseer", order=2, cycle=2), given)
+    assert duca_compile.stats(model).steps["forecast"] == 3
+    assert all(torch.allclose(mine, plain, atol=1e-5) for mine, plain in zip(got, want, strict=True))
+
+
 def test_what_stays_is_declared(replays: list[Replay]) -> None:
     generation(
         recorded(Tiny().eval(), cache_ratio=0.5),
         [dict(zip("xt", tiny_call(0.9 - 0.02 * step), strict=True)) for step in range(3)],
     )
-    full, conservative, aggressive = (each.names for each in replays)
+    full, conservative, aggressive = (each.stays for each in replays)
     weights = [name for name in full if not name.startswith("kept_")]
     assert len(weights) == 4
     assert [name for name in full if name not in weights] == ["kept_0", "kept_1", "kept_2"]
     assert {*conservative} == {*weights, "cache_transpose_1", "cache_relu", "kept_0"}
     assert len(aggressive) == len(weights) + 1
+    assert [each.written for each in replays] == [["kept_0", "kept_1", "kept_2"], ["cache_relu", "kept_0"], []]
+
+
+def test_of_a_history_each_value_moves_on_before_its_memory_is_written_to(replays: list[Replay]) -> None:
+    """Writes to inputs are put in the order of the inputs when a graph is lowered."""
+    fast = recorded(Tiny().eval(), method="taylorseer", order=2)
+    fast(*tiny_call(0.9))
+    (full,) = replays
+    oldest_first = ["kept_0_2_earlier", "kept_0_1_earlier", "kept_0"]
+    assert full.written[:3] == oldest_first
+    assert {*full.written} <= {*full.stays}
 
 
 def test_the_next_generation_runs_what_is_recorded(replays: list[Replay]) -> None:

@@ -88,10 +88,11 @@ class Cache:
             self._hold(slot, (value, *before.values), (call, *before.calls))
 
     def put_in_place(self, slots: Sequence[Slot], places: Sequence[Sequence[Tensor]], call: int) -> None:
-        """The same where each value of a slot lies in memory of its own, in which the step moved them along."""
+        """The same where each value of a slot lies in memory of its own, the oldest first, in which the step moved them
+        along."""
         for slot, values in zip(slots, places, strict=True):
             known = self.kept.get(slot.key)
-            self._hold(slot, tuple(values), (call, *(known.calls[: slot.history - 1] if known else ())))
+            self._hold(slot, tuple(reversed(values)), (call, *(known.calls[: slot.history - 1] if known else ())))
 
     def _hold(self, slot: Slot, values: tuple[Tensor, ...], calls: tuple[int, ...]) -> None:
         self.kept[slot.key] = Kept(values, calls, memory(values), slot.history)

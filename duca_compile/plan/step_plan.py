@@ -131,9 +131,11 @@ class StepPlan:
         return max((slot.history for slot in self.reads), default=1)
 
     def kept_of(self, slot: Slot) -> tuple[str, ...]:
-        """The inputs in whose memory the graph leaves what it writes to a slot, the one of the last value first."""
+        """The inputs in whose memory the graph leaves what it writes to a slot, the one of the oldest value first:
+        AOTAutograd writes to inputs in their order, and each value must have moved on before its memory is written to.
+        """
         last = f"{KEPT}{self.writes.index(slot)}"
-        return (last, *(f"{last}_{age}_earlier" for age in range(1, slot.history)))
+        return (*(f"{last}_{age}_earlier" for age in range(slot.history - 1, 0, -1)), last)
 
     @cached_property
     def signature(self) -> Signature:

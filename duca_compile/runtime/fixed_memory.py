@@ -33,7 +33,8 @@ class FixedMemory:
         _all.add(self)
 
     def of(self, cache: Cache, plan: StepPlan) -> list[list[Tensor]]:
-        """What a step writes to, slot by slot, of the set that is lent to this cache, from now on if it has none."""
+        """What a step writes to, slot by slot, as `StepPlan.kept_of` orders it, of the set that is lent to this cache,
+        from now on if it has none."""
         found = self._lent.get(cache)
         if found is None:
             found, cache.used = self._spare.pop() if self._spare else (self._made(), cache.used)
