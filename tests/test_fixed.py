@@ -166,7 +166,7 @@ def test_of_a_history_each_value_moves_on_before_its_memory_is_written_to(replay
 
 
 def test_the_next_generation_runs_what_is_recorded(replays: list[Replay]) -> None:
-    """In memory of the last one, once that is gone; beside it in memory of its own."""
+    """In memory of one that is gone; beside it in memory of its own."""
     model = Tiny().eval()
     fast = recorded(model, cache_ratio=0.5)
     steps = [tiny_call(0.9 - 0.02 * step) for step in range(3)]
@@ -186,10 +186,16 @@ def test_the_next_generation_runs_what_is_recorded(replays: list[Replay]) -> Non
         assert {len(each.recorded) for each in replays} == {2}
     duca_compile.reset(model)
     gc.collect()
-    with duca_compile.session():
-        assert all(map(torch.equal, sample(2), other))
+    for _ in range(2):
+        with duca_compile.session():
+            assert all(map(torch.equal, sample(2), other))
+            with duca_compile.session():
+                assert all(map(torch.equal, sample(1), alone))
+        duca_compile.reset(model)
+        gc.collect()
+    assert {len(each.recorded) for each in replays} == {2}
     (memory,) = (each for each in fixed_memory._all if each._spare)
-    assert len(memory._spare) == 1
+    assert len(memory._spare) == 2
     fixed_memory.free_all()
     assert not memory._spare
 

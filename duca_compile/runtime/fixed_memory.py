@@ -14,12 +14,12 @@ from duca_compile.generations.trajectory import Cache
 from duca_compile.graph import ir
 from duca_compile.plan.step_plan import Key, StepPlan
 
-SPARE = 1
-"""Sets that wait for the next trajectory at most; the memory of all others is freed."""
-
 
 class FixedMemory:
-    """Of one graph: a tensor for each value that is kept between steps; of a history, one for each of its values."""
+    """Of one graph: a tensor for each value that is kept between steps; of a history, one for each of its values.
+
+    As many sets as were lent at once stay, until `free`: what is recorded over a set that is gone never runs again.
+    """
 
     def __init__(self, full: fx.GraphModule, plan: StepPlan) -> None:
         """`full`: the graph of the complete step `plan`, while its values are known."""
@@ -55,8 +55,7 @@ class FixedMemory:
         }
 
     def _give_back(self, tensors: "Lent", used: device_streams.Used) -> None:
-        if len(self._spare) < SPARE:
-            self._spare.append((tensors, used))
+        self._spare.append((tensors, used))
 
 
 Lent = dict[Key, list[Tensor]]
