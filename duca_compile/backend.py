@@ -39,6 +39,7 @@ from duca_compile.runtime.dispatch import Dispatcher
 from duca_compile.runtime.fixed_memory import FixedMemory
 from duca_compile.runtime.partly import warn_partly
 from duca_compile.runtime.probe import CompiledProbe
+from duca_compile.runtime.recorded import told_if_not_recorded
 from duca_compile.runtime.split.forward import SharedSteps
 from duca_compile.runtime.split.part import Part, PlainPart
 from duca_compile.runtime.steps import OwnSteps, Steps, budget_of
@@ -82,7 +83,8 @@ def accelerated(gm: fx.GraphModule, example_inputs: Sequence[Any], chosen: Optio
             found = study(gm, example_inputs, chosen)
             _note(found)
             recorded = ours is not inner and can_be_recorded(found)
-            dispatcher = build(gm, found, example_inputs, inner if recorded else ours, plain, recorded)
+            chosen_inner = told_if_not_recorded(inner, _owner(gm)) if recorded else ours
+            dispatcher = build(gm, found, example_inputs, chosen_inner, plain, recorded)
     except torch_private.RestartAnalysis:
         raise
     except Exception as error:
@@ -95,9 +97,14 @@ def accelerated(gm: fx.GraphModule, example_inputs: Sequence[Any], chosen: Optio
         warn_fallback(error)
         return run
     if ours is not inner and not recorded:
-        call = torch_private.root_call()
-        note_once(gm if call is None else call.owner, NO_CUDA_GRAPHS)
+        note_once(_owner(gm), NO_CUDA_GRAPHS)
     return dispatcher
+
+
+def _owner(graph: fx.GraphModule) -> object:
+    """What warnings about a graph are about."""
+    call = torch_private.root_call()
+    return graph if call is None else call.owner
 
 
 def _note(found: Study) -> None:
@@ -174,8 +181,7 @@ def build(
     recipes = plan.with_same(compiled(captured, plan, rewritten, captured.flatten(inputs), inner))
     costs = _costs(captured, operations)
     if found.whole and costs:
-        call = torch_private.root_call()
-        warn_partly(captured if call is None else call.owner, costs, plan.options, partly.LOOK)
+        warn_partly(_owner(gm), costs, plan.options, partly.LOOK)
     first = compiled_probe(captured, plan, probe, inner)
     return Dispatcher(captured, plan, recipes, plain, steps, memory, costs, first)
 

@@ -1,6 +1,7 @@
 """Caches in memory that stays, as CUDA graphs need it: the same steps, bit for bit, and nothing of a replay is kept."""
 
 import gc
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
@@ -12,7 +13,7 @@ from torch._inductor import compile_fx
 from torch._inductor import config as inductor_config
 
 import duca_compile
-from duca_compile import Mode, torch_private
+from duca_compile import DucaWarning, Mode, torch_private
 from duca_compile.runtime import fixed_memory
 from helpers import compiled, first
 from tiny import Tiny, tiny_call
@@ -97,6 +98,7 @@ def replays(monkeypatch: pytest.MonkeyPatch) -> list[Replay]:
     monkeypatch.setattr(
         torch_private, "records_cuda_graphs", lambda changes, inputs: changes.get(torch_private.CUDA_GRAPHS)
     )
+    monkeypatch.setattr(torch_private, "cuda_graphed_functions", lambda: sum(bool(each.recorded) for each in made))
     return made
 
 
@@ -136,7 +138,8 @@ def test_inductor_moves_histories_along(monkeypatch: pytest.MonkeyPatch) -> None
     want = generation(compiled(model, inner="inductor", method="taylorseer", order=2, cycle=2), given)
     monkeypatch.setattr(torch_private, "records_cuda_graphs", lambda changes, inputs: True)
     torch._dynamo.reset()
-    got = generation(recorded(model, method="taylorseer", order=2, cycle=2), given)
+    with pytest.warns(DucaWarning, match="Inductor makes none"):
+        got = generation(recorded(model, method="taylorseer", order=2, cycle=2), given)
     assert duca_compile.stats(model).steps["forecast"] == 3
     assert all(torch.allclose(mine, plain, atol=1e-5) for mine, plain in zip(got, want, strict=True))
 
@@ -153,6 +156,18 @@ def test_what_stays_is_declared(replays: list[Replay]) -> None:
     assert {*conservative} == {*weights, "cache_transpose_1", "cache_relu", "kept_0"}
     assert len(aggressive) == len(weights) + 1
     assert [each.written for each in replays] == [["kept_0", "kept_1", "kept_2"], ["cache_relu", "kept_0"], []]
+
+
+def test_where_inductor_records_nothing_it_is_said_once(replays: list[Replay], monkeypatch: pytest.MonkeyPatch) -> None:
+    given = [dict(zip("xt", tiny_call(0.9 - 0.02 * step), strict=True)) for step in range(4)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DucaWarning)
+        generation(recorded(Tiny().eval()), given)
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch_private, "cuda_graphed_functions", lambda: 0)
+    with pytest.warns(DucaWarning, match="Inductor makes none.*max-autotune-no-cudagraphs") as caught:
+        generation(recorded(Tiny().eval()), given)
+    assert len(caught) == 1
 
 
 def test_of_a_history_each_value_moves_on_before_its_memory_is_written_to(replays: list[Replay]) -> None:

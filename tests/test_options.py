@@ -254,6 +254,7 @@ def test_cuda_graphs_are_recorded_of_one_graph_of_fixed_sizes(
     given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch_private, "records_cuda_graphs", lambda changes, inputs: changes.get("triton.cudagraphs"))
+    monkeypatch.setattr(torch_private, "cuda_graphed_functions", lambda: None)
     with warnings.catch_warnings():
         warnings.simplefilter("error", DucaWarning)
         seen = seen_by_inductor(monkeypatch, **given)

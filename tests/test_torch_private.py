@@ -1,6 +1,7 @@
 """Fails clearly when torch changes a private API that we lean on."""
 
 import contextlib
+import inspect
 import random
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch._dynamo.exc import TensorifyScalarRestartAnalysis
 from torch._dynamo.utils import counters
 from torch._guards import TracingContext
-from torch._inductor import compile_fx
+from torch._inductor import compile_fx, cudagraph_trees
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
@@ -162,6 +163,16 @@ def test_cuda_graphs_are_recorded_over_cuda_tensors_alone() -> None:
     with torch._inductor.config.patch({torch_private.CUDA_GRAPHS: True}):
         assert torch_private.records_cuda_graphs({}, [device])
         assert not torch_private.records_cuda_graphs({torch_private.CUDA_GRAPHS: False}, [device])
+
+
+def test_functions_that_run_as_cuda_graphs_are_counted() -> None:
+    """None do without a device; the manager's dictionary of them is read from its source."""
+    assert torch_private.cuda_graphed_functions() == 0 or torch.cuda.is_available()
+    assert "self.ids_to_funcs" in inspect.getsource(cudagraph_trees.CUDAGraphTreeManager.__init__)
+    assert "self.ids_to_funcs[" in inspect.getsource(cudagraph_trees.CUDAGraphTreeManager.add_function)
+    assert "create_if_none_exists" in inspect.signature(cudagraph_trees.get_manager).parameters
+    with torch._inductor.config.patch({"triton.cudagraph_trees": False}):
+        assert torch_private.cuda_graphed_functions() is None
 
 
 def test_a_graph_compiled_after_capture_is_cached_at_its_own_sizes(

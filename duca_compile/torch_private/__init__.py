@@ -35,6 +35,7 @@ from duca_compile.torch_private.graphs import set_dynamo_value as set_dynamo_val
 from duca_compile.torch_private.graphs import vmaps as vmaps
 from duca_compile.torch_private.inductor import CUDA_GRAPHS as CUDA_GRAPHS
 from duca_compile.torch_private.inductor import cpp_compiler as cpp_compiler
+from duca_compile.torch_private.inductor import cuda_graphed_functions as cuda_graphed_functions
 from duca_compile.torch_private.inductor import has_onednn as has_onednn
 from duca_compile.torch_private.inductor import inductor_modes as inductor_modes
 from duca_compile.torch_private.inductor import inductor_options as inductor_options

@@ -4,6 +4,8 @@
   `config.get_type` and `config.triton.cudagraphs` of `torch._inductor`.
 - `TracingContext`, `tracing` and `detect_fake_mode` of `torch._guards`, `FakeTensorMode` and what it remembers,
   `ShapeEnv`: the surroundings in which Inductor and AOTAutograd use their caches, as Dynamo makes them.
+- `get_manager` of `torch._inductor.cudagraph_trees` and the manager's `ids_to_funcs`; `triton.cudagraph_trees` and
+  `cudagraph_policy` (not in 2.11) of `torch._inductor.config`: which functions are run as CUDA graphs.
 - `torch._inductor.cpp_builder.get_cpp_compiler`: the C++ compiler that it finds.
 - `aoti_compile_and_package` and `aoti_load_package` of `torch._inductor`: graphs compiled ahead of time, as files.
 - `torch.ops.mkldnn._linear_pointwise`: oneDNN's linear layer over weights as they are.
@@ -94,6 +96,19 @@ def records_cuda_graphs(changes: Mapping[str, Any], inputs: Sequence[Any]) -> bo
     config: Any = torch._inductor.config
     wanted = bool(changes.get(CUDA_GRAPHS, config.triton.cudagraphs))
     return wanted and any(isinstance(given, Tensor) and given.device.type == "cuda" for given in inputs)
+
+
+def cuda_graphed_functions() -> int | None:
+    """How many functions this thread has run as CUDA graphs so far; None where another keeper of them was asked for."""
+    config: Any = torch._inductor.config
+    if not config.triton.cudagraph_trees or getattr(config, "cudagraph_policy", None) is not None:
+        return None
+    if not torch.cuda.is_available():
+        return 0
+    from torch._inductor.cudagraph_trees import get_manager
+
+    managers = [get_manager(at, create_if_none_exists=False) for at in range(torch.cuda.device_count())]
+    return sum(len(manager.ids_to_funcs) for manager in managers if manager is not None)
 
 
 def package_ahead_of_time(gm: fx.GraphModule, inputs: tuple[Any, ...], path: Path, changes: Mapping[str, Any]) -> None:
