@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
@@ -66,21 +67,23 @@ def tune(
             raise ValueError(f"forecasts are of {', '.join(FORECASTS)}, not {name!r}")
     measure, trials = metric or psnr, list[Trial]()
     count = 1 + (len(CANDIDATES) + len(others)) * len(wanted)
-    with Progress(disable=not progress) as shown:
+    with Progress(console=Console(stderr=True), disable=not progress) as shown:
         task = shown.add_task("computing all steps", total=count)
         tried = trials_of(first, [EVERY_STEP])
         run = partial(_generated, generate, model, _compiled(model, tried, options))
         with recording() as seen:
             computed, _ = run()
+        shown.advance(task)
         likeness, looks = _learned(seen, model)
         costs = tuple(dict.fromkeys(max(2, round(likeness.steps / speedup)) for speedup in wanted))
 
         def one(name: str, placed: str, schedule: tuple[int, ...]) -> None:
-            shown.update(task, advance=1, description=f"{len(schedule)} full steps, {placed}, {name}")
+            shown.update(task, description=f"{len(schedule)} full steps, {placed}, {name}")
             tried.last.append(FORECASTS[name](schedule))
             images, speedup = run()
             quality = float(measure(images, computed))
             trials.append(Trial(placed, name, tried.last[-1], schedule, speedup, quality))
+            shown.advance(task)
 
         for cost in costs:
             for placed, schedule in candidates(likeness, cost).items():
