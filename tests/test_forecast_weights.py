@@ -2,7 +2,9 @@
 
 import pytest
 
+from duca_compile.methods.check import OptionError
 from duca_compile.methods.expansion import taylor
+from duca_compile.methods.forecast_stack import ForecastStack
 from duca_compile.methods.taylorseer import TaylorSeer
 
 
@@ -34,3 +36,19 @@ def test_the_published_formula() -> None:
     assert taylor([10, 5, 0], 13) == pytest.approx(
         (1 + k / n + k**2 / (2 * n**2), -k / n - 2 * k**2 / (2 * n**2), k**2 / (2 * n**2))
     )
+
+
+def test_a_slope_below_1_falls_short() -> None:
+    whole, half = TaylorSeer().weights([10, 4], 13), TaylorSeer(slope=0.5).weights([10, 4], 13)
+    assert whole == pytest.approx((1.5, -0.5))
+    assert half == pytest.approx((1.25, -0.25))
+    with pytest.raises(OptionError, match="slope must be a number of at least 0, not -1"):
+        TaylorSeer(slope=-1)
+
+
+def test_without_cuts_all_is_forecast_as_the_stack_was() -> None:
+    found = ForecastStack(
+        cycle=4, warmup_steps=2, schedule="adaptive", tolerance=0.2, order=2, slope=0.9
+    ).without_cuts()
+    assert found == TaylorSeer(cycle=4, warmup_steps=2, schedule="adaptive", tolerance=0.2, order=2, slope=0.9)
+    assert ForecastStack(order=0).without_cuts() == TaylorSeer(order=0)

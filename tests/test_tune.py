@@ -19,6 +19,7 @@ from duca_compile.methods.forecast_stack import ForecastStack
 from duca_compile.plan.step_plan import Slot
 from duca_compile.tuning.candidates import candidates, equal_shares
 from duca_compile.tuning.least_error import least_error
+from duca_compile.tuning.slope import fitted_slope
 from duca_compile.tuning.tune import psnr
 from helpers import STEPS
 from zoo.case import noise, randomise
@@ -47,17 +48,28 @@ def tuned() -> Tuned:
 
 def test_every_trial_was_run_and_the_best_of_each_cost_is_chosen(tuned: Tuned) -> None:
     assert tuned.steps == len(STEPS)
-    assert [trial.full_steps for trial in tuned.trials] == [17] * 4 + [10] * 4 + [17, 10] * 3
-    assert [trial.forecast for trial in tuned.trials[8:]] == ["anchored"] * 2 + ["order 2"] * 2 + ["branches"] * 2
+    assert [trial.full_steps for trial in tuned.trials] == [17] * 5 + [10] * 5 + [17, 10] * 3
+    assert [trial.forecast for trial in tuned.trials[10:]] == ["anchored"] * 2 + ["order 2"] * 2 + ["branches"] * 2
     for trial in tuned.trials:
         assert trial.method.schedule == trial.schedule
         assert 0.6 * 50 / trial.full_steps < trial.speedup < 50 / trial.full_steps, "far from a full step, one is due"
         assert trial.quality > 20
-    for trial in tuned.trials[:8:4]:
+    for trial in tuned.trials[:10:5]:
         assert trial.speedup == pytest.approx(50 / trial.full_steps, rel=0.1)
     for best in tuned.best:
         assert best.quality == max(each.quality for each in tuned.trials if each.full_steps == best.full_steps)
-    assert len({trial.quality for trial in tuned.trials}) > 8, "they are all different"
+    assert len({trial.quality for trial in tuned.trials}) > 10, "they are all different"
+
+
+def test_the_best_placing_is_tried_at_another_slope(tuned: Tuned) -> None:
+    for *placed, sloped in (tuned.trials[:5], tuned.trials[5:10]):
+        best = max(placed, key=lambda trial: trial.quality)
+        assert (sloped.placed, sloped.schedule) == (best.placed, best.schedule)
+        assert {trial.method.slope for trial in placed} == {1.0} != {sloped.method.slope}
+        assert sloped.quality != best.quality
+
+
+def test_what_is_chosen_is_found_again(tuned: Tuned) -> None:
     assert tuned.at(2.9) is tuned.best[0]
     assert tuned.at() is tuned.at(5) is tuned.best[1]
 
@@ -174,15 +186,25 @@ def test_candidates_have_as_many_full_steps_as_asked() -> None:
         candidates(Likeness(torch.eye(201), torch.eye(201)), 7)
 
 
-def forecast_error(path: Tensor, full: tuple[int, ...]) -> float:
+def forecast_error(path: Tensor, full: tuple[int, ...], slope: float = 1.0) -> float:
     """Written out step by step."""
     total = 0.0
     for at in range(len(path)):
         last, *before = [each for each in reversed(full) if each <= at]
         share = min(at - last, last - before[0]) / (last - before[0]) if before else 0.0
-        other = path[before[0]] if before else path[last]
+        share, other = share * slope, path[before[0]] if before else path[last]
         total += float((path[at] - path[last] - share * (path[last] - other)).square().sum())
     return total
+
+
+def test_no_other_slope_forecasts_better() -> None:
+    path, full = of_steps(9), (0, 2, 5)
+    slope = fitted_slope(along(path), full)
+    found = forecast_error(path, full, slope)
+    assert all(found < forecast_error(path, full, slope + away) for away in (-0.05, 0.05))
+    assert fitted_slope(along(path), range(9)) == 1.0, "nothing is forecast"
+    there_and_back = torch.tensor([[0.0], [1.0], [0.0], [1.0]])
+    assert fitted_slope(along(there_and_back), (0, 1)) == 0.0, "never backwards"
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5])
@@ -212,7 +234,7 @@ def test_a_recording_is_of_the_longest_generation() -> None:
 
 def test_the_cheapest_of_a_quality(tuned: Tuned) -> None:
     of_the_stack = [trial for trial in tuned.trials if trial.forecast == "stack"]
-    good, cheap = (max(of_the_stack[at : at + 4], key=lambda each: each.quality) for at in (0, 4))
+    good, cheap = (max(of_the_stack[at : at + 5], key=lambda each: each.quality) for at in (0, 5))
     tuned = replace(tuned, best=(good, cheap))
     assert good.quality > cheap.quality
     assert tuned.at(quality=cheap.quality - 1) is cheap

@@ -70,7 +70,7 @@ def measured(sampler: str, samples: int) -> list[Cells]:
             usual = decibels(cached(sampler, {"method": PRESETS[preset]}, samples), computed)
             listed = " ".join(map(str, trial.method.schedule))
             told = (spread(found), spread(usual), spread(found - usual))
-            rows.append((sampler, f"{trial.speedup:.2f}x", f"{trial.placed}; {trial.forecast}", listed, *told))
+            rows.append((sampler, f"{trial.speedup:.2f}x", f"{trial.placed}; {trial.told}", listed, *told))
     return rows
 
 

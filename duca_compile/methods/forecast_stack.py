@@ -3,7 +3,7 @@
 Of a generation the last `order + 1` values of it are kept, and no feature.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from duca_compile.methods.base import Action, Recipe, always
 from duca_compile.methods.check import require_bool
@@ -12,7 +12,7 @@ from duca_compile.methods.taylorseer import TaylorSeer
 
 @dataclass(frozen=True)
 class ForecastStack(TaylorSeer):
-    """`order` is as of `TaylorSeer`."""
+    """`order` and `slope` are as of `TaylorSeer`."""
 
     anchored: bool = False
     """Forecast how far the blocks move the stream, from the embedding of the step at hand on, not the stream itself."""
@@ -23,7 +23,7 @@ class ForecastStack(TaylorSeer):
 
     def without_cuts(self) -> TaylorSeer:
         """Every branch's feature is forecast instead."""
-        return TaylorSeer(self.cycle, self.warmup_steps, self.schedule, self.order)
+        return TaylorSeer(**{each.name: getattr(self, each.name) for each in fields(TaylorSeer)})
 
     @property
     def cached(self) -> Recipe:

@@ -1,18 +1,17 @@
-"""What may be forecast, and how: each form shares one set of graphs among all its schedules."""
+"""What may be forecast, and how: each form shares one set of graphs among all its schedules and slopes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from duca_compile.methods.cycles import CycleClock
 from duca_compile.methods.forecast_stack import ForecastStack
 from duca_compile.methods.taylorseer import TaylorSeer
 
-Schedule = tuple[int, ...]
-FORECASTS: Mapping[str, Callable[[Schedule], TaylorSeer]] = {
-    "stack": lambda schedule: ForecastStack(schedule=schedule),
-    "anchored": lambda schedule: ForecastStack(schedule=schedule, anchored=True),
-    "order 2": lambda schedule: ForecastStack(schedule=schedule, order=2),
-    "branches": lambda schedule: TaylorSeer(schedule=schedule),
+FORECASTS: Mapping[str, TaylorSeer] = {
+    "stack": ForecastStack(),
+    "anchored": ForecastStack(anchored=True),
+    "order 2": ForecastStack(order=2),
+    "branches": TaylorSeer(),
 }
 """The stream after the last block; how far the blocks move it from its embedding; the stream by its last three values;
 every branch's feature, which takes the memory of all of them."""
@@ -20,12 +19,15 @@ every branch's feature, which takes the memory of all of them."""
 
 @dataclass(frozen=True)
 class StackTrials(ForecastStack):
-    """The `last` of them is under way. Graphs know nothing of schedules: all share them."""
+    """The `last` of them is under way. Graphs know nothing of schedules and slopes: all share them."""
 
     last: list[TaylorSeer] = field(default_factory=list)
 
     def start(self) -> CycleClock:
         return self.last[-1].start()
+
+    def weights(self, stored: Sequence[int], now: int) -> tuple[float, ...]:
+        return self.last[-1].weights(stored, now)
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,12 @@ class BranchTrials(TaylorSeer):
     def start(self) -> CycleClock:
         return self.last[-1].start()
 
+    def weights(self, stored: Sequence[int], now: int) -> tuple[float, ...]:
+        return self.last[-1].weights(stored, now)
 
-def trials_of(name: str, schedules: Sequence[Schedule]) -> StackTrials | BranchTrials:
-    """Generations of this form, the last one of these schedules under way."""
-    made = [FORECASTS[name](schedule) for schedule in schedules]
-    first = made[0]
+
+def trials_of(first: TaylorSeer) -> StackTrials | BranchTrials:
+    """Generations of this form, this one under way."""
     if isinstance(first, ForecastStack):
-        return StackTrials(order=first.order, anchored=first.anchored, last=made)
-    return BranchTrials(order=first.order, last=made)
+        return StackTrials(order=first.order, anchored=first.anchored, last=[first])
+    return BranchTrials(order=first.order, last=[first])

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from duca_compile.report.stats import reset, stats
 from duca_compile.runtime import registry
 from duca_compile.tuning.candidates import CANDIDATES, candidates
 from duca_compile.tuning.forecasts import FORECASTS, trials_of
+from duca_compile.tuning.slope import fitted_slope
 from duca_compile.tuning.tuned import Trial, Tuned
 
 log = logging.getLogger("duca_compile")
@@ -47,9 +49,10 @@ def tune(
     `generate(compiled)` makes images (or videos, latents: a tensor or a list of them) with the compiled model that it
     is given in place of `model`, by your own code, from fixed seeds: every call the same images. A few are enough. It
     is called once to compute them, with every step full, and for each of the `speedups`, the times fewer FLOPs that are
-    wanted, once for each of four ways to place full steps; with the best of these, once more for each other one of the
-    `forecasts`: of the `stack`, `anchored` at its embedding, of `order 2`, or of all `branches`, which takes the memory
-    of all their features. Each of these compiles the model anew.
+    wanted, once for each of four ways to place full steps; with the best of these, once more at the slope that would
+    have served the computed generation best, and for each other one of the `forecasts`: of the `stack`, `anchored` at
+    its embedding, of `order 2`, or of all `branches`, which takes the memory of all their features. Each of these
+    compiles the model anew.
 
     `metric(images, computed)` says how good cached images are, more is better; without, it is the PSNR in dB over the
     range of the computed ones, the mean over all images. Metrics of `torchmetrics` fit, such as
@@ -66,10 +69,10 @@ def tune(
         if name not in FORECASTS:
             raise ValueError(f"forecasts are of {', '.join(FORECASTS)}, not {name!r}")
     measure, trials = metric or psnr, list[Trial]()
-    count = 1 + (len(CANDIDATES) + len(others)) * len(wanted)
+    count = 1 + (len(CANDIDATES) + 1 + len(others)) * len(wanted)
     with Progress(console=Console(stderr=True), disable=not progress) as shown:
         task = shown.add_task("computing all steps", total=count)
-        tried = trials_of(first, [EVERY_STEP])
+        tried = trials_of(replace(FORECASTS[first], schedule=EVERY_STEP))
         run = partial(_generated, generate, model, _compiled(model, tried, options))
         with recording() as seen:
             computed, _ = run()
@@ -77,9 +80,9 @@ def tune(
         likeness, looks = _learned(seen, model)
         costs = tuple(dict.fromkeys(max(2, round(likeness.steps / speedup)) for speedup in wanted))
 
-        def one(name: str, placed: str, schedule: tuple[int, ...]) -> None:
+        def one(name: str, placed: str, schedule: tuple[int, ...], slope: float = 1.0) -> None:
             shown.update(task, description=f"{len(schedule)} full steps, {placed}, {name}")
-            tried.last.append(FORECASTS[name](schedule))
+            tried.last.append(replace(FORECASTS[name], schedule=schedule, slope=slope))
             images, speedup = run()
             quality = float(measure(images, computed))
             trials.append(Trial(placed, name, tried.last[-1], schedule, speedup, quality))
@@ -88,12 +91,14 @@ def tune(
         for cost in costs:
             for placed, schedule in candidates(likeness, cost).items():
                 one(first, placed, schedule)
+            best = _best(trials, cost)
+            one(first, best.placed, best.schedule, round(fitted_slope(likeness.stream, best.schedule), 2))
         found = [_best(trials, cost) for cost in costs]
         for name in others:
-            tried = trials_of(name, [EVERY_STEP])
+            tried = trials_of(replace(FORECASTS[name], schedule=EVERY_STEP))
             run = partial(_generated, generate, model, _compiled(model, tried, options))
             for trial in found:
-                one(name, trial.placed, trial.schedule)
+                one(name, trial.placed, trial.schedule, trial.method.slope)
     named = "PSNR (dB)" if metric is None else str(getattr(metric, "__name__", type(metric).__name__))
     return Tuned(likeness.steps, looks, named, tuple(trials), tuple(_best(trials, cost) for cost in costs))
 

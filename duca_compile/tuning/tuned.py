@@ -29,6 +29,11 @@ class Trial:
     def full_steps(self) -> int:
         return len(self.schedule)
 
+    @property
+    def told(self) -> str:
+        """What is forecast, with its slope where that is not 1."""
+        return self.forecast if self.method.slope == 1 else f"{self.forecast} {self.method.slope:g}"
+
 
 @dataclass(frozen=True)
 class Tuned:
@@ -83,13 +88,13 @@ class Tuned:
 
     def __str__(self) -> str:
         table = Table(title=f"{self.steps} steps; {self.portrait}")
-        words = ("placed", "forecast", "best at its cost")
-        for heading in ("full steps", "placed", "forecast", "FLOPs", self.metric, "best at its cost"):
+        words = ("placed", "forecast, slope", "best at its cost")
+        for heading in ("full steps", "placed", "forecast, slope", "FLOPs", self.metric, "best at its cost"):
             table.add_column(heading, justify="left" if heading in words else "right")
         for trial in self.trials:
             listed = " ".join(map(str, trial.schedule)) if trial in self.best else ""
             cost = f"{trial.speedup:.2f}x", f"{trial.quality:.2f}"
-            table.add_row(str(trial.full_steps), trial.placed, trial.forecast, *cost, listed)
+            table.add_row(str(trial.full_steps), trial.placed, trial.told, *cost, listed)
         sink = io.StringIO()
         Console(file=sink, width=80, color_system=None, legacy_windows=False).print(table)
         return sink.getvalue()
