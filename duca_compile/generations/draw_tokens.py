@@ -25,22 +25,23 @@ class RandomTokens:
         self.selections = selections
         self.generator = torch.Generator("cpu").manual_seed(seed % 2**64)
         self._ahead: list[list[Tensor]] = []
+        self.drawn: Sequence[Tensor] = ()
+        """Where all indices lie that were drawn together last, those that a step was given and those left."""
 
     def draw(self, device: torch.device) -> list[Tensor]:
         """Indices `[count]`, int64, for every input of each selection. `device` is the same at every call."""
         if not self._ahead:
-            drawn = [self._drawn(selection, device) for selection in self.selections]
-            self._ahead = [[index for steps in drawn for index in steps[at]] for at in range(AHEAD)]
+            self.drawn = [self._draw_ahead(selection, device) for selection in self.selections]
+            each = zip(self.drawn, self.selections, strict=True)
+            rows = [drawn[..., : selection.count].unbind() for drawn, selection in each]
+            self._ahead = [[index for steps in rows for index in steps[at].unbind()] for at in range(AHEAD)]
         return self._ahead.pop()
 
-    def _drawn(self, selection: Selection, device: torch.device) -> list[tuple[Tensor, ...]]:
-        """The indices of every input, for each of the steps."""
-        inputs = len(selection.inputs)
-        scores = torch.rand(AHEAD, inputs, selection.tokens, generator=self.generator, device="cpu")
+    def _draw_ahead(self, selection: Selection, device: torch.device) -> Tensor:
+        """Indices `[steps, inputs, count]`, padded so that each row begins at an aligned place."""
+        scores = torch.rand(AHEAD, len(selection.inputs), selection.tokens, generator=self.generator, device="cpu")
         chosen = scores.topk(selection.count, sorted=False).indices.sort().values
-        padded = sent(F.pad(chosen, (0, -selection.count % ALIGNED)), device)
-        found = padded[..., : selection.count].flatten(0, 1).unbind()
-        return [found[at * inputs : (at + 1) * inputs] for at in range(AHEAD)]
+        return sent(F.pad(chosen, (0, -selection.count % ALIGNED)), device)
 
 
 def sent_weights(weights: Sequence[float], history: int, device: torch.device) -> Tensor:

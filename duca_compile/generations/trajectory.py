@@ -80,12 +80,20 @@ class Cache:
         """All that is kept for recipes."""
         return [value for kept in self.kept.values() for value in kept.values]
 
+    def hand_over(self, others: Sequence[Tensor] = ()) -> None:
+        """To be called before a step: the current stream takes over all that is held for this one and later ones, and
+        the `others` with it."""
+        drawn = [tensor for tokens in self.draws.values() for tensor in tokens.drawn]
+        probed = [] if self.probed is None else [self.probed]
+        self.used.hand_over([*self.tensors, *probed, *drawn, *others])
+
     def put(self, slots: Sequence[Slot], values: Sequence[Tensor], call: int) -> None:
         """What a step at this call of the trajectory stored: of a slot with a history, the values before stay."""
         for slot, value in zip(slots, values, strict=True):
             known = self.kept.get(slot.key)
             before = _NOTHING if known is None else known.before_another()
             self._hold(slot, (value, *before.values), (call, *before.calls))
+        self.used.by_current(values)
 
     def put_in_place(self, slots: Sequence[Slot], places: Sequence[Sequence[Tensor]], call: int) -> None:
         """The same where each value of a slot lies in memory of its own, the oldest first, in which the step moved them
@@ -93,6 +101,7 @@ class Cache:
         for slot, values in zip(slots, places, strict=True):
             known = self.kept.get(slot.key)
             self._hold(slot, tuple(reversed(values)), (call, *(known.calls[: slot.history - 1] if known else ())))
+        self.used.by_current([value for values in places for value in values])
 
     def _hold(self, slot: Slot, values: tuple[Tensor, ...], calls: tuple[int, ...]) -> None:
         self.kept[slot.key] = Kept(values, calls, memory(values), slot.history)

@@ -140,6 +140,7 @@ class Generation:
 
     def _added(self, recipe: str, form: StepForm) -> tuple[Sequence[Tensor], ...]:
         """What the graph takes besides the call's own inputs: caches, drawn tokens, weights of a history."""
+        self._cache.hand_over()
         reads = self._cache.take(form.reads)
         draws = self._cache.draws[recipe].draw(reads[0].device) if form.signature.draws else []
         return reads, draws, [self._weights(form, reads[0].device)] if form.history > 1 else []

@@ -142,7 +142,6 @@ class Dispatcher:
             return delivered(results, cache.layout, cache.memory)
         cache.layout = layout(results)
         self.graph.held_bytes = cache.bytes
-        cache.used.by_current([*stored, *in_place])
         recording.note(cache, results)
         step.stored()
         return results
@@ -151,11 +150,10 @@ class Dispatcher:
         self, plan: StepPlan, step: Step, cache: Cache, memory: Sequence[Tensor]
     ) -> tuple[Sequence[Tensor], ...]:
         """What the step's graph takes besides the call's own inputs: caches, drawn tokens, weights, memory."""
+        cache.hand_over()
         reads = cache.take(plan.reads)
         draws = cache.draws[plan.name].draw(reads[0].device) if plan.signature.draws else []
         weights = [self._weights(plan, step, cache, reads[0].device)] if plan.history > 1 else []
-        if reads or memory:
-            cache.used.hand_over([*reads, *draws, *weights, *memory])
         return reads, draws, weights, memory, step.carried
 
     def _weights(self, plan: StepPlan, step: Step, cache: Cache, device: torch.device) -> Tensor:

@@ -40,6 +40,7 @@ class FixedMemory:
             found, cache.used = self._spare.pop() if self._spare else (self._made(), cache.used)
             self._lent[cache] = found
             weakref.finalize(cache, self._give_back, found, cache.used).atexit = False
+        cache.hand_over([tensor for memory in found.values() for tensor in memory])
         if plan.is_complete and not cache.kept:
             _clear_histories(found)
         return [found[slot.key] for slot in plan.writes]

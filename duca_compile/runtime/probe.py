@@ -38,7 +38,7 @@ class CompiledProbe:
         """The host waits for the distance, once."""
         size, dtype, device = self.like
         before = cache.probed if cache.probed is not None else torch.ones(size, dtype=dtype, device=device)
-        cache.used.hand_over([before, *cache.tensors])
+        cache.hand_over()
         distance, value, *carried = self.compiled(self.signature.pack(self.constants, args, [before]))
         known = cache.probed is not None
         return Probed(float(distance) if known else None, value, carried)
