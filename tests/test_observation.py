@@ -10,6 +10,7 @@ from torch import Tensor
 from duca_compile.generations import digests, observe_call
 from duca_compile.generations.given import Given
 from duca_compile.generations.observe_call import Observer
+from streams import device
 from zoo.case import noise
 
 LATENTS, PROMPT = noise(2, 4, 8, 8), noise(2, 3, 8, seed=1)
@@ -87,7 +88,7 @@ def test_outputs_are_known_by_the_latents_that_they_were_made_of() -> None:
     observer.read(Given())
     one, other, again = (observer.outputs(moment) for moment in moments)
     assert [len(found) for found in (one, other, again)] == [2, 1, 2]
-    assert torch.equal(other[0], observe_call.pick(outputs[1]))
+    assert torch.equal(other[0], observe_call.pick(outputs[1]).double())
 
 
 def test_writes_that_no_counter_sees() -> None:
@@ -139,19 +140,44 @@ def test_a_device_is_not_waited_for_where_steps_are_counted(waits: list[int]) ->
     assert waits == [3, 0, 3]
 
 
-def test_devices_without_float64_are_read_all_the_same(waits: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observe_call, "WITHOUT_FLOAT64", ("cpu",))
-    asked: list[str] = []
+def test_all_comes_from_a_device_in_one_copy_that_float64_is_made_of_on_the_host(
+    waits: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Metal knows no float64."""
+    asked: list[torch.dtype] = []
     cpu = Tensor.cpu
 
     def noted(tensor: Tensor) -> Tensor:
-        asked.append(str(tensor.dtype))
+        asked.append(tensor.dtype)
         return cpu(tensor)
 
     monkeypatch.setattr(Tensor, "cpu", noted)
-    seen = Observer().read(Given([torch.tensor([900.0])], [LATENTS]))
-    assert seen.moment.timesteps == (900.0,)
-    assert asked[:2] == ["torch.float32"] * 2
+    observer, output = Observer(), noise(2, 4, 8, 8, seed=1).bfloat16()
+    seen = observer.read(Given([torch.tensor([900.5]), torch.tensor(7)], [LATENTS], [PROMPT]))
+    observer.produced(output, LATENTS, seen.moment)
+    assert asked == [torch.uint8]
+    observer.read(Given([torch.tensor([880.0])]))
+    assert asked == [torch.uint8] * 2
+    assert seen.moment.timesteps == (900.5, 7.0)
+    (read,), (made,) = seen.moment.latents, observer.outputs(seen.moment)
+    assert read is not None
+    assert torch.equal(read, LATENTS.flatten(1).double())
+    assert torch.equal(made, output.flatten(1).double())
+
+
+def test_what_one_stream_picks_is_read_by_another_one_only_when_it_is_there(
+    waits: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests on streams of their own share an observer."""
+    observer, output, t = Observer(), noise(2, 4, 8, 8, seed=1), torch.tensor([900.0])
+    with device(monkeypatch, "one", "two") as on:
+        moment = observer.read(Given([t], [LATENTS])).moment
+        observer.produced(output, LATENTS, moment)
+        on.now = on.streams[1]
+        observer.read(Given([t], []))
+    assert on.faults == []
+    assert on.now.waited == ["one"]
+    assert len(observer.outputs(moment)) == 1
 
 
 def test_on_a_device_what_nobody_counts_the_writes_to_is_read_every_time(waits: list[int]) -> None:

@@ -62,8 +62,8 @@ def travel(kind: Any, steps: int, image: Tensor | None = None, strength: float =
     for t in times:
         given = scheduler.scale_model_input(x, t)
         output = model(given, torch.full((len(LABELS),), float(t)), LABELS)
-        moment = Moment((float(t),), (pick(given),))
-        found.append((moment, Stand(moment.latents, (pick(output, given),))))
+        moment = Moment((float(t),), (pick(given).double(),))
+        found.append((moment, Stand(moment.latents, (pick(output, given).double(),))))
         x = scheduler.step(output, t, x).prev_sample
     return found
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from duca_compile.generations import digests
 from duca_compile.generations.continuity import Moment
+from duca_compile.generations.device_streams import Used
 from duca_compile.generations.given import Given
 from duca_compile.generations.identity import address
 from duca_compile.torch_private import version
@@ -23,8 +24,6 @@ _PLACES = 128
 """Latents whose outputs are remembered, the last ones."""
 _ELEMENTS = 2**22
 """The most elements of outputs that are remembered."""
-WITHOUT_FLOAT64 = ("mps",)
-"""Types of devices."""
 _CALLS = 3
 """Outputs remembered of calls over the same latents: those of guidance in three calls."""
 
@@ -36,12 +35,20 @@ class Observation(NamedTuple):
     content: tuple[Hashable, ...]
 
 
+class _Unread(NamedTuple):
+    """What was picked of an output, by the place of its latents; by which stream."""
+
+    place: bytes
+    picked: Tensor
+    used: Used
+
+
 class Observer:
     """Knows the digests of tensors that lie on a device and were not written to since."""
 
     def __init__(self) -> None:
         self._outputs: OrderedDict[bytes, list[Tensor]] = OrderedDict()
-        self._unread: list[tuple[bytes, Tensor]] = []
+        self._unread: list[_Unread] = []
         self._known: dict[int, tuple[weakref.ref[Tensor], Hashable, bytes]] = {}
 
     def read(self, call: Given, index: int | None = None, counted: bool = False) -> Observation:
@@ -55,10 +62,11 @@ class Observer:
             device = None
         transfer = _Transfer(device)
         reached = [given for given in call.timesteps if transfer.reaches(given)]
-        clocks = [given if on_host(given) else transfer.add(_wide(given.detach())) for given in reached]
-        picked = [transfer.add(pick(given)) if transfer.reaches(given) else None for given in call.latents]
-        outputs = [(place, transfer.add(given)) for place, given in self._unread if transfer.reaches(given)]
-        self._unread.clear()
+        clocks = [transfer.add(given.detach(), torch.float64) for given in reached]
+        picked = [
+            transfer.add(pick(given), torch.float64) if transfer.reaches(given) else None for given in call.latents
+        ]
+        outputs = self._take_outputs(transfer)
         content = [self._content(given, transfer) for given in call.conditioning]
         transfer.run()
         for place, output in outputs:
@@ -73,12 +81,24 @@ class Observer:
         """Takes note of the output of a call over `latents` that stood at `moment`, where it lies as these do."""
         alike = output.shape[:1] == latents.shape[:1] and output.numel() >= latents.numel() and latents.dim() > 1
         if alike and moment.place is not None:
-            self._unread.append((moment.place, pick(output, latents)))
+            unread = _Unread(moment.place, pick(output, latents), Used())
+            unread.used.by_current([unread.picked])
+            self._unread.append(unread)
             del self._unread[:-_PLACES]
 
     def outputs(self, moment: Moment) -> Sequence[Tensor]:
         """Of the calls over the latents of `moment`, picked like these: samplers make the next latents of both."""
         return () if moment.place is None else self._outputs.get(moment.place, ())
+
+    def _take_outputs(self, transfer: "_Transfer") -> list[tuple[bytes, Tensor]]:
+        """Those that no call has read yet: calls of other generations made them, too, and maybe on other streams."""
+        found = []
+        for place, picked, used in self._unread:
+            if transfer.reaches(picked):
+                used.hand_over([picked])
+                found.append((place, transfer.add(picked, torch.float64)))
+        self._unread.clear()
+        return found
 
     def _remember_output(self, place: bytes, output: Tensor) -> None:
         known = self._outputs.setdefault(place, [])
@@ -103,7 +123,7 @@ class Observer:
         if not transfer.reaches(tensor):
             token = _token(tensor)
             return lambda: token
-        state, read = _state(tensor), transfer.add(digests.of_device(tensor))
+        state, read = _state(tensor), transfer.add(digests.of_device(tensor), torch.int64)
         return lambda: self._remember(tensor, state, bytes(read.view(torch.uint8).tolist()))
 
     def _is_told(self, tensor: Tensor) -> bool:
@@ -135,11 +155,6 @@ def _state(tensor: Tensor) -> tuple[int | None, int | None]:
     return version(tensor), address(tensor)
 
 
-def _wide(tensor: Tensor) -> Tensor:
-    """As float64 numbers; on the host where the device knows none."""
-    return (tensor.cpu() if tensor.device.type in WITHOUT_FLOAT64 else tensor).double()
-
-
 def _token(tensor: Tensor) -> Hashable:
     """Another one for another tensor, or for the same one written to; for each call where nobody counts the writes."""
     counted = version(tensor)
@@ -147,13 +162,12 @@ def _token(tensor: Tensor) -> Hashable:
 
 
 def pick(tensor: Tensor, like: Tensor | None = None) -> Tensor:
-    """Evenly spaced elements of each sample, float64 `[rows, picked]`: at the places picked of `like`, if given.
+    """Evenly spaced elements of each sample, `[rows, picked]`: at the places picked of `like`, if given.
 
-    Copied, even where they are float64: samplers write to latents in place.
+    Copied: samplers write to latents in place.
     """
     tensor, like = _real(tensor), None if like is None else _real(like)
-    picked = tensor.contiguous().as_strided(*_places(tensor.shape, tensor.shape if like is None else like.shape))
-    return picked.clone() if picked.dtype is torch.float64 else _wide(picked)
+    return tensor.contiguous().as_strided(*_places(tensor.shape, tensor.shape if like is None else like.shape)).clone()
 
 
 def _real(tensor: Tensor) -> Tensor:
@@ -180,7 +194,7 @@ def _rows(shape: torch.Size) -> tuple[int, int]:
 
 
 class _Transfer:
-    """Brings tensors of 8-byte elements from one device to the host, all at once."""
+    """Brings tensors from one device to the host, all at once: as bytes, which the host makes its own types of."""
 
     def __init__(self, device: torch.device | None) -> None:
         self._device = device
@@ -190,18 +204,18 @@ class _Transfer:
     def reaches(self, tensor: Tensor) -> bool:
         return on_host(tensor) or tensor.device == self._device
 
-    def add(self, tensor: Tensor) -> Tensor:
-        """The tensor on the host. It holds what it should after `run`."""
+    def add(self, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+        """The tensor on the host, as numbers of this type. It holds what it should after `run`."""
         if on_host(tensor):
-            return tensor
-        copy = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
-        self._parts.append(tensor.contiguous().view(torch.int64).flatten().to(self._device))
+            return tensor.to(dtype)
+        copy = torch.empty(tensor.shape, dtype=dtype, device="cpu")
+        self._parts.append(tensor.contiguous())
         self._copies.append(copy)
         return copy
 
     def run(self) -> None:
         if self._parts:
-            together = torch.cat(self._parts).cpu()
-            found = together.split_with_sizes([len(part) for part in self._parts])
-            for copy, values in zip(self._copies, found, strict=True):
-                copy.view(torch.int64).view(-1).copy_(values)
+            together = torch.cat([part.flatten().view(torch.uint8) for part in self._parts]).cpu()
+            found = together.split_with_sizes([part.nbytes for part in self._parts])
+            for copy, part, held in zip(self._copies, self._parts, found, strict=True):
+                copy.copy_(held.clone().view(part.dtype).view(part.shape))
