@@ -2,7 +2,7 @@
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -29,10 +29,13 @@ _CALLS = 3
 
 
 class Observation(NamedTuple):
-    """`content` stands for what each conditioning tensor holds; `moment` is where the call stands."""
+    """`content` stands for what each conditioning tensor holds; `moment` is where the call stands. `assumed`: the
+    tensors, by their place, that were taken for unchanged since they were read last, as nobody counts what is written
+    to them."""
 
     moment: Moment
     content: tuple[Hashable, ...]
+    assumed: Mapping[int, Tensor] = {}
 
 
 class _Unread(NamedTuple):
@@ -75,7 +78,16 @@ class Observer:
         rounding = _rounding(call.latents[0]) if call.latents else 0.0
         dtype = call.timesteps[0].dtype if call.timesteps else None
         moment = Moment(times, tuple(picked), index, rounding, dtype)
-        return Observation(moment, tuple([read() for read in content]))
+        assumed = {at: given for at, given in enumerate(call.conditioning) if _is_assumed(given, transfer)}
+        return Observation(moment, tuple([read() for read in content]), assumed)
+
+    def read_again(self, assumed: Mapping[int, Tensor]) -> dict[int, Hashable]:
+        """What tensors that were taken for unchanged hold now. The host waits for their device."""
+        transfers = {given.device: _Transfer(given.device) for given in assumed.values()}
+        found = {at: self._content(given, transfers[given.device]) for at, given in assumed.items()}
+        for transfer in transfers.values():
+            transfer.run()
+        return {at: read() for at, read in found.items()}
 
     def produced(self, output: Tensor, latents: Tensor, moment: Moment) -> None:
         """Takes note of the output of a call over `latents` that stood at `moment`, where it lies as these do."""
@@ -112,16 +124,16 @@ class Observer:
 
     def _content(self, tensor: Tensor, transfer: "_Transfer") -> Callable[[], Hashable]:
         if not _is_plain(tensor):
-            token = _token(tensor)
+            token = object() if version(tensor) is None else (id(tensor), *_state(tensor))
             return lambda: token
         if on_host(tensor):
             digest = digests.of_host(tensor)
             return lambda: digest
-        found = self._digest(tensor)
-        if found is not None:
+        found, reaches = self._digest(tensor), transfer.reaches(tensor)
+        if found is not None and not (reaches and version(tensor) is None):
             return lambda: found
-        if not transfer.reaches(tensor):
-            token = _token(tensor)
+        if not reaches:
+            token = (id(tensor), *_state(tensor))
             return lambda: token
         state, read = _state(tensor), transfer.add(digests.of_device(tensor), torch.int64)
         return lambda: self._remember(tensor, state, bytes(read.view(torch.uint8).tolist()))
@@ -131,11 +143,9 @@ class Observer:
         return on_host(tensor) or not _is_plain(tensor) or self._digest(tensor) is not None
 
     def _digest(self, tensor: Tensor) -> bytes | None:
-        """Of a tensor on a device that was read, and not written to since; None where nobody counts the writes."""
-        known, state = self._known.get(id(tensor)), _state(tensor)
-        if known is None or known[0]() is not tensor or known[1] != state or state[0] is None:
-            return None
-        return known[2]
+        """Of a tensor on a device that was read, and not written to since, as far as writes are counted."""
+        known = self._known.get(id(tensor))
+        return known[2] if known is not None and known[0]() is tensor and known[1] == _state(tensor) else None
 
     def _remember(self, tensor: Tensor, state: Hashable, digest: bytes) -> bytes:
         key, known = id(tensor), self._known
@@ -155,10 +165,9 @@ def _state(tensor: Tensor) -> tuple[int | None, int | None]:
     return version(tensor), address(tensor)
 
 
-def _token(tensor: Tensor) -> Hashable:
-    """Another one for another tensor, or for the same one written to; for each call where nobody counts the writes."""
-    counted = version(tensor)
-    return object() if counted is None else (id(tensor), counted, address(tensor))
+def _is_assumed(tensor: Tensor, transfer: "_Transfer") -> bool:
+    """Whether nobody counts the writes to a tensor that is not read now, but could be."""
+    return not transfer.reaches(tensor) and _is_plain(tensor) and version(tensor) is None
 
 
 def pick(tensor: Tensor, like: Tensor | None = None) -> Tensor:

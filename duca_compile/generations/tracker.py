@@ -48,10 +48,12 @@ Key = tuple[Hashable, Hashable, Hashable]
 
 
 class Visit(NamedTuple):
-    """A call placed in its trajectory. `repeated`: it was called in this step already."""
+    """A call placed in its trajectory. `repeated`: it was called in this step already. `assumed`: the conditioning, by
+    its place, that was taken for unchanged without reading it."""
 
     trajectory: Trajectory
     repeated: bool = False
+    assumed: Mapping[int, Tensor] = {}
 
 
 class Tracker:
@@ -92,7 +94,7 @@ class Tracker:
         missed = visit.trajectory.missed
         if missed is not None and missed.times >= advice.PATIENCE:
             warn_once(self, advice.on(missed, names))
-        return visit
+        return visit._replace(assumed=seen.assumed)
 
     def produced(self, results: Sequence[Any], latents: Sequence[Tensor], moment: Moment | None = None) -> None:
         """A call over `latents`, by default the last one placed, gave `results`."""
@@ -121,6 +123,7 @@ class Tracker:
         self.steps[recipe] += 1
         trajectory.ran[recipe] += 1
         if recipe == FULL:
+            begins |= self._is_rewritten(visit)
             trajectory.computed()
             for cache in list(trajectory.caches.values()):
                 cache.make_room(begins)
@@ -128,6 +131,19 @@ class Tracker:
         elif min(trajectory.computed_at) < trajectory.drifted:
             self.held += any(each.name == recipe and each.history > 1 for each in method.recipes())
         return recipe
+
+    def _is_rewritten(self, visit: Visit) -> bool:
+        """Whether conditioning that was taken for unchanged holds something else than at the last FULL step: then the
+        trajectory starts over. Of what changes at every step that says nothing."""
+        trajectory, passing = visit.trajectory, visit.trajectory.varying or ()
+        held = self._observer.read_again({at: given for at, given in visit.assumed.items() if at not in passing})
+        before = trajectory.content
+        trajectory.content = tuple([held.get(at, known) for at, known in enumerate(before)])
+        if trajectory.content == before or trajectory.step <= 0:
+            return False
+        self.resets["other conditioning or weights"] += 1
+        trajectory.step = 0
+        return True
 
     def settle(self, trajectory: Trajectory) -> None:
         """A FULL step of `trajectory` has filled its caches."""
