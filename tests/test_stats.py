@@ -15,6 +15,8 @@ from torch import nn
 import duca_compile
 from duca_compile import Stats, explain, reset, stats
 from duca_compile.methods.base import FULL
+from duca_compile.runtime.compiled import CompiledRecipe
+from duca_compile.runtime.timing import timed
 from helpers import STEPS, compiled, lenient
 from tiny import Tiny, tiny_call
 from zoo.case import noise
@@ -231,6 +233,18 @@ def test_generations_are_told_apart() -> None:
     assert short < told.speedups[0] < whole
     assert "generations" in str(told)
     assert json.loads(told.to_json())["generations"] == 6
+
+
+def test_a_step_is_timed_until_the_devices_of_its_tensors_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[torch.device] = []
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("meta"))
+    monkeypatch.setattr(torch.accelerator, "synchronize", done.append)
+    run = CompiledRecipe("full", [], lambda gm, inputs: list)
+    run._run = lambda *inputs: inputs
+    with duca_compile.timing(), timed(run, [torch.ones(1), torch.ones(1, device="meta"), 3]):
+        assert done == [torch.device("meta")]
+    assert done == [torch.device("meta")] * 2
+    assert run.timed == 1
 
 
 def test_steps_are_timed_where_asked() -> None:

@@ -125,7 +125,7 @@ class Dispatcher:
         in_place = [each for slot in fixed for each in slot]
         added: tuple[Sequence[Tensor], ...] = () if cache is None else self._added(plan, step, cache, in_place)
         run, given = self.graph.recipes[step.recipe], plan.signature.pack(self._constants, args, *added)
-        with timed(run):
+        with timed(run, given):
             found = run(given)
         results = tuple(plan.signature.own(found))
         stored: Sequence[Tensor] = plan.signature.stored(found)

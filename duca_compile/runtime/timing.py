@@ -1,10 +1,12 @@
 """How long steps take, where somebody asks: measuring makes the host wait for the device after every step."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from duca_compile.runtime.compiled import CompiledRecipe
 
@@ -27,19 +29,22 @@ def timing() -> Iterator[None]:
 
 
 @contextmanager
-def timed(compiled: CompiledRecipe) -> Iterator[None]:
-    """Notes how long the block takes, where somebody asks and the graph is compiled already."""
+def timed(compiled: CompiledRecipe, given: Sequence[Any]) -> Iterator[None]:
+    """Notes how long the block takes that runs the graph on what is `given`, where somebody asks and it is compiled
+    already."""
     if not _asked or not compiled.is_compiled:
         yield
         return
-    _wait()
+    _wait(given)
     began = time.perf_counter()
     yield
-    _wait()
+    _wait(given)
     compiled.seconds += time.perf_counter() - began
     compiled.timed += 1
 
 
-def _wait() -> None:
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.synchronize()
+def _wait(given: Sequence[Any]) -> None:
+    accelerator = torch.accelerator.current_accelerator()
+    for device in {each.device for each in given if isinstance(each, Tensor)}:
+        if accelerator is not None and device.type == accelerator.type:
+            torch.accelerator.synchronize(device)
