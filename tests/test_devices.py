@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from duca_compile import torch_private
 from duca_compile.graph import ir
 from duca_compile.plan.devices import refuse_devices
 from duca_compile.refusal import Refused
@@ -52,6 +53,18 @@ def test_8_bit_numbers_need_a_device_that_knows_them(
     for options in ({"cache_dtype": torch.float8_e5m2}, {"cache_dtype": torch.float8_e4m3fn, "inner": "eager"}, {}):
         found = moved(planned(**options), "cuda:0")
         refuse_devices(found.capture.gm.graph, found.plan)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_on_rocm_triton_says_which_8_bit_numbers_it_knows(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.version, "hip", "7.2")
+    monkeypatch.setattr(torch_private, "triton_knows", lambda asked, device: asked is torch.float8_e5m2)
+    found = moved(planned(cache_dtype=dtype, inner="inductor"), "cuda:0")
+    if dtype is torch.float8_e5m2:
+        refuse_devices(found.capture.gm.graph, found.plan)
+    else:
+        with pytest.raises(Refused, match=r"Triton knows no such numbers on cuda:0; torch\.bfloat16 works there"):
+            refuse_devices(found.capture.gm.graph, found.plan)
 
 
 def test_metal_has_no_8_bit_numbers() -> None:

@@ -19,6 +19,7 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from duca_compile import torch_private
 from duca_compile.graph import ir
+from duca_compile.releases import RELEASE
 from helpers import Wrapped, seen_by_backend
 
 
@@ -444,6 +445,14 @@ def test_trees_are_told_as_text() -> None:
     torch.utils._pytree.register_pytree_node(kind, lambda own: (list(own), None), lambda own, _: kind(own))
     with pytest.raises(NotImplementedError, match="serializ"):
         torch_private.treespec_dumps(torch_private.tree_flatten(kind((1, 2)))[1])
+
+
+@pytest.mark.skipif(RELEASE < (2, 13), reason="torch cannot tell")
+def test_torch_tells_which_float8_numbers_triton_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = torch._inductor.utils.is_triton_fp8_dtype_supported
+    assert known(torch.float8_e4m3fn, torch.device("cpu"))
+    monkeypatch.setattr(torch._inductor.utils, "is_triton_fp8_dtype_supported", lambda dtype, device: False)
+    assert not torch_private.triton_knows(torch.float8_e4m3fn, torch.device("cpu"))
 
 
 @pytest.mark.slow

@@ -3,13 +3,14 @@
 import torch
 from torch import fx
 
+from duca_compile import torch_private
 from duca_compile.graph import ir
 from duca_compile.plan.plan import Plan
 from duca_compile.refusal import Refused
 
 FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 CAPABLE = (8, 9)
-"""The compute capability from which on Triton knows `float8_e4m3fn`."""
+"""The compute capability from which on Triton knows `float8_e4m3fn` on NVIDIA's devices."""
 
 
 def refuse_devices(graph: fx.Graph, plan: Plan) -> None:
@@ -29,10 +30,14 @@ def _refuse_dtype(device: torch.device, plan: Plan) -> None:
     small = plan.options.cache_dtype
     if device.type == "mps" and small in FLOAT8:
         raise Refused(f"cache_dtype={small}: Metal has no such numbers; torch.bfloat16 works there")
-    if device.type != "cuda" or torch.version.hip or small is not torch.float8_e4m3fn:
+    if device.type != "cuda" or small not in FLOAT8 or plan.options.inner != "inductor":
+        return
+    if torch.version.hip:
+        if not torch_private.triton_knows(small, device):
+            raise Refused(f"cache_dtype={small}: Triton knows no such numbers on {device}; torch.bfloat16 works there")
         return
     capability = torch.cuda.get_device_capability(device)
-    if plan.options.inner == "inductor" and capability < CAPABLE:
+    if small is torch.float8_e4m3fn and capability < CAPABLE:
         needed, has = (".".join(map(str, each)) for each in (CAPABLE, capability))
         raise Refused(
             f"cache_dtype={small} needs a device of compute capability {needed}, and {device} has {has}; "

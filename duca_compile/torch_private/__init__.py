@@ -44,6 +44,7 @@ from duca_compile.torch_private.inductor import load_package as load_package
 from duca_compile.torch_private.inductor import onednn_linear as onednn_linear
 from duca_compile.torch_private.inductor import package_ahead_of_time as package_ahead_of_time
 from duca_compile.torch_private.inductor import records_cuda_graphs as records_cuda_graphs
+from duca_compile.torch_private.inductor import triton_knows as triton_knows
 from duca_compile.torch_private.sizes import Size as Size
 from duca_compile.torch_private.sizes import floor_divide as floor_divide
 from duca_compile.torch_private.sizes import guard_positive as guard_positive

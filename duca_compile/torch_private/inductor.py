@@ -8,6 +8,7 @@
   `cudagraph_policy` (not in 2.11) of `torch._inductor.config`: which functions are run as CUDA graphs.
 - `torch._inductor.cpp_builder.get_cpp_compiler`: the C++ compiler that it finds.
 - `aoti_compile_and_package` and `aoti_load_package` of `torch._inductor`: graphs compiled ahead of time, as files.
+- `torch._inductor.utils.is_triton_fp8_dtype_supported`, which not every release has: float8 on a device.
 - `torch.ops.mkldnn._linear_pointwise`: oneDNN's linear layer over weights as they are.
 """
 
@@ -109,6 +110,14 @@ def cuda_graphed_functions() -> int | None:
 
     managers = [get_manager(at, create_if_none_exists=False) for at in range(torch.cuda.device_count())]
     return sum(len(manager.ids_to_funcs) for manager in managers if manager is not None)
+
+
+def triton_knows(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether Triton knows float8 numbers of this type on a CUDA or ROCm device, as far as torch can tell."""
+    from torch._inductor import utils
+
+    asked = getattr(utils, "is_triton_fp8_dtype_supported", None)
+    return asked is None or bool(asked(dtype, device))
 
 
 def package_ahead_of_time(gm: fx.GraphModule, inputs: tuple[Any, ...], path: Path, changes: Mapping[str, Any]) -> None:
