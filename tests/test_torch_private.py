@@ -50,6 +50,18 @@ def test_a_backend_may_end_its_own_compilation() -> None:
         seen_by_backend(Small().eval(), torch.randn(2, 3, 4))
 
 
+def test_an_error_of_the_model_is_told_without_dynamo(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(torch._dynamo.exc.TorchDynamoException) as caught, torch_private.frames_unprinted():
+        seen_by_backend(Small().eval(), torch.randn(2, 3, 5))
+    found = torch_private.without_dynamo(caught.value)
+    assert type(found) is RuntimeError
+    assert "5" in str(found).splitlines()[0]
+    assert "Traceback" not in capfd.readouterr().err
+    own = ValueError("mine")
+    own.__cause__ = KeyError("deeper")
+    assert torch_private.without_dynamo(own) is own
+
+
 def test_a_function_may_be_captured_any_number_of_times() -> None:
     with torch._dynamo.config.patch(recompile_limit=1), torch_private.any_number_of_graphs():
         for size in (2, 3, 4):

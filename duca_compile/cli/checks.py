@@ -66,7 +66,8 @@ def _inductor() -> Check:
 def _onednn() -> Check:
     if torch_private.has_onednn():
         return Check("oneDNN", "ok", f"there, {torch.get_num_threads()} threads")
-    return Check("oneDNN", "absent", "this torch has none: linear layers on a CPU are slower")
+    advice = "a torch of PyPI or pytorch.org, for x86-64 or AArch64, is built with it"
+    return Check("oneDNN", "absent", "this torch has none: linear layers on a CPU are slower", advice)
 
 
 def _cuda() -> Check:
@@ -91,7 +92,8 @@ def _flash() -> Check:
         return Check("flash-attn", "ok", "torch has its own")
     if importlib.util.find_spec("flash_attn") is not None:
         return Check("flash-attn", "ok", _version("flash-attn"))
-    return Check("flash-attn", "absent", "of use on a GPU alone, where torch has its own")
+    advice = "pip install flash-attn, or a torch with its own" if torch.cuda.is_available() else ""
+    return Check("flash-attn", "absent", "of use on a GPU alone, where torch has its own", advice)
 
 
 def _package(name: str, use: str) -> Callable[[], Check]:

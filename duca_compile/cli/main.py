@@ -3,10 +3,13 @@
 import os
 import sys
 import textwrap
+import traceback
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import duca_compile
+from duca_compile import torch_private
 from duca_compile.cli import bench, doctor, explain, tune, zoo
 from duca_compile.cli.families import FAMILIES
 from duca_compile.cli.subject import HOW
@@ -16,14 +19,16 @@ from duca_compile.refusal import Refused
 
 COMMANDS = {"explain": explain, "bench": bench, "tune": tune, "doctor": doctor, "zoo": zoo}
 WORKED, NEGATIVE, UNUSABLE = 0, 1, 2
-"""Exit codes: the last for arguments that cannot be used. Each command says what a negative answer of it is."""
+"""Exit codes: the last where there is no answer. Each command says what a negative one of it is."""
+TRACEBACK = "DUCA_TRACEBACK"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code."""
     given = parser().parse_args(arguments)
     try:
-        code = int(COMMANDS[given.command].run(given))
+        with nullcontext() if os.environ.get(TRACEBACK) else torch_private.frames_unprinted():
+            code = int(COMMANDS[given.command].run(given))
         sys.stdout.flush()
         return code
     except (Unusable, OptionError) as error:
@@ -33,11 +38,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # as of `| head`; what is left to be written goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return WORKED
+    except Exception as error:
+        return _raised(error)
 
 
 def _failed(error: Exception, code: int) -> int:
     print(f"duca: {error}", file=sys.stderr)
     return code
+
+
+def _raised(error: Exception) -> int:
+    """By the user's model, or where torch or this package cannot go on: its kind and its first line."""
+    root = torch_private.without_dynamo(error)
+    where = f"{TRACEBACK}=1 shows where"
+    if os.environ.get(TRACEBACK):
+        traceback.print_exception(error)
+        where = "see above"
+    told = "".join(f": {line}" for line in str(root).strip().splitlines()[:1])
+    print(f"duca: {type(root).__name__}{told} ({where})", file=sys.stderr)
+    return UNUSABLE
 
 
 def parser() -> ArgumentParser:

@@ -16,6 +16,8 @@ from duca_compile.torch_private.calls import original as original
 from duca_compile.torch_private.calls import root_call as root_call
 from duca_compile.torch_private.calls import uncompiled as uncompiled
 from duca_compile.torch_private.errors import ThroughDynamo as ThroughDynamo
+from duca_compile.torch_private.errors import frames_unprinted as frames_unprinted
+from duca_compile.torch_private.errors import without_dynamo as without_dynamo
 from duca_compile.torch_private.graphs import HigherOrderOperator as HigherOrderOperator
 from duca_compile.torch_private.graphs import OpOverload as OpOverload
 from duca_compile.torch_private.graphs import declare_static as declare_static
