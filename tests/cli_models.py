@@ -31,6 +31,22 @@ def plain() -> tuple[nn.Module, Tensor]:
     return nn.Linear(4, 4), noise(2, 4)
 
 
+def training() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+    class Dropping(Tiny):
+        def forward(self, x: Tensor, t: Tensor) -> Tensor:
+            return nn.functional.dropout(super().forward(x, t), 0.5, self.training)
+
+    return Dropping().train(), tiny_call()
+
+
+def raises() -> tuple[nn.Module, Tensor]:
+    raise LookupError("no weights\nin this folder")
+
+
+def raises_when_called() -> tuple[nn.Module, Tensor]:
+    return nn.Linear(4, 4), noise(2, 5)
+
+
 def alone() -> nn.Module:
     return Tiny()
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 import duca_compile
 from duca_compile import torch_private
-from duca_compile.cli import doctor
+from duca_compile.cli import doctor, terminal, tune
 from duca_compile.cli.checks import CHECKS, Check
 from duca_compile.cli.diffusers_config import build
 from duca_compile.cli.families import FAMILIES
@@ -77,24 +78,63 @@ def test_a_module_is_found_in_the_current_folder(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["explain", "cli_models"], "'cli_models' names nothing: give module:name"),
+        (["explain", "cli_models"], "'cli_models' names no model: give module:factory, a config.json or its folder"),
         (["explain", "cli_models:none"], "cli_models has no 'none'"),
         (["explain", "no_such_module:none"], "No module named 'no_such_module'; modules are looked for in"),
         (["explain", "cli_models:module"], "cli_models:module must be a function; it must return (model, args"),
         (["explain", "cli_models:alone"], "cli_models:alone returned Tiny; it must return"),
         (["explain", "none.json"], "none.json is no configuration of a model of diffusers"),
-        (["explain", "cli_models:tiny", "--dtype", "int8"], "'int8' is no type of floating point of torch"),
+        (["explain", "cli_models:tiny", "--dtype", "int8"], "dtype 'int8' is none that layers compute in: float32,"),
+        (["explain", "cli_models:tiny", "--dtype", "float8_e4m3fn"], "dtype 'float8_e4m3fn' is none that layers"),
         (["explain", "cli_models:tiny", "--device", "gpu"], "device 'gpu': "),
         (["explain", "cli_models:tiny", "-o", "cycle"], "-o cycle: give NAME=VALUE"),
         (["explain", "cli_models:tiny", "-o", "cycel=4"], "unknown option 'cycel' (did you mean 'cycle'?)"),
         (["explain", "cli_models:tiny", "--steps", "0"], "steps must be a whole number of at least 1"),
+        (["explain", "cli_models:tiny", "--html", "/no/folder/x.html"], "cannot be written: there is no folder"),
+        (["explain", "cli_models:tiny", "--html", "."], ". cannot be written: it is a folder"),
+        (
+            ["explain", "FluxTransformer2DModel", "--layers", "0"],
+            "--layers must be a whole number of at least 1, not 0",
+        ),
+        (["bench", "cli_models:tiny", "--steps", "0"], "steps must be a whole number of at least 1"),
+        (["zoo", "cli_models:tiny", "--steps", "0"], "steps must be a whole number of at least 1"),
         (["tune", "cli_models:number", "cli_models:generate"], "cli_models:number must be a function"),
+        (["tune", "cli_models:module", "cli_models"], "'cli_models' names nothing: give module:name"),
+        (["tune", "cli_models:module", "cli_models:generate", "--quality", "30"], "choose what is saved: give --save"),
+        (["tune", "config.json", "cli_models:generate"], "config.json names no trained weights"),
+        (["tune", "DiTTransformer2DModel", "cli_models:generate"], "names no trained weights, which a schedule"),
         (["tune", "cli_models:module", "cli_models:generate", "--speedups", "1"], "must be numbers above 1"),
-        (["zoo", "UNet2DConditionModel"], "no inputs are known for UNet2DConditionModel, but for AuraFlow"),
+        (["zoo", "UNet2DConditionModel"], "inputs are known for: AuraFlowTransformer2DModel, Chroma"),
     ],
 )
 def test_what_cannot_be_used_is_said(arguments: list[str], message: str, duca: Command) -> None:
     assert message in duca.refused(*arguments)
+
+
+@pytest.mark.parametrize("file", ["--save", "--draw"])
+def test_tune_looks_at_its_files_before_it_generates(file: str, duca: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune, "tune", None)
+    given = ("tune", "cli_models:module", "cli_models:generate", file, "/no/folder/x")
+    assert "/no/folder/x cannot be written: there is no folder /no/folder" in duca.refused(*given)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert "pip install matplotlib" in duca.refused(*given[:3], "--draw", "curve.png")
+
+
+@pytest.mark.parametrize("command", ["explain", "bench", "zoo"])
+@pytest.mark.parametrize(
+    ("name", "message"), [("raises", "LookupError: no weights"), ("raises_when_called", "RuntimeError: ")]
+)
+def test_what_a_model_raises_is_one_line(command: str, name: str, message: str, duca: Command) -> None:
+    (line,) = duca.refused(command, f"cli_models:{name}").splitlines()
+    assert line.startswith(f"duca: {message}")
+    assert line.endswith(" (DUCA_TRACEBACK=1 shows where)")
+
+
+def test_the_frames_of_an_error_can_be_asked_for(duca: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DUCA_TRACEBACK", "1")
+    told = duca.refused("explain", "cli_models:raises")
+    assert 'cli_models.py", line' in told
+    assert told.endswith("\nduca: LookupError: no weights (see above)\n")
 
 
 def test_options_are_read_as_python_or_as_texts(duca: Command) -> None:
@@ -105,7 +145,8 @@ def test_options_are_read_as_python_or_as_texts(duca: Command) -> None:
 
 def test_bench(duca: Command) -> None:
     text = duca("bench", "cli_models:tiny", "--steps", "9", *EAGER)
-    assert "x as fast over 9 steps, with " in text
+    assert "x as fast over 9 steps that a session counts, with " in text
+    assert re.search(r"\ncaches of up to [\d.]+ B; compiled in ", text)
     assert fits(text)
     found = duca.json("bench", "cli_models:dit", "--steps", "12", *EAGER)
     taken = {name: recipe["steps"] for name, recipe in found["recipes"].items()}
@@ -114,6 +155,26 @@ def test_bench(duca: Command) -> None:
     assert found["speedup"] == pytest.approx(12 / shares)
     assert found["flops_speedup"] > 2
     assert found["cache_bytes"] > 0
+
+
+@pytest.mark.parametrize(
+    ("steps", "options", "said"),
+    [
+        (8, (), "Not accelerated: every step is the model's own. Generations of so few steps are computed wholly."),
+        (20, ("-o", "preset=fast"), "Steps that are more than 22% of the way from the last full one are computed, too"),
+        (50, (), ""),
+    ],
+)
+def test_bench_says_where_explain_says_something_else(
+    steps: int, options: tuple[str, ...], said: str, duca: Command
+) -> None:
+    """A session counts what is timed, and the steps of few more are cached so."""
+    given = ("cli_models:tiny", "--steps", str(steps), *EAGER, *options)
+    found, without = duca.json("bench", *given), duca.json("explain", *given, code=int(steps == 8))
+    assert found["without_session"].startswith(said)
+    assert (found["without_session"] == "") == (not said)
+    assert all(each in found["without_session"] for each in without["advice"])
+    assert ("Without a session: " in duca("bench", *given)) == bool(said)
 
 
 @pytest.mark.filterwarnings("ignore::duca_compile.DucaWarning")
@@ -134,6 +195,15 @@ def test_tune(duca: Command, tmp_path: Path) -> None:
     assert curve.stat().st_size > 10_000
 
 
+def test_tune_says_where_nothing_is_as_good(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["tune", "cli_models:module", "cli_models:generate", "--speedups", "3", *EAGER]
+    assert main([*given, "--save", str(tmp_path / "tuned.json"), "--quality", "999"]) == 0
+    told = capsys.readouterr()
+    assert "no trial is as good as 999: the best one is saved, of " in told.err
+    assert "100%" in told.err, "of the bar"
+    assert told.out.lstrip().startswith("25 steps; "), "the table alone"
+
+
 @pytest.mark.filterwarnings("ignore::duca_compile.DucaWarning")
 def test_tune_of_nothing(duca: Command) -> None:
     told = duca.refused("tune", "cli_models:plain", "cli_models:generate_nothing", *EAGER, code=1)
@@ -142,12 +212,19 @@ def test_tune_of_nothing(duca: Command) -> None:
 
 def test_a_configuration_of_diffusers(duca: Command, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "DiTTransformer2DModel", "sample_size": 16}))
+    (found,) = duca.json("zoo", str(tmp_path / "config.json"), "--layers", "1")
+    assert (found["outcome"], found["model"]) == ("wholly", "DiTTransformer2DModel")
     given = ("explain", str(tmp_path), "--layers", "2", "--side", "16", "--batch", "3")
     (graph,) = duca.json(*given)["graphs"]
     assert [stream["shape"] for stream in graph["streams"]] == [[3, 64, 1152]]
     assert [block["last"] for block in graph["blocks"]] == [1]
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "AutoencoderKL"}))
     assert "no inputs are known for AutoencoderKL, but for AuraFlow" in duca.refused(*given)
+
+
+def test_a_class_of_diffusers(duca: Command) -> None:
+    found = duca.json("explain", "DiTTransformer2DModel", "--layers", "2", "--side", "16")
+    assert (found["outcome"], found["model"]) == ("wholly", "DiTTransformer2DModel")
 
 
 def test_blocks_of_several_sorts_keep_their_proportion() -> None:
@@ -165,6 +242,8 @@ def test_the_zoo(duca: Command) -> None:
     assert fits(text)
     text = duca("zoo", "cli_models:plain", code=1)
     assert "\ncli_models:plain: no residual branch" in text
+    (found,) = duca.json("zoo", "cli_models:training")
+    assert found["outcome"] == "wholly", "dropout is off"
     (found,) = duca.json("zoo", "cli_models:tiny")
     assert (found["name"], found["outcome"]) == ("cli_models:tiny", "wholly")
 
@@ -209,6 +288,23 @@ def test_the_doctor_asks_for_triton_on_a_gpu_alone(monkeypatch: pytest.MonkeyPat
     assert triton().state == "absent"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert triton().state == "broken"
+
+
+def test_the_doctor_advises_where_something_is_of_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(torch_private, "has_onednn", lambda: False)
+    monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: False)
+    found = {check.__name__: check for check in CHECKS}
+    assert "built with it" in found["_onednn"]().advice
+    assert not found["_flash"]().advice
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert "pip install flash-attn" in found["_flash"]().advice
+
+
+def test_tables_are_as_wide_as_the_terminal(duca: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminal, "Console", lambda: Console(force_terminal=True, width=200))
+    monkeypatch.setattr(doctor, "CHECKS", (lambda: Check("X", "broken", "not there" * 15, "pip install x"),))
+    assert max(map(len, duca("doctor", code=1).splitlines())) > 130
 
 
 def test_what_the_doctor_advises_is_shown(duca: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,9 @@
 
 import ast
 import json
+import os
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 from typing import Any
 
 from duca_compile.cli.unusable import Unusable
@@ -44,6 +46,22 @@ def _read(value: str) -> Any:
         return ast.literal_eval(value)
     except (ValueError, SyntaxError):
         return value
+
+
+def check_writable(*paths: str | None) -> None:
+    """Before there is anything to write. Raises `Unusable` where a file cannot be."""
+    for path in paths:
+        if path is not None:
+            _check_writable(Path(path))
+
+
+def _check_writable(path: Path) -> None:
+    if path.is_dir():
+        raise Unusable(f"{path} cannot be written: it is a folder")
+    if not path.parent.is_dir():
+        raise Unusable(f"{path} cannot be written: there is no folder {path.parent}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise Unusable(f"{path} cannot be written: permission denied")
 
 
 def print_json(found: Any) -> None:

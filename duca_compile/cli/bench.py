@@ -10,11 +10,14 @@ from rich.text import Text
 from duca_compile.cli.arguments import add_json, add_options, options_of, print_json
 from duca_compile.cli.paired import Measured, measured
 from duca_compile.cli.subject import Subject, add_model, load
+from duca_compile.cli.terminal import width
 from duca_compile.generations.sessions import session
 from duca_compile.methods.base import FULL
+from duca_compile.methods.check import require_int
 from duca_compile.report.explain import STEPS, explain
-from duca_compile.report.text import WIDTH, plain, table, written
-from duca_compile.report.units import counted
+from duca_compile.report.text import plain, table, written
+from duca_compile.report.units import bytes_told, counted
+from duca_compile.report.verdict import Verdict
 
 ABOUT = "time a model cached beside plain torch.compile, step by step in turn"
 
@@ -29,15 +32,30 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(given: Namespace) -> int:
     """1 where the model is not accelerated."""
     options, subject = options_of(given), load(given)
+    require_int("steps", given.steps, at_least=1)
     torch.compiler.reset()
+    uncounted = _verdict(subject, options, given.steps)
     with session("bench", steps=given.steps):
-        verdict = explain(subject.model, *subject.args, duca_options=options, **subject.kwargs).verdict
-    found = measured(subject, options, given.steps)
+        counted_by_session = _verdict(subject, options, given.steps)
+    found, without = measured(subject, options, given.steps), _without_session(uncounted, counted_by_session)
     if given.json:
-        print_json({**_where(subject), **_told(found), "flops_speedup": verdict.speedup})
+        told = {"flops_speedup": counted_by_session.speedup, "without_session": without}
+        print_json({**_where(subject), **_told(found), **told})
     else:
-        print(_text(subject, found, verdict.speedup), end="")
+        print(_text(subject, found, counted_by_session.speedup, without), end="")
     return int(set(found.recipes) <= {FULL})
+
+
+def _verdict(subject: Subject, options: dict[str, Any], steps: int) -> Verdict:
+    return explain(subject.model, *subject.args, duca_options=options, steps=steps, **subject.kwargs).verdict
+
+
+def _without_session(uncounted: Verdict, counted_by_session: Verdict) -> str:
+    """What `explain` says of the same steps where no session counts them; empty where they run as these do."""
+    said, known = [], (counted_by_session.headline, *counted_by_session.refused, *counted_by_session.advice)
+    for each in (uncounted.headline, *uncounted.refused, *uncounted.advice):
+        said += [] if each in known else [each]
+    return " ".join(said)
 
 
 def _where(subject: Subject) -> dict[str, Any]:
@@ -72,18 +90,22 @@ def _told(found: Measured) -> dict[str, Any]:
     }
 
 
-def _text(subject: Subject, found: Measured, flops: float | None) -> str:
+def _text(subject: Subject, found: Measured, flops: float | None, without: str) -> str:
     made = table("recipe", "steps", "ms", "plain ms", "share of plain", left=("recipe",))
     for name, pairs in found.recipes.items():
         times = (f"{1000 * seconds:.2f}" for seconds in (pairs.median_cached, pairs.median_plain))
         made.add_row(Text(name), str(len(pairs.cached)), *times, f"{pairs.ratio:.1%}")
     promised = "" if flops is None else f", with {flops:.2f}x fewer FLOPs"
     where = _where(subject)
-    console = plain(WIDTH)
-    console.print(Text(f"{found.speedup:.2f}x as fast over {counted(found.steps, 'step')}{promised}."))
+    console = plain(width())
+    steps = f"{counted(found.steps, 'step')} that a session counts"
+    console.print(Text(f"{found.speedup:.2f}x as fast over {steps}{promised}."))
+    if without:
+        console.print(Text(f"Without a session: {without}"))
     console.print(Text(", ".join(f"{name} {value}" for name, value in where.items() if name != "machine")))
     console.print()
     console.print(made)
     console.print()
-    console.print(Text(f"compiled in {found.compile_seconds:.1f} s, plain in {found.plain_compile_seconds:.1f} s"))
+    compiled = f"compiled in {found.compile_seconds:.1f} s, plain in {found.plain_compile_seconds:.1f} s"
+    console.print(Text(f"caches of up to {bytes_told(found.cache_bytes)}; {compiled}"))
     return written(console)

@@ -12,14 +12,14 @@ from torch import nn
 
 from duca_compile.cli.families import FAMILIES, Sizes
 from duca_compile.cli.unusable import Unusable
+from duca_compile.methods.check import require_int
 
 DEPTHS = ("num_layers", "num_mmdit_layers", "num_single_layers", "num_single_dit_layers")
 """How configurations name the numbers of blocks of each sort; `--layers` is of the first that a model has."""
-NO_DIFFUSERS = "diffusers is not installed: pip install diffusers"
 
 
 def add_sizes(parser: ArgumentParser) -> None:
-    sizes = parser.add_argument_group("sizes", "of a model that is named by a config.json")
+    sizes = parser.add_argument_group("sizes", "of a model of diffusers that is built here")
     sizes.add_argument(
         "--layers", type=int, help="blocks (default: all); of FLUX double ones, and single ones to match"
     )
@@ -52,9 +52,12 @@ def build(
     if name not in FAMILIES:
         raise Unusable(f"no inputs are known for {name}, but for {', '.join(FAMILIES)}; give a module:factory for it")
     if importlib.util.find_spec("diffusers") is None:
-        raise Unusable(NO_DIFFUSERS)
+        raise Unusable("diffusers is not installed: pip install diffusers")
     import diffusers
 
+    for size, number in asked.items():
+        if number is not None:
+            require_int(f"--{size}", number, at_least=1)
     family, kind = FAMILIES[name], getattr(diffusers, name)
     with torch.device(device):
         model: Any = kind.from_config(_of_depth(kind, {**family.config, **config}, asked.get("layers")))

@@ -3,7 +3,7 @@
 import sys
 from argparse import ArgumentParser, Namespace
 
-from duca_compile.cli.arguments import add_json, add_options, options_of
+from duca_compile.cli.arguments import add_json, add_options, check_writable, options_of
 from duca_compile.cli.subject import add_model, load
 from duca_compile.report.explain import STEPS, explain
 
@@ -20,6 +20,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(given: Namespace) -> int:
     """1 where the model is not accelerated."""
+    check_writable(given.html)
     options, subject = options_of(given), load(given, without_weights=True)
     found = explain(subject.model, *subject.args, duca_options=options, steps=given.steps, **subject.kwargs)
     if given.html:

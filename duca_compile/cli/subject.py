@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from duca_compile import torch_private
 from duca_compile.cli import diffusers_config
+from duca_compile.cli.families import FAMILIES
 from duca_compile.cli.named import named
 from duca_compile.cli.unusable import Unusable
 
-HOW = """A model is named in one of two ways.
+HOW = """A model is named in one of three ways.
 
   module:factory  a function without arguments, in a module that is installed
                   or lies in the current folder. It returns (model, args,
@@ -22,8 +23,16 @@ HOW = """A model is named in one of two ways.
                   arguments, a dictionary of named ones, or one tensor.
   path            a config.json of a transformer of diffusers, or the folder
                   that it lies in: built with random weights, or without any
-                  where only shapes matter. Inputs are made for these classes:
+                  where only shapes matter.
+  class           of diffusers, with its own defaults, built in the same way.
+                  Inputs are made for these:
 """
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float64": torch.float64,
+}
 RETURNS = "it must return (model, args, kwargs) or (model, inputs)"
 
 
@@ -50,7 +59,7 @@ def _moved(given: Any, device: torch.device | None, dtype: torch.dtype | None) -
 
 
 def add_model(parser: ArgumentParser) -> None:
-    parser.add_argument("model", help="module:factory, or the path of a config.json of diffusers; see below")
+    parser.add_argument("model", help="module:factory, or a config.json or a class of diffusers; see below")
     parser.add_argument("--device", help="such as cpu or cuda (default: where the model is)")
     parser.add_argument("--dtype", help="of weights and inputs, such as bfloat16 (default: the model's)")
     diffusers_config.add_sizes(parser)
@@ -59,14 +68,25 @@ def add_model(parser: ArgumentParser) -> None:
 def load(given: Namespace, without_weights: bool = False) -> Subject:
     """What `given.model` names. `without_weights`: only shapes are needed, where the user names no device."""
     device = _device(given.device)
-    if _is_path(given.model):
-        where = device or torch.device("meta" if without_weights else "cpu")
-        model, kwargs = diffusers_config.load(Path(given.model), diffusers_config.sizes(given), where)
+    where = device or torch.device("meta" if without_weights else "cpu")
+    return subject(given.model, diffusers_config.sizes(given), where).on(device, _dtype(given.dtype))
+
+
+def subject(spec: str, sizes: dict[str, int | None], device: torch.device) -> Subject:
+    """What `spec` names, in `eval()` mode. Sizes and the device are of what is built here."""
+    if spec in FAMILIES:
+        model, kwargs = diffusers_config.build(spec, {}, sizes, device)
         found = Subject(model, (), kwargs)
+    elif is_path(spec):
+        model, kwargs = diffusers_config.load(Path(spec), sizes, device)
+        found = Subject(model, (), kwargs)
+    elif ":" in spec:
+        found = made(spec)
     else:
-        found = made(given.model)
+        ways = "module:factory, a config.json or its folder, or a class of diffusers that inputs are known for"
+        raise Unusable(f"{spec!r} names no model: give {ways}: {', '.join(FAMILIES)}")
     found.model.eval()
-    return found.on(device, _dtype(given.dtype))
+    return found
 
 
 def made(spec: str) -> Subject:
@@ -87,7 +107,7 @@ def made(spec: str) -> Subject:
             raise Unusable(f"{spec} returned {type(other).__name__}; {RETURNS}")
 
 
-def _is_path(spec: str) -> bool:
+def is_path(spec: str) -> bool:
     return spec.endswith(".json") or Path(spec).is_dir()
 
 
@@ -103,7 +123,8 @@ def _device(name: str | None) -> torch.device | None:
 
 
 def _dtype(name: str | None) -> torch.dtype | None:
-    found = None if name is None else getattr(torch, name.removeprefix("torch."), None)
-    if name is not None and not (isinstance(found, torch.dtype) and found.is_floating_point):
-        raise Unusable(f"dtype {name!r} is no type of floating point of torch, such as bfloat16")
-    return found
+    if name is None:
+        return None
+    if name.removeprefix("torch.") not in DTYPES:
+        raise Unusable(f"dtype {name!r} is none that layers compute in: {', '.join(DTYPES)}")
+    return DTYPES[name.removeprefix("torch.")]

@@ -1,13 +1,16 @@
 """`duca tune`: where full steps should lie, by generating with the user's own code."""
 
+import importlib.util
+import sys
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
 from torch import nn
 
-from duca_compile.cli.arguments import add_json, add_options, options_of, print_json
+from duca_compile.cli.arguments import add_json, add_options, check_writable, options_of, print_json
+from duca_compile.cli.families import FAMILIES
 from duca_compile.cli.named import named
-from duca_compile.cli.subject import made
+from duca_compile.cli.subject import is_path, made
 from duca_compile.cli.unusable import Unusable
 from duca_compile.tuning.tune import tune
 from duca_compile.tuning.tuned import Trial, Tuned
@@ -16,7 +19,7 @@ ABOUT = "find better full steps for a model, by generating with your own code"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("model", help="module:name of a module, or of a factory as below")
+    parser.add_argument("model", help="module:name of a module with trained weights, or of a factory as below")
     parser.add_argument("generate", help="module:function that takes the compiled model and returns images")
     parser.add_argument(
         "--speedups", type=float, nargs="+", default=[3.0, 5.0, 7.0], metavar="TIMES", help="fewer FLOPs to aim at"
@@ -32,23 +35,42 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(given: Namespace) -> int:
     """1 where nothing can be tuned."""
+    _check(given)
     options, generate = options_of(given), named(given.generate)
-    try:
-        found = tune(generate, _model(given.model), speedups=given.speedups, options=options, progress=not given.json)
-    except ValueError as error:
-        raise Unusable(str(error)) from error
-    if given.save:
-        found.save(given.save, given.speedup, given.quality)
-    if given.draw:
-        found.draw(given.draw)
+    found = tune(generate, _model(given.model), speedups=given.speedups, options=options, progress=not given.json)
     if given.json:
         print_json(_told(found))
     else:
         print(found)
+    if given.save:
+        found.save(given.save, given.speedup, given.quality)
+        _say_if_worse(found, given.quality)
+    if given.draw:
+        found.draw(given.draw)
     return 0
 
 
+def _check(given: Namespace) -> None:
+    """What would end a run after all of its generations."""
+    check_writable(given.save, given.draw)
+    if given.draw and importlib.util.find_spec("matplotlib") is None:
+        raise Unusable("--draw needs matplotlib: pip install matplotlib")
+    if not given.save and (given.speedup is not None or given.quality is not None):
+        raise Unusable("--speedup and --quality choose what is saved: give --save PATH, too")
+    if not all(1 < speedup < float("inf") for speedup in given.speedups):
+        raise Unusable(f"--speedups must be numbers above 1, not {' '.join(map(str, given.speedups))}")
+
+
+def _say_if_worse(found: Tuned, quality: float | None) -> None:
+    saved = found.at(quality=quality).quality
+    if quality is not None and saved < quality:
+        told = f"no trial is as good as {quality:g}: the best one is saved, of {saved:.2f}"
+        print(f"duca: {found.metric}: {told}", file=sys.stderr)
+
+
 def _model(spec: str) -> nn.Module:
+    if is_path(spec) or spec in FAMILIES:
+        raise Unusable(f"{spec} names no trained weights, which a schedule is tuned for: give module:name")
     found = named(spec)
     if not isinstance(found, nn.Module):
         found = found() if callable(found) else found

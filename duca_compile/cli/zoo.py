@@ -1,7 +1,6 @@
 """`duca zoo`: several models at once, a line each."""
 
 import gc
-import importlib.util
 import json
 from argparse import ArgumentParser, Namespace
 from typing import Any
@@ -10,19 +9,18 @@ import torch
 from rich.text import Text
 
 from duca_compile.cli.arguments import add_json, add_options, options_of, print_json
-from duca_compile.cli.diffusers_config import NO_DIFFUSERS, build
 from duca_compile.cli.families import FAMILIES
-from duca_compile.cli.subject import Subject, made
-from duca_compile.cli.unusable import Unusable
+from duca_compile.cli.subject import subject
+from duca_compile.cli.terminal import width
 from duca_compile.report.explain import STEPS, Report, explain
-from duca_compile.report.text import WIDTH, plain, table, written
+from duca_compile.report.text import plain, table, written
 from duca_compile.report.units import bytes_told
 
 ABOUT = "explain several models, a line each: transformers of diffusers with few blocks, or yours"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("models", nargs="*", help="classes of diffusers, or module:factory (default: all below)")
+    parser.add_argument("models", nargs="*", help="named as below (default: all classes)")
     parser.add_argument("--layers", type=int, default=2, help="blocks of the first sort (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=STEPS, help="of a generation (default: %(default)s)")
     add_options(parser)
@@ -34,9 +32,9 @@ def run(given: Namespace) -> int:
     options, found = options_of(given), dict[str, Report]()
     for name in given.models or FAMILIES:
         torch.compiler.reset()
-        subject = _subject(name, given.layers)
-        found[name] = explain(subject.model, *subject.args, duca_options=options, steps=given.steps, **subject.kwargs)
-        del subject
+        each = subject(name, {"layers": given.layers}, torch.device("meta"))
+        found[name] = explain(each.model, *each.args, duca_options=options, steps=given.steps, **each.kwargs)
+        del each
         gc.collect()
     if given.json:
         print_json([{"name": name, **json.loads(each.to_json())} for name, each in found.items()])
@@ -45,20 +43,11 @@ def run(given: Namespace) -> int:
     return int(any(each.verdict.outcome == "not" for each in found.values()))
 
 
-def _subject(name: str, layers: int) -> Subject:
-    if ":" in name:
-        return made(name)
-    if importlib.util.find_spec("diffusers") is None:
-        raise Unusable(NO_DIFFUSERS)
-    model, kwargs = build(name, {}, {"layers": layers}, torch.device("meta"))
-    return Subject(model, (), kwargs)
-
-
 def _text(found: dict[str, Report]) -> str:
     made = table("model", "accelerated", "FLOPs", "blocks", "branches", "cache", left=("model", "accelerated"))
     for name, each in found.items():
         made.add_row(Text(name), *_cells(each))
-    console = plain(WIDTH)
+    console = plain(width())
     console.print(made)
     for name, each in found.items():
         for reason in each.verdict.refused:
