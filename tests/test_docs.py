@@ -16,7 +16,7 @@ from duca_compile.methods.base import FULL
 from duca_compile.methods.published import PUBLISHED
 from duca_compile.methods.schedules import NAMED
 from duca_compile.methods.selectors import RANDOM, SELECTORS
-from duca_compile.plan.options import Options
+from duca_compile.plan.options import OF_A_TUNED_FILE, Options
 from helpers import STEPS, captured, compiled
 from packages import InMemory
 from pages import ROOT, blocks_of, rows_of
@@ -138,7 +138,7 @@ def test_every_option_and_method_is_told() -> None:
     shared, page = README.read_text(), (ROOT / "docs" / "methods.md").read_text()
     of_methods = {each.name for kind in METHODS.values() for each in fields(kind)}  # type: ignore[arg-type]
     of_all = {each.name for each in fields(Options)} | {"preset", "tuned"}
-    assert told_first(shared.partition("## Options")[2]) == of_all - {"made_for", "made_for_steps"}
+    assert told_first(shared.partition("## Options")[2]) == of_all - {*OF_A_TUNED_FILE}
     methods, options, schedules, selectors, published = page.split("\n## ")[1:]
     assert told_first(options) == of_methods
     assert told_first(methods) == {f'"{name}"' for name in METHODS}

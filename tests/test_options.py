@@ -11,6 +11,7 @@ from duca_compile.methods import METHODS
 from duca_compile.methods.duca import DuCa
 from duca_compile.methods.forecast_stack import ForecastStack
 from duca_compile.methods.taylorseer import TaylorSeer
+from duca_compile.plan.spellings import OTHER_NAMES
 from duca_compile.plan.step_plan import Selection
 from zoo.case import calls
 from zoo.core import CORE, example_dit
@@ -89,6 +90,16 @@ def test_an_option_of_another_method_is_an_error_that_helps(options: dict[str, o
         ({"Cycel": 4}, "unknown option 'Cycel' \\(did you mean 'cycle'\\?\\)"),
         ({"inner": "inducter"}, "did you mean 'inductor'"),
         ({"inner": "duca"}, "inner cannot be 'duca'"),
+        (
+            {"inner": "tensorrt"},
+            "inner cannot be 'tensorrt'; it is a function or a registered backend, such as .*inductor",
+        ),
+        ({"mode": "lite"}, "unknown option 'mode' \\(did you mean 'inductor_mode'\\?\\)"),
+        ({"N": 4}, "unknown option 'N' \\(did you mean 'cycle'\\?\\)"),
+        ({"interval": 4}, "unknown option 'interval' \\(did you mean 'cycle'\\?\\)"),
+        ({"R": 0.9}, "unknown option 'R' \\(did you mean 'cache_ratio'\\?\\)"),
+        ({"made_for": "6 branches"}, "unknown option 'made_for'"),
+        ({"cache_budget": 1.5}, "cache_budget must be a whole number of at least 0, not 1.5"),
         ({"seed": -1}, "seed must be a whole number of at least 0"),
         ({"seed": 2**64}, "seed must be at most 2\\*\\*64 - 1, as torch.Generator takes it, not 18446744073709551616"),
         (
@@ -156,10 +167,39 @@ def test_a_type_may_be_named(text: str, meant: torch.dtype) -> None:
         ("2 TB", 2 * 10**12),
         ("4096", 4096),
         ("12 b", 12),
+        (1.5e9, 1_500_000_000),
     ],
 )
-def test_a_budget_may_be_a_text(text: str, meant: int) -> None:
+def test_a_budget_may_be_a_text_or_a_whole_float(text: str | float, meant: int) -> None:
     assert Options.parse({"cache_budget": text}) == Options(cache_budget=meant)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({1: 2}, "the name of an option must be a text, not 1"),
+        ("fast", "options must be a dictionary, such as {'preset': 'fast'}, not 'fast'"),
+        ([1], "options must be a dictionary, .* not \\[1\\]"),
+        ([("cycle", 4)], "options must be a dictionary"),
+        (0, "options must be a dictionary, .* not 0"),
+    ],
+)
+def test_what_is_no_dictionary_of_options_is_told(options: Any, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        Options.parse(options)
+
+
+def test_a_wrong_compiler_is_told_in_a_few_words() -> None:
+    with pytest.raises(OptionError) as caught:
+        Options.parse({"inner": "tensorrt"})
+    assert len(str(caught.value)) < 250
+    assert "TESTING" not in str(caught.value)
+
+
+def test_what_options_are_called_elsewhere_is_of_options() -> None:
+    names = {each.name for kind in (Options, *METHODS.values()) for each in fields(kind)}  # type: ignore[arg-type]
+    assert set(OTHER_NAMES.values()) <= names
+    assert names.isdisjoint(OTHER_NAMES)
 
 
 def test_the_options_that_an_error_lists_are_those_of_users() -> None:

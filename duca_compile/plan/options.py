@@ -11,7 +11,10 @@ from duca_compile.methods import DEFAULT, METHODS, PRESETS, name_of
 from duca_compile.methods.base import FULL, Method, even
 from duca_compile.methods.check import OptionError, nearest, require_bool, require_choice, require_int
 from duca_compile.plan import tuned_file
-from duca_compile.plan.spellings import CACHE_DTYPES, bytes_of, dtype_of
+from duca_compile.plan.spellings import CACHE_DTYPES, OTHER_NAMES, bytes_of, dtype_of
+
+OF_A_TUNED_FILE = ("made_for", "made_for_steps")
+"""Fields of `Options` that no user gives."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +72,16 @@ class Options:
         if self.cache_budget is not None:
             require_int("cache_budget", self.cache_budget, at_least=0)
         if not callable(self.inner):
-            require_choice("inner", self.inner, inner_names())
+            _require_registered(self.inner)
         _require_inductors(self)
 
     @classmethod
     def parse(cls, values: Mapping[str, Any] | None) -> "Options":
-        values = dict(values or {})
-        base = _method(values)
+        values = _by_name(values)
+        base, tuned = _method(values)
         of_method = _names(base)
-        known = list(dict.fromkeys([*(field.name for field in fields(cls)), *of_method, "preset", "tuned"]))
+        shared = [field.name for field in fields(cls) if field.name not in OF_A_TUNED_FILE]
+        known = list(dict.fromkeys([*shared, *of_method, "preset", "tuned"]))
         for name in values:
             if name not in known:
                 raise OptionError(_unknown(name, base, known))
@@ -89,7 +93,7 @@ class Options:
             values["method"].recipes()
         except OptionError as error:
             raise OptionError(f"{error} (method={name_of(base)!r})") from None
-        return cls(**values)
+        return cls(**values, **tuned)
 
     def without_cuts(self) -> "Options | None":
         """The same for a model from which no stream can be cut; None where that is nothing."""
@@ -125,8 +129,17 @@ class Options:
         return self.recipes != (FULL,)
 
 
-def _method(values: dict[str, Any]) -> Method:
-    """What `method`, `preset` or `tuned` names, which are taken out of `values`."""
+def _by_name(values: Mapping[str, Any] | None) -> dict[str, Any]:
+    if not isinstance(values, Mapping | None):
+        raise OptionError(f"options must be a dictionary, such as {{'preset': 'fast'}}, not {values!r}")
+    for name in values or {}:
+        if not isinstance(name, str):
+            raise OptionError(f"the name of an option must be a text, not {name!r}")
+    return dict(values or {})
+
+
+def _method(values: dict[str, Any]) -> tuple[Method, dict[str, Any]]:
+    """What `method`, `preset` or `tuned` names, which are taken out of `values`; of a tuned one, what it is for."""
     named = {name: values.pop(name, None) for name in ("method", "preset", "tuned")}
     method, preset, tuned = named.values()
     if sum(each is not None for each in named.values()) > 1:
@@ -134,12 +147,11 @@ def _method(values: dict[str, Any]) -> Method:
         raise OptionError(f"{given}: each names a method with its options; give one of them")
     if preset is not None:
         require_choice("preset", preset, tuple(PRESETS))
-        return PRESETS[preset]
+        return PRESETS[preset], {}
     if tuned is not None:
         found = tuned_file.read(tuned)
-        values |= {"made_for": found.portrait, "made_for_steps": found.steps}
-        return found.method
-    return DEFAULT if method is None else Options(method=method).method
+        return found.method, {"made_for": found.portrait, "made_for_steps": found.steps}
+    return DEFAULT if method is None else Options(method=method).method, {}
 
 
 def _names(method: Method) -> tuple[str, ...]:
@@ -152,14 +164,19 @@ def _unknown(name: str, method: Method, known: Sequence[str]) -> str:
     if others:
         listed = " and ".join(f"method={other!r}" for other in others)
         return f"{name} is no option of method={name_of(method)!r}, but of {listed}; name the method you want"
-    listed = ", ".join(each for each in known if not each.startswith("made_for"))
-    return f"unknown option {name!r}{nearest(name, known)}; the options of method={name_of(method)!r} are {listed}"
+    other = OTHER_NAMES.get(name.lower())
+    hint = f" (did you mean {other!r}?)" if other else nearest(name, known)
+    return f"unknown option {name!r}{hint}; the options of method={name_of(method)!r} are {', '.join(known)}"
 
 
-def inner_names() -> tuple[str, ...]:
-    """Registered backends that can be the inner compiler: all but our own."""
-    names: list[str] = torch.compiler.list_backends(exclude_tags=None)
-    return tuple(name for name in names if name != "duca")
+def _require_registered(inner: object) -> None:
+    """Any backend but our own. Those that torch lists for users are told, and those that only capture."""
+    names = [name for name in torch.compiler.list_backends(exclude_tags=None) if name != "duca"]
+    if inner not in names:
+        usual = [name for name in torch.compiler.list_backends() if name in names]
+        listed = ", ".join([*usual, "eager", "aot_eager"])
+        told = f"it is a function or a registered backend, such as {listed}; a package may register its own on import"
+        raise OptionError(f"inner cannot be {inner!r}{nearest(str(inner), names)}; {told}")
 
 
 def _require_inductors(options: Options) -> None:

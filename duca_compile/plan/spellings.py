@@ -1,4 +1,4 @@
-"""Texts that options take in place of a value: types of numbers, and sizes in bytes."""
+"""How else options are written: values as texts, and names that papers and other packages give them."""
 
 import re
 
@@ -19,6 +19,21 @@ _SHORT = {
 }
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in CACHE_DTYPES} | _SHORT
 """By the names that `cache_dtype` takes. Of the types of 8 bits the usual one is that which rounds least."""
+OTHER_NAMES = {
+    "backend": "inner",
+    "budget": "cache_budget",
+    "cache_interval": "cycle",
+    "compiler": "inner",
+    "dtype": "cache_dtype",
+    "fresh_threshold": "cycle",
+    "interval": "cycle",
+    "max_order": "order",
+    "mode": "inductor_mode",
+    "n": "cycle",
+    "r": "cache_ratio",
+    "ratio": "cache_ratio",
+}
+"""Options, by what they may be called elsewhere, in lower case: `N` and `R` in the papers of ToCa and DuCa."""
 _UNITS = {"b": 1} | {
     f"{letter}{infix}b": base**power
     for power, letter in enumerate("kmgt", 1)
@@ -35,8 +50,10 @@ def dtype_of(value: object) -> object:
 
 
 def bytes_of(name: str, value: object) -> object:
-    """Of the option `name`, the bytes of a text such as `"1GB"` (1000 ** 3) or `"1.5 GiB"` (of 1024 ** 3); any other
-    value as it is. Raises `OptionError` for a text that is no size."""
+    """Of the option `name`, the bytes of a text such as `"1GB"` (1000 ** 3) or `"1.5 GiB"` (of 1024 ** 3), or of a
+    whole float such as 1.5e9; any other value as it is. Raises `OptionError` for a text that is no size."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     if not isinstance(value, str):
         return value
     found = _SIZE.fullmatch(value.strip().lower())
