@@ -22,7 +22,7 @@ def exposition(turns: Turns) -> str:
             _metric("cache_bytes", "gauge", "Bytes held in caches.", value=stats.bytes),
             _metric("cache_bytes_peak", "gauge", "The most that was ever held.", value=stats.peak_bytes),
             _metric("cache_generations", "gauge", "Generations that hold caches.", value=stats.trajectories),
-            _metric("speedup", "gauge", "Times fewer FLOPs than without a cache.", value=stats.speedup or 1.0),
+            _metric("speedup", "gauge", "Times fewer FLOPs than without a cache.", value=stats.speedup),
         ]
     )
 
@@ -30,7 +30,8 @@ def exposition(turns: Turns) -> str:
 def _metric(
     name: str, kind: str, told: str, label: str = "", values: Mapping[str, Any] | None = None, value: Any = None
 ) -> str:
+    """In all digits, as a counter must not stand still. What is not known has no sample."""
     samples = {"": value} if values is None else {f'{{{label}="{each}"}}': count for each, count in values.items()}
     lines = [f"# HELP duca_{name} {told}", f"# TYPE duca_{name} {kind}"]
-    lines += [f"duca_{name}{labels} {sample:g}" for labels, sample in samples.items()]
+    lines += [f"duca_{name}{labels} {sample}" for labels, sample in samples.items() if sample is not None]
     return "\n".join(lines) + "\n"

@@ -3,7 +3,9 @@
 import http.client
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from torch import Tensor, nn
 
 import duca_compile
 from dit import DiT
+from metrics import exposition
 from sampling import initial_noise, sample
 from server import CLIENT_CLOSED_REQUEST, places, png
 from serving.load import Load, compared, loaded, made_alone, order, patience, served, small_dit
@@ -147,6 +150,19 @@ def test_over_the_loopback(model: DiT) -> None:
     assert int(samples['duca_steps_total{recipe="forecast"}']) > 0
     assert float(samples["duca_speedup"]) > 1
     assert CLIENT_CLOSED_REQUEST == 499
+
+
+def test_counters_keep_all_digits_and_what_is_unknown_is_left_out(
+    turns: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = replace(duca_compile.stats(turns.model), steps=Counter(forecast=1_234_567), speedup=None)
+    monkeypatch.setattr(duca_compile, "stats", lambda model: found)
+    monkeypatch.setattr(turns, "seconds", 1_234_567.125)
+    text = exposition(turns)
+    assert '\nduca_steps_total{recipe="forecast"} 1234567\n' in text
+    assert "\nduca_request_seconds_total 1234567.125\n" in text
+    assert "# TYPE duca_speedup gauge" in text
+    assert "\nduca_speedup " not in text
 
 
 @pytest.mark.slow
