@@ -149,6 +149,16 @@ def test_a_metric_of_the_users_own() -> None:
     assert found.best == (max(found.trials, key=lambda trial: trial.quality),)
 
 
+def test_a_compiled_model_is_tuned_as_the_module_that_it_is_of() -> None:
+    model = example_dit()
+    compiled: Any = torch.compile(model)
+    found = duca_compile.tune(generate, compiled, speedups=4, forecasts=["stack"], options=EAGER, progress=False)
+    assert found.steps == 50
+    model.compile(backend="eager")
+    with pytest.raises(ValueError, match=r"compiled in place, by model.compile\(...\): give one that was not"):
+        duca_compile.tune(generate, model, options=EAGER, progress=False)
+
+
 def test_where_nothing_can_be_forecast_there_is_nothing_to_tune() -> None:
     class Plain(nn.Module):
         def forward(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor, nn
 
+from duca_compile import torch_private
 from duca_compile.generations.recording import Likeness, Recording, recording
 from duca_compile.methods.base import FULL, Method
 from duca_compile.plan.tuned_file import portrait
@@ -59,7 +60,8 @@ def tune(
     `torchmetrics.image.StructuralSimilarityIndexMeasure(data_range=2.0)`. `options` are further ones of
     `torch.compile`, such as `inner` or `cache_dtype`.
 
-    Raises `Refused` where nothing can be forecast, and `ValueError` for impossible speed-ups or forecasts.
+    Raises `Refused` where nothing can be forecast, and `ValueError` for impossible speed-ups or forecasts, and
+    for a model that was compiled in place.
     """
     wanted = sorted([float(speedups)] if isinstance(speedups, (int, float)) else map(float, speedups))
     if not wanted or wanted[0] <= 1:
@@ -68,7 +70,7 @@ def tune(
     for name in (first, *others):
         if name not in FORECASTS:
             raise ValueError(f"forecasts are of {', '.join(FORECASTS)}, not {name!r}")
-    measure, trials = metric or psnr, list[Trial]()
+    model, measure, trials = _alone(model), metric or psnr, list[Trial]()
     count = 1 + (len(CANDIDATES) + 1 + len(others)) * len(wanted)
     with Progress(console=Console(stderr=True), disable=not progress) as shown:
         task = shown.add_task("computing all steps", total=count)
@@ -113,6 +115,15 @@ def psnr(images: Tensor, computed: Tensor) -> float:
     peak = computed.max() - computed.min()
     error = (images - computed).square().flatten(1).mean(1).clamp_min(1e-20)
     return float((10 * torch.log10(peak**2 / error)).mean())
+
+
+def _alone(model: nn.Module) -> nn.Module:
+    """What was compiled, as it is compiled anew here. Raises `ValueError` where that cannot be taken apart."""
+    module: nn.Module = torch_private.original(model)
+    is_plain: bool = torch_private.uncompiled(module) is module
+    if not is_plain:
+        raise ValueError("the model was compiled in place, by model.compile(...): give one that was not")
+    return module
 
 
 def _compiled(model: nn.Module, method: Method, options: Mapping[str, Any] | None) -> Any:
