@@ -4,6 +4,7 @@ import ast
 import itertools
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +56,41 @@ def test_the_quick_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     assert steps["forecast"] >= 40 * generations - 2
 
 
+@pytest.mark.usefixtures("eager_inside")
+def test_the_readme(monkeypatch: pytest.MonkeyPatch) -> None:
+    import diffusers
+
+    monkeypatch.setattr(diffusers.DiffusionPipeline, "from_pretrained", small_pipeline)
+    call = torch.randn(2, 1, 28, 28), torch.full((2,), 900.0), torch.tensor([1, 10])
+    *blocks, _ = blocks_of(ROOT / "README.md")
+    page = run(blocks, model=small_dit(), args=call, kwargs={})
+    assert page["report"].verdict.steps == {"full": 10, "forecast": 40}
+    assert duca_compile.stats(page["pipe"]).steps == {"full": 10, "forecast": 40}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("eager_inside")
+def test_the_readmes_way_to_tune(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    block = blocks_of(ROOT / "README.md")[-1]
+    page = run([block], pipe=small_pipeline(), prompts=["a cat", "a blue dog"])
+    assert len(page["tuned"].trials) == 15
+    assert "(fifteen times in all)" in (ROOT / "README.md").read_text()
+    assert duca_compile.Options.parse({"tuned": "flux.json"}).method == page["tuned"].at(5).method
+
+
 def run_blocks(name: str, **given: Any) -> dict[str, Any]:
-    """In order, as one program, in which nothing warns."""
     x, t, labels = torch.randn(2, 1, 28, 28), torch.full((2,), 900.0), torch.tensor([1, 10])
-    page: dict[str, Any] = {"torch": torch, "duca_compile": duca_compile, "x": x, "t": t, "labels": labels, **given}
+    page = {"x": x, "t": t, "labels": labels, **given}
+    return run(blocks_of(DOCS / name), **page)
+
+
+def run(blocks: Sequence[str], **given: Any) -> dict[str, Any]:
+    """In order, as one program, in which nothing warns."""
+    page = {"torch": torch, "duca_compile": duca_compile, **given}
     with warnings.catch_warnings():
         warnings.simplefilter("error", DucaWarning)
-        for block in blocks_of(DOCS / name):
+        for block in blocks:
             exec(block, page)
     return page
 
