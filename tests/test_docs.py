@@ -19,7 +19,7 @@ from duca_compile.methods.selectors import RANDOM, SELECTORS
 from duca_compile.plan.options import OF_A_TUNED_FILE, Options
 from helpers import STEPS, captured, compiled
 from packages import InMemory
-from pages import ROOT, blocks_of, rows_of
+from pages import LINK, ROOT, blocks_of, rows_of
 from rule_checks import check_calls
 from serving.load import small_dit
 from tiny import Tiny, tiny_call
@@ -28,7 +28,6 @@ from zoo.core import example_dit
 
 README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
 PAGES = [README, CONTRIBUTING, *sorted((ROOT / "docs").glob("*.md"))]
-LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
 def test_the_guides_are_short() -> None:
