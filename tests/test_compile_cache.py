@@ -72,7 +72,7 @@ def check_second_is_warm(first: Mapping[str, Any], second: Mapping[str, Any]) ->
 
 
 @pytest.mark.slow
-def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
+def test_a_process_with_artifacts_generates_no_code(tmp_path: Path) -> None:
     """It has an empty cache of its own, and the artifacts of the first."""
     first = in_a_process(tmp_path / "cache", options=ONE_KIND, save=str(tmp_path / "artifacts"))
     assert first["graphs"] == 2
