@@ -321,43 +321,6 @@ def test_stats_of_a_model_never_compiled_are_zero() -> None:
     assert found.graphs == found.bytes == found.trajectories == 0
 
 
-class Packed(nn.Parameter):
-    """A weight that torch's functions do not see as it is, like those of GGUF."""
-
-    def __new__(cls, data: Tensor) -> "Packed":
-        return Tensor._make_subclass(cls, data, False)
-
-    def unpacked(self) -> Tensor:
-        return Tensor._make_subclass(Tensor, self, False).to(torch.float32) / 64
-
-    @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return super().__torch_function__(func, types, args, kwargs or {})
-
-
-class Unpacks(nn.Linear):
-    weight: Packed
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(x, self.weight.unpacked(), self.bias)
-
-
-def test_weights_that_run_their_own_python_are_refused_with_what_to_do() -> None:
-    model = example_dit()
-    mlp = model.get_submodule("blocks.0.mlp")
-    assert isinstance(mlp, nn.Sequential)
-    inner = mlp[0]
-    assert isinstance(inner, nn.Linear)
-    packed = Unpacks(inner.in_features, inner.out_features)
-    packed.weight = Packed((inner.weight * 64).to(torch.int8))
-    mlp[0] = packed
-    with torch.no_grad():
-        with pytest.warns(DucaWarning, match=r"is a Packed, which runs Python.*model.dequantize\(\)") as caught:
-            got = lenient(model)(X, T, Y)
-        assert torch.equal(got, model(X, T, Y))
-    assert "\n" not in str(caught[0].message)
-
-
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_the_default_device_is_not_where_ours_lie(device: str) -> None:
     """No GPU is needed to see what is made without a device: on `meta` it has no values."""

@@ -10,6 +10,7 @@ from torch import Tensor, fx
 from duca_compile import torch_private
 from duca_compile.capture import autocast, randomness
 from duca_compile.capture.canonicalise import canonicalise
+from duca_compile.capture.constructors import without_constructors
 from duca_compile.capture.flatten import Flatten
 from duca_compile.capture.inline_calls import without_calls
 from duca_compile.capture.unwrap import without_wrappers
@@ -75,6 +76,9 @@ def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
     if mutates or any(node.args[0].name in state for node in written):
         told = "; if it is in training mode, call model.eval()" if randomness.trains(exported) else ""
         raise Refused(f"the forward pass changes one of its buffers in place{told}")
+    for node in exported.graph.find_nodes(op="get_attr"):
+        if torch_private.is_fake(_attribute(exported, str(node.target))):
+            raise Refused(f"%{node.name} is made of others in a way that no capture sees, as by a constructor")
     for node in exported.graph.find_nodes(op="call_function", target=torch.ops.aten.as_strided.default):
         raise Refused(f"%{node.name} reads memory by its strides (as_strided), which a cached value need not share")
     canonicalise(exported)
@@ -84,13 +88,12 @@ def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
 
 
 def _refuse_input(node: fx.Node, value: Any) -> None:
-    is_wrapper = torch_private.is_wrapper(value)
-    kinds = map(type, torch_private.inner_tensors(value)) if is_wrapper else (type(value), node.type)
-    foreign = next(filter(torch_private.overrides_functions, kinds), None)
+    parts = torch_private.inner_tensors(value) if torch_private.is_wrapper(value) else ()
+    foreign = next(filter(torch_private.overrides_functions, map(type, parts)), None)
     if foreign is not None:
         raise Refused(
-            f"%{node.name} is a {foreign.__name__}, which runs Python in place of torch's functions; give the model "
-            "plain tensors (model.dequantize() of diffusers makes them of GGUF weights)"
+            f"%{node.name} is a {type(value).__name__} made of a {foreign.__name__}, which runs Python in place of "
+            "torch's functions; give the model plain tensors"
         )
     if torch_private.is_random(node):
         raise Random("the forward pass takes numbers from Python's random, and cached steps would repeat old ones")
@@ -98,8 +101,8 @@ def _refuse_input(node: fx.Node, value: Any) -> None:
 
 def _plain(gm: fx.GraphModule, around: tuple[str, ...]) -> fx.GraphModule:
     """The Dynamo graph without all that a capture before dispatch cannot look into."""
-    gm = autocast.with_casts(without_vmap(without_calls(gm)))
-    with autocast.off(around):
+    gm = autocast.with_casts(without_constructors(without_vmap(without_calls(gm))))
+    with autocast.off(around), torch_private.as_dynamo_runs():
         return without_wrappers(gm)
 
 
@@ -107,7 +110,7 @@ def _export(
     gm: fx.GraphModule, inputs: Sequence[Any], around: tuple[str, ...]
 ) -> tuple[fx.GraphModule, list[str], bool]:
     try:
-        with autocast.off(around):
+        with autocast.off(around), torch_private.without_own_functions():
             return torch_private.export_functional(gm, inputs)
     except Exception as error:
         if torch_private.is_data_dependent_error(error):

@@ -6,6 +6,7 @@ Each file names at its top what it leans on. Where releases differ, the file tha
 from duca_compile.torch_private.calls import RestartAnalysis as RestartAnalysis
 from duca_compile.torch_private.calls import RootCall as RootCall
 from duca_compile.torch_private.calls import any_number_of_graphs as any_number_of_graphs
+from duca_compile.torch_private.calls import as_dynamo_runs as as_dynamo_runs
 from duca_compile.torch_private.calls import backend_may_raise as backend_may_raise
 from duca_compile.torch_private.calls import break_reason as break_reason
 from duca_compile.torch_private.calls import enclosing_module as enclosing_module
@@ -63,6 +64,7 @@ from duca_compile.torch_private.tensors import current_dispatch_mode as current_
 from duca_compile.torch_private.tensors import fake_modes as fake_modes
 from duca_compile.torch_private.tensors import fake_tensors as fake_tensors
 from duca_compile.torch_private.tensors import inside_transform as inside_transform
+from duca_compile.torch_private.tensors import is_fake as is_fake
 from duca_compile.torch_private.tensors import overrides_functions as overrides_functions
 from duca_compile.torch_private.tensors import tree_flatten as tree_flatten
 from duca_compile.torch_private.tensors import tree_leaves as tree_leaves
@@ -72,6 +74,7 @@ from duca_compile.torch_private.tensors import treespec_loads as treespec_loads
 from duca_compile.torch_private.tensors import unseen as unseen
 from duca_compile.torch_private.tensors import version as version
 from duca_compile.torch_private.tensors import versions as versions
+from duca_compile.torch_private.tensors import without_own_functions as without_own_functions
 from duca_compile.torch_private.wrappers import Wrapping as Wrapping
 from duca_compile.torch_private.wrappers import inner as inner
 from duca_compile.torch_private.wrappers import inner_paths as inner_paths

@@ -12,21 +12,26 @@
 - `torch._dynamo.exc.BackendCompilerFailed`: what an exception of a backend becomes; Dynamo keeps nothing then.
 - `torch._dynamo.exc.RestartAnalysis`: by what a compiler makes Dynamo capture anew, with a number as a constant.
 - `torch._dynamo.lookup_backend`.
+- `current_tx` of `torch._dynamo.symbolic_convert`, its `output`, and `torch_function_subclass_inlined` of that, which
+  2.11 lacks: whether Dynamo runs a graph with Python of tensors' own off.
 """
 
 import inspect
 import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
 from torch import fx, nn
+from torch._dynamo import symbolic_convert
 from torch._dynamo.eval_frame import innermost_backend
 from torch._dynamo.exc import RestartAnalysis as RestartAnalysis
+
+from duca_compile.torch_private.tensors import without_own_functions
 
 
 class RootCall(NamedTuple):
@@ -102,6 +107,13 @@ def opens_call() -> bool:
     compiling = itertools.dropwhile(lambda frame: not _is_torchs(frame), _frames())
     outside = next((frame for frame in compiling if _is_root(frame) or not _is_torchs(frame)), None)
     return outside is None or _is_root(outside)
+
+
+def as_dynamo_runs() -> AbstractContextManager[object]:
+    """A context in which Python of tensors' own is on or off as in the graph that is being compiled, once it runs."""
+    translator = getattr(symbolic_convert.tls, "current_tx", None)
+    is_off = getattr(getattr(translator, "output", None), "torch_function_subclass_inlined", False)
+    return without_own_functions() if is_off else nullcontext()
 
 
 def break_reason(gm: fx.GraphModule) -> str:

@@ -4,7 +4,8 @@
   symbolic sizes, as Dynamo runs them.
 - `TorchDispatchMode` with `ignore_compile_internals`, `_get_current_dispatch_mode`, `_disable_current_modes` of
   `torch.utils._python_dispatch`: counting what operations do.
-- `torch._C._disabled_torch_function_impl`: what a capture cannot take.
+- `torch._C._disabled_torch_function_impl` and `torch._C.DisableTorchFunctionSubclass`: Python of a tensor's own, in
+  place of torch's functions.
 - `torch._C._functorch.peek_interpreter_stack`: whether a functorch transform is active.
 - `tree_leaves`, `tree_flatten` and `tree_unflatten` of `torch.utils._pytree`: the values in nested lists, tuples and
   dictionaries; `treespec_dumps` and `treespec_loads`: what they are in, as text.
@@ -49,6 +50,11 @@ def _is_symbolic(leaf: Any) -> bool:
     return isinstance(leaf, torch.SymInt) or (isinstance(leaf, FakeTensor) and leaf._has_symbolic_sizes_strides)
 
 
+def is_fake(value: Any) -> bool:
+    """Whether it is a tensor without values."""
+    return isinstance(value, FakeTensor)
+
+
 @contextmanager
 def fake_tensors() -> Iterator[None]:
     """A context in which operations make fake tensors, and no dispatch mode that the caller is in sees them."""
@@ -72,6 +78,15 @@ def overrides_functions(kind: Any) -> bool:
         return False
     own = getattr(kind.__torch_function__, "__func__", kind.__torch_function__)
     return own not in (Tensor.__torch_function__.__func__, torch._C._disabled_torch_function_impl)  # type: ignore[attr-defined]
+
+
+def without_own_functions() -> AbstractContextManager[object]:
+    """A context in which tensors of all classes are to torch's functions what they are in a Dynamo graph: plain ones.
+
+    Dynamo has written out there what Python of their own does.
+    """
+    context: AbstractContextManager[object] = torch._C.DisableTorchFunctionSubclass()
+    return context
 
 
 def inside_transform() -> bool:
