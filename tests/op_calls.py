@@ -16,20 +16,23 @@ from duca_compile.torch_private import OpOverload
 
 aten = torch.ops.aten
 FLOAT, WHOLE, TRUTH, COMPLEX = torch.float64, torch.int64, torch.bool, torch.complex128
+BYTE, NIBBLES, FLOAT8 = torch.int8, torch.uint8, torch.float8_e4m3fn
 
 
 @dataclass(frozen=True)
 class Operand:
-    """A tensor to come. Whole numbers are indices below `below`."""
+    """A tensor to come. Whole numbers are indices below `below`. A matrix may lie in memory `by_columns`."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype = FLOAT
     below: int = 3
+    by_columns: bool = False
 
     def values(self, generator: torch.Generator) -> Tensor:
-        if self.dtype in (WHOLE, TRUTH):
+        if self.dtype in (WHOLE, TRUTH, BYTE, NIBBLES):
             return torch.randint(self.below, self.shape, generator=generator).to(self.dtype)
-        return torch.rand(self.shape, generator=generator, dtype=torch.float64).to(self.dtype) + 0.1
+        made = (torch.rand(self.shape, generator=generator, dtype=torch.float64) + 0.1).to(self.dtype)
+        return made.t().contiguous().t() if self.by_columns else made
 
 
 @dataclass(frozen=True)
@@ -299,6 +302,34 @@ def product(target: Any, batches: int) -> Make:
     return make
 
 
+def whole_numbers(d: Drawn) -> Call:
+    rows, inner, columns = d.size(), d.size(), d.size()
+    return call(aten._int_mm.default, Operand((rows, inner), BYTE, 9), Operand((inner, columns), BYTE, 9))
+
+
+def packed_bytes(d: Drawn) -> Call:
+    """Kernels of this op read whole blocks of features and columns."""
+    rows, inner, columns = d.size(), d.pick(32, 64), d.pick(32, 64)
+    weight, scales = Operand((columns, inner), BYTE, 9), Operand((columns,), torch.float32)
+    return call(aten._weight_int8pack_mm.default, Operand((rows, inner), torch.float32), weight, scales)
+
+
+def packed_nibbles(d: Drawn) -> Call:
+    rows, inner, columns, group = d.size(), d.pick(32, 64), d.pick(32, 64), 32
+    weight = Operand((columns, inner // 2), NIBBLES, 256)
+    scales = Operand((inner // group, columns, 2), torch.float32)
+    return call(aten._weight_int4pack_mm_for_cpu.default, Operand((rows, inner), torch.float32), weight, group, scales)
+
+
+def scaled(d: Drawn) -> Call:
+    """One scale for all rows, or one for each. Kernels take features and columns by sixteens."""
+    rows, inner, columns, each = d.size(), d.pick(16, 32), d.pick(16, 32), d.pick(True, False)
+    factors = Operand((rows, inner), FLOAT8), Operand((inner, columns), FLOAT8, by_columns=True)
+    sizes = ((rows, 1), (1, columns)) if each else ((), ())
+    scales = [Operand(size, torch.float32) for size in sizes]
+    return call(aten._scaled_mm.default, *factors, *scales, out_dtype=torch.float32)
+
+
 EQUATIONS = (
     "btc,bsc->bts",
     "btc,bsc,bsd->btd",
@@ -386,6 +417,10 @@ CALLS: dict[Any, Make] = {
     aten.baddbmm: product(aten.baddbmm.default, 1),
     aten.einsum: einsum,
     aten.addmm: product(aten.addmm.default, 0),
+    aten._int_mm: whole_numbers,
+    aten._scaled_mm: scaled,
+    aten._weight_int8pack_mm: packed_bytes,
+    aten._weight_int4pack_mm_for_cpu: packed_nibbles,
     aten.conv1d: convolution(aten.conv1d.default, aten.conv1d.padding, 1),
     aten.conv2d: convolution(aten.conv2d.default, aten.conv2d.padding, 2),
     aten.conv3d: convolution(aten.conv3d.default, aten.conv3d.padding, 3),

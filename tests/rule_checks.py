@@ -95,7 +95,7 @@ def check_one_token(result: fx.Node, place: Place, told: str) -> bool:
         size = [*(ir.shape(operand) or ())[: at.dim], *at.sizes, *(ir.shape(operand) or ())[at.dims.stop :]]
         values[operand] = ir.value(operand).expand(size).clone(memory_format=torch.contiguous_format)
         apart = tokens_first(values[operand], at)
-        apart[last] = apart[0].clone() if apart.dtype is torch.int64 else apart[last] * 0.5
+        apart[last] = apart[0].clone() if apart.dtype.itemsize == 1 or apart.dtype is torch.int64 else apart[last] * 0.5
     args, kwargs = fx.map_arg((node.args, node.kwargs), lambda operand: values.get(operand, ir.value(operand)))
     target: Any = node.target
     moved = target(*args, **kwargs)
@@ -135,7 +135,8 @@ def check_path(path: TokenPath, result: fx.Node, count: int, told: str) -> None:
 
 
 def same_as(got: Tensor, want: Tensor, told: str) -> None:
-    torch.testing.assert_close(got, want, rtol=0, atol=1e-9, equal_nan=True, msg=lambda text: f"{told}: {text}")
+    rtol = 1e-5 if got.dtype is torch.float32 else 0  # of ops that take no numbers of 64 bits
+    torch.testing.assert_close(got, want, rtol=rtol, atol=1e-9, equal_nan=True, msg=lambda text: f"{told}: {text}")
 
 
 def tokens_first(value: Tensor, place: Place) -> Tensor:

@@ -7,7 +7,7 @@ from torch import fx
 
 from duca_compile.graph import ir
 from duca_compile.graph.attention_ops import is_attention
-from duca_compile.graph.op_sets import ADDITIONS, CASTS, CLAMPS, CONTRACTIONS
+from duca_compile.graph.op_sets import ADDITIONS, CASTS, CLAMPS, CONTRACTIONS, is_quantised_product
 
 
 class Order:
@@ -62,7 +62,7 @@ class Order:
 
 def multiplies(node: fx.Node) -> bool:
     """Whether it is a matrix product, a convolution or an attention."""
-    return ir.packet(node) in CONTRACTIONS or is_attention(node)
+    return ir.packet(node) in CONTRACTIONS or is_quantised_product(ir.packet(node)) or is_attention(node)
 
 
 def operands(node: fx.Node) -> list[fx.Node]:

@@ -18,7 +18,7 @@ import torch
 from torch import fx
 
 from duca_compile.graph import ir
-from duca_compile.graph.op_sets import CASTS
+from duca_compile.graph.op_sets import CASTS, PRODUCTS_BY_NAME
 from duca_compile.graph.slices import piece_of
 from duca_compile.torch_private import OpOverload, Size
 
@@ -111,6 +111,8 @@ def _readings(node: fx.Node, place: Place) -> Readings | None:
     known = RULES.get(ir.packet(node))
     if known is not None:
         return known(node, place)
+    if str(ir.packet(node)) in PRODUCTS_BY_NAME:
+        return _rows(node, place)
     return _pointwise(node, place) if is_pointwise(node) else None
 
 
@@ -412,6 +414,20 @@ def _embedding(node: fx.Node, place: Place) -> Readings | None:
     return [(_arg(node, 1), place)] if place.dims.stop <= _rank(_arg(node, 1)) else None
 
 
+_rows = _features_last(lambda node: 1)
+
+
+def _scaled_product(node: fx.Node, place: Place) -> Readings | None:
+    """The rows have one scale together, which is read whole, or one each."""
+    left, scale = _arg(node, 0), _arg(node, 2)
+    if place.dims != range(1):
+        return None
+    size = ir.shape(scale)
+    if size in ((), (1,), (1, 1)):
+        return [(left, place)]
+    return [(left, place), (scale, place)] if size == ((ir.shape(left) or ())[0], 1) else None
+
+
 RULES: dict[Any, Rule] = {
     aten.linear: _features_last(lambda node: 1),
     aten.layer_norm: _features_last(lambda node: len(_arg(node, 1))),
@@ -450,6 +466,10 @@ RULES: dict[Any, Rule] = {
     aten.baddbmm: _baddbmm,
     aten.einsum: _einsum,
     aten.addmm: _addmm,
+    aten._int_mm: _matmul,
+    aten._scaled_mm: _scaled_product,
+    aten._weight_int8pack_mm: _rows,
+    aten._weight_int4pack_mm_for_cpu: _rows,
     aten.conv1d: _convolution,
     aten.conv2d: _convolution,
     aten.conv3d: _convolution,

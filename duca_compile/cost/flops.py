@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from duca_compile import torch_private
 from duca_compile.graph import attention_ops, ir
+from duca_compile.graph.op_sets import is_quantised_product
 from duca_compile.torch_private import HigherOrderOperator, OpOverload, TorchDispatchMode, fake_tensors, tree_leaves
 
 log = logging.getLogger("duca_compile")
@@ -34,6 +35,11 @@ def _grouped_product(a: Any, b: Any, *args: Any, out_shape: Any = None, **kwargs
     columns_are_shared_out = len(a) == 3 and len(b) == 2
     products: int = math.prod(b) * a[-2] if columns_are_shared_out else math.prod(a) * b[-1]
     return 2 * products
+
+
+def _rows_times_weight(args: Any, result: Tensor) -> int:
+    """The form of a quantised weight tells no sizes; those of the rows, which come first, and of the result do."""
+    return 2 * result.numel() * int(args[0].shape[-1])
 
 
 MISSING_IN_TORCH = {
@@ -90,8 +96,8 @@ def _may_multiply(node: fx.Node) -> bool:
     if not ir.computes(node) or not any(isinstance(leaf, Tensor) for leaf in tree_leaves(ir.value(node))):
         return False
     if isinstance(node.target, OpOverload):
-        known = ir.packet(node) in _FORMULAS or torch_private.is_composite(node.target)
-        return known or attention_ops.is_attention(node)
+        known = ir.packet(node) in _FORMULAS or is_quantised_product(ir.packet(node))
+        return known or torch_private.is_composite(node.target) or attention_ops.is_attention(node)
     return isinstance(node.target, HigherOrderOperator)
 
 
@@ -151,7 +157,9 @@ def _count(operation: Operation) -> tuple[int, int]:
         attended = attention_ops.flops(operation.target, args, kwargs)
         if attended is not None:
             return 0, int(attended)
-        operation.target(*args, **kwargs)
+        result = operation.target(*args, **kwargs)
+        if not counter.get_total_flops() and is_quantised_product(operation.target.overloadpacket):
+            return _rows_times_weight(args, result), 0
     counted = counter.get_flop_counts().get("Global", {})
     attention = sum(flops for op, flops in counted.items() if "attention" in str(op) or "bmm" in str(op))
     return int(counter.get_total_flops() - attention), int(attention)
@@ -193,7 +201,9 @@ class Executed(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return result
         result = op(*args, **kwargs)
         if formula is None:
-            self.flops += attention_ops.flops(op, args, kwargs) or 0
+            is_product = is_quantised_product(getattr(op, "overloadpacket", op))
+            own = _rows_times_weight(args, result) if is_product else attention_ops.flops(op, args, kwargs)
+            self.flops += own or 0
         else:
             self.flops += int(formula(*args, **kwargs, out_val=result))
         return result

@@ -13,6 +13,16 @@ CONTRACTIONS = (
     aten.linear, aten.matmul, aten.mm, aten.bmm, aten.addmm, aten.baddbmm, aten.einsum, *CONVOLUTIONS,
     aten._grouped_mm,
 )  # fmt: skip
+QUANTISED_PRODUCTS = (
+    aten._int_mm, aten._scaled_mm, aten._weight_int8pack_mm, aten._weight_int4pack_mm_for_cpu,
+)  # fmt: skip
+"""Of rows, in their first operand, with a weight in a form of its own."""
+PRODUCTS_BY_NAME = {
+    "aten._weight_int4pack_mm", "aten._weight_int4pack_mm_with_scales_and_zeros",
+    "bitsandbytes.gemm_4bit", "bitsandbytes.gemv_4bit", "quanto.qbytes_mm",
+}  # fmt: skip
+"""The same of libraries, none of which is imported, and of torch where no CPU runs them. The rows are
+`[..., features]`; all else belongs to the weight."""
 OSCILLATIONS = (aten.sin, aten.cos)
 RESHAPES = (aten.view, aten.reshape, aten._unsafe_view)
 SPLITS = (aten.split, aten.split_with_sizes, aten.chunk)
@@ -27,3 +37,7 @@ LOOKUPS = (aten.embedding, aten.index, aten.index_select)
 """Of a table they read a few rows."""
 ROUNDED_ALIKE = (aten.add, aten.sub, aten.mul, aten.div, aten.neg, aten._to_copy)
 """Their result at one position is rounded from the operands there alone, however they lie in memory."""
+
+
+def is_quantised_product(packet: object) -> bool:
+    return packet in QUANTISED_PRODUCTS or str(packet) in PRODUCTS_BY_NAME
