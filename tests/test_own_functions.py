@@ -197,3 +197,26 @@ def test_what_no_capture_sees_is_refused() -> None:
         with pytest.warns(DucaWarning, match="is made of others in a way that no capture sees"):
             got = lenient(model)(X, T, Y)
         assert torch.equal(got, model(X, T, Y))
+
+
+def test_weights_that_are_given_other_memory_are_refused() -> None:
+    """As bitsandbytes does in 8 bits."""
+
+    class HandsOn(nn.Linear):
+        kept: Tensor
+
+        def forward(self, x: Tensor) -> Tensor:
+            result = F.linear(x, self.kept, self.bias)
+            self.weight.data = self.kept
+            return result
+
+    model = example_dit()
+    mlp = model.get_submodule("blocks.0.mlp")
+    layer = linears(mlp)[0]
+    made = HandsOn(layer.in_features, layer.out_features)
+    made.register_buffer("kept", layer.weight.detach())
+    setattr(mlp, "0", made)
+    with torch.no_grad():
+        with pytest.warns(DucaWarning, match="is given other memory .* by the forward pass"):
+            got = lenient(model)(X, T, Y)
+        assert torch.equal(got, model(X, T, Y))

@@ -133,7 +133,10 @@ def _refuse(node: fx.Node, value: Any) -> None:
         return
     kind = type(value).__name__
     if torch_private.is_distributed(value):
-        raise Refused(f"%{node.name} is a {kind}: it is spread over processes, which need not take the same step")
+        raise Refused(
+            f"%{node.name} is a {kind}: it is spread over processes, which need not take the same step; give each "
+            "process a whole model"
+        )
     if value.layout is not torch.strided or any(isinstance(dim, torch.SymInt) for dim in value.shape):
         raise Refused(f"%{node.name} is a {kind} of sizes that are not fixed; give plain tensors, or dynamic=False")
     for part in torch_private.inner(value).values():
