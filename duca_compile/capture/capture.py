@@ -102,8 +102,9 @@ def _refuse_input(node: fx.Node, value: Any) -> None:
 def _plain(gm: fx.GraphModule, around: tuple[str, ...]) -> fx.GraphModule:
     """The Dynamo graph without all that a capture before dispatch cannot look into."""
     gm = autocast.with_casts(without_constructors(without_vmap(without_calls(gm))))
-    for node in gm.graph.find_nodes(op="call_function", target=torch.Tensor.set_):
-        raise Refused(f"%{node.args[0]} is given other memory (set_, or `.data =`) by the forward pass")
+    for node in gm.graph.nodes:
+        if torch_private.gives_memory(node):
+            raise Refused(f"%{node.args[0]} is given other memory (set_, or `.data =`) by the forward pass")
     with autocast.off(around), torch_private.as_dynamo_runs():
         return without_wrappers(gm)
 

@@ -26,6 +26,7 @@ from duca_compile.torch_private.graphs import dynamo_value as dynamo_value
 from duca_compile.torch_private.graphs import enter_autocast as enter_autocast
 from duca_compile.torch_private.graphs import exit_autocast as exit_autocast
 from duca_compile.torch_private.graphs import export_functional as export_functional
+from duca_compile.torch_private.graphs import gives_memory as gives_memory
 from duca_compile.torch_private.graphs import invoke_subgraph as invoke_subgraph
 from duca_compile.torch_private.graphs import is_composite as is_composite
 from duca_compile.torch_private.graphs import is_module_state as is_module_state

@@ -10,6 +10,7 @@
 - `torch.amp.autocast_mode._enter_autocast` and `_exit_autocast`: the regions of autocast in a Dynamo graph.
 - `_vmap_increment_nesting` and `_vmap_decrement_nesting` of `torch._functorch.predispatch`: the extent of a vmap there.
 - `make_fx` of `torch.fx.experimental.proxy_tensor`: what a function does, written out as a graph.
+- What Dynamo writes for `x.data = y`: `set_`, and from 2.14 on `aten.shallow_copy_data_`.
 - `torch._ops.OpOverload`: what the target of an ATen call is, with its tags, its `_schema` and `_can_decompose`;
   `HigherOrderOperator`: that of a call that takes functions, such as a flex attention's.
 - `tensor_dict` with `_dynamo_static_input_type` in the metadata of a placeholder, its `_dynamo_source`, and
@@ -100,6 +101,12 @@ def is_module_state(placeholder: fx.Node) -> bool:
 def is_random(placeholder: fx.Node) -> bool:
     """Whether a Dynamo placeholder is a number that Python's `random` draws at every call."""
     return isinstance(getattr(placeholder.meta.get("grapharg"), "source", None), RandomValueSource)
+
+
+def gives_memory(node: fx.Node) -> bool:
+    """Whether a node of a Dynamo graph gives a tensor the memory of another one."""
+    called = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    return node.op != "placeholder" and called in ("set_", "shallow_copy_data_")
 
 
 def vmaps(graph: fx.Graph) -> list[list[fx.Node]]:
