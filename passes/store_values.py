@@ -7,6 +7,7 @@ from torch import fx
 
 from duca_compile.graph import ir
 from duca_compile.graph.emit import emit
+from duca_compile.graph.op_sets import CONTRACTIONS
 from duca_compile.passes.base import PassResult
 from duca_compile.passes.small_caches import shrunk
 from duca_compile.plan.step_plan import StepPlan
@@ -16,10 +17,10 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class StoreValues:
-    """A stored value is an extra output: nothing is copied, unless its memory is shared or not contiguous.
+    """A stored value is an extra output: nothing is copied, unless its memory is shared, larger or not contiguous.
 
     A cache is updated in place and lives on after the call, so it must not share memory with a result the caller may
-    write to, with an input, or with another cache.
+    write to, with an input, or with another cache; a slice would keep all that it was cut from.
 
     before:  return [%linear_9]
     after:   return [%linear_9, %linear_4, %linear_6, %add_7]
@@ -44,15 +45,34 @@ class StoreValues:
                     _move_along(gm.graph, [nodes[name] for name in step.kept_of(slot)], node)
                 continue
             owner = owners.get(node, node)
-            with gm.graph.inserting_before(output):
-                if owner in taken or not ir.value(node).is_contiguous():
-                    node = emit(gm.graph, aten.clone.default, [node], {"memory_format": torch.contiguous_format})
-                taken.add(owner)
-                stored.append(node)
+            if owner not in taken and _is_cut(node):
+                node = _cut_out(gm.graph, node)
+            elif owner in taken or not ir.value(node).is_contiguous():
+                with gm.graph.inserting_before(output):
+                    node = _clone(gm.graph, node)
+            taken.add(owner)
+            stored.append(node)
         results = output.args[0]
         assert isinstance(results, (list, tuple))
         output.args = ((*results, *stored),)
         return PassResult(len(step.writes))
+
+
+def _clone(graph: fx.Graph, value: fx.Node) -> fx.Node:
+    return emit(graph, aten.clone.default, [value], {"memory_format": torch.contiguous_format})
+
+
+def _is_cut(value: fx.Node) -> bool:
+    """A slice that no product reads, which may round otherwise where its rows lie otherwise."""
+    return ir.packet(value) is aten.slice and not any(ir.packet(user) in CONTRACTIONS for user in value.users)
+
+
+def _cut_out(graph: fx.Graph, part: fx.Node) -> fx.Node:
+    """A clone that all readers read: for two readers of a part a compiler computes the whole beforehand."""
+    with graph.inserting_before(part.next):
+        clone = _clone(graph, part)
+    part.replace_all_uses_with(clone, delete_user_cb=lambda user: user is not clone)
+    return clone
 
 
 def _move_along(graph: fx.Graph, memory: list[fx.Node], value: fx.Node) -> None:

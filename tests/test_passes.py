@@ -18,9 +18,10 @@ from duca_compile.passes.narrow_linears import NarrowLinears
 from duca_compile.passes.recompute_tokens import RecomputeTokens
 from duca_compile.passes.reuse_features import ReuseFeatures
 from duca_compile.passes.spec import SpecError, check
-from duca_compile.passes.store_values import StoreValues
+from duca_compile.passes.store_values import StoreValues, _is_cut
 from duca_compile.refusal import Refusal
-from helpers import Captured, captured
+from graphs import Drawing
+from helpers import Captured, captured, captured_core, concrete_inputs
 from tiny import Tiny, tiny_call
 
 aten = torch.ops.aten
@@ -92,6 +93,38 @@ def test_store_values_copies_what_shares_memory_with_a_result() -> None:
     results = full(*[torch.randn(node.meta["val"].shape) for node in ir.placeholders(found.capture.gm.graph)])
     pointers = [tensor.data_ptr() for tensor in results]
     assert len(set(pointers)) == len(pointers) == 3
+
+
+def test_a_full_step_of_flux_copies_nothing_it_stores_but_the_image() -> None:
+    """Attention is kept where its heads lie in a row, and of the last stream what the final layer reads."""
+    found = captured_core("FLUX")
+    full, _ = rewrite(found.capture.gm, found.plan.steps[F])
+    results: Any = full.graph.output_node().args[0]
+    made = [(slot.value, node.name) for slot, node in zip(found.plan.slots, results[1:], strict=True)]
+    assert {name for name, _ in made if "linear" not in name} == {"permute_11", "permute_15", "permute_19", "slice_9"}
+    assert [pair for pair in made if pair[0] != pair[1]] == [("slice_9", "clone_default")]
+    text = ir.render(full.graph, only=lambda node: node.name in ("clone_default", "layer_norm_11"))
+    assert_expected_inline(
+        text,
+        """\
+%clone_default: f32[2, 16, 32] = clone.default(%slice_9, memory_format=torch.contiguous_format)
+%layer_norm_11: f32[2, 16, 32] = layer_norm.default(%clone_default, [32], None, None, 1e-06)""",
+    )
+    inputs = concrete_inputs(found)
+    want, got = found.capture.gm(*inputs), full(*inputs)
+    assert torch.equal(want[0], got[0])
+    assert not {each.untyped_storage().data_ptr() for each in got[1:]} & {got[0].untyped_storage().data_ptr()}
+    assert [each.untyped_storage().nbytes() for each in got] == [each.nbytes for each in got]
+
+
+def test_a_slice_that_a_product_reads_stays_where_it_lies() -> None:
+    """Of rows that lie otherwise a product may round otherwise, and a full step is the plain model's bit for bit."""
+    drawn = Drawing()
+    part = drawn.call(aten.slice.Tensor, drawn.x, 1, 2, 8, size=(2, 6, 4))
+    drawn.call(aten.gelu.default, part, size=(2, 6, 4))
+    assert _is_cut(part)
+    drawn.linear(part)
+    assert not _is_cut(part)
 
 
 def test_declare_inputs_adds_caches_then_indices() -> None:

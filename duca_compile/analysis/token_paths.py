@@ -9,6 +9,7 @@ from torch import fx
 from duca_compile.analysis.facts import TokenPath
 from duca_compile.analysis.token_rules import Place, handed_on, is_pointwise, rule
 from duca_compile.graph import ir
+from duca_compile.graph.op_sets import REORDERINGS
 from duca_compile.refusal import located
 from duca_compile.torch_private import Size, is_data_dependent
 
@@ -94,6 +95,32 @@ class _Search:
         self.cached[node] = place
         return True
 
+    def straighten(self) -> None:
+        """Attention leaves its heads across memory, and what follows lays them in a row without a copy: that is kept.
+
+        before:  %sdpa = scaled_dot_product_attention(...)    a cache would need a copy
+                 %permute = permute(%sdpa, [0, 2, 1, 3])      contiguous
+        """
+        for mixing in list(self.cached):
+            *before, straight = self._to_contiguous(mixing)
+            place = self.cached.pop(mixing)
+            for node in before[1:]:
+                del self.compute[node], self.sliced[node]
+            if before:
+                place = self.compute.pop(straight)
+                del self.sliced[straight]
+            self.cached[straight] = place
+
+    def _to_contiguous(self, mixing: fx.Node) -> list[fx.Node]:
+        """From the value to the first contiguous one that mere views make of it; itself alone where none is."""
+        chain = [mixing]
+        while not ir.value(chain[-1]).is_contiguous():
+            readers = [node for node in self.compute if chain[-1] in node.all_input_nodes]
+            if len(readers) != 1 or readers[0] is self.feature or ir.packet(readers[0]) not in REORDERINGS:
+                return [mixing]
+            chain += readers
+        return chain
+
 
 class Layout(Enum):
     """In which dimensions a stream holds its tokens."""
@@ -157,6 +184,7 @@ def path_at(feature: fx.Node, place: Place, live: Liveness) -> TokenPath | str:
     kept = [node for node in (*search.cached, *search.whole) if is_data_dependent(ir.shape(node) or ())]
     if kept:
         return f"{_op(kept[0])} has a size that the data decides, which no cache can hold"
+    search.straighten()
     in_order = sorted(search.compute)
     return TokenPath(
         place,

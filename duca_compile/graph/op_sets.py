@@ -26,10 +26,9 @@ PRODUCTS_BY_NAME = {
 OSCILLATIONS = (aten.sin, aten.cos)
 RESHAPES = (aten.view, aten.reshape, aten._unsafe_view)
 SPLITS = (aten.split, aten.split_with_sizes, aten.chunk)
-MOVES = (
-    *RESHAPES, aten.permute, aten.transpose, aten.t, aten.unsqueeze, aten.squeeze, aten.slice, aten.select, *SPLITS,
-    aten.unbind, aten.cat, aten.stack,
-)  # fmt: skip
+REORDERINGS = (*RESHAPES, aten.permute, aten.transpose, aten.t, aten.unsqueeze, aten.squeeze)
+"""The same values under other indices."""
+MOVES = (*REORDERINGS, aten.slice, aten.select, *SPLITS, aten.unbind, aten.cat, aten.stack)
 """They put values elsewhere and leave them as they are."""
 SOFTMAXES = (aten.softmax, aten._softmax)
 """Of attention that is written out."""

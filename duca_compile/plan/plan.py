@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TypeVar
 
+import torch
 from torch import fx
 
 from duca_compile import torch_private
@@ -19,6 +20,8 @@ from duca_compile.plan.probing import Probing, probing
 from duca_compile.plan.step_plan import Selection, Slot, StepPlan, with_writes
 from duca_compile.refusal import Refused
 from duca_compile.torch_private import Size
+
+aten = torch.ops.aten
 
 Item = TypeVar("Item")
 
@@ -191,7 +194,7 @@ def _selections(facts: Facts, recipe: Recipe, refreshed: Sequence[int], scored: 
 
 
 def _cut(graph: fx.Graph, facts: Facts, actions: Sequence[Action], recipe: Recipe) -> tuple[Cut, ...]:
-    """At the last stream values, of the skipped branches, on every way to the results."""
+    """At the last stream values, of the skipped branches, on every way to the results, or at what is read of one."""
     skipped = [branch for branch, action in zip(facts.branches, actions, strict=True) if action is Action.SKIP]
     if not skipped:
         raise Refused(f"method: the recipe {recipe.name!r} skips some of several blocks, and this model has too few")
@@ -202,10 +205,17 @@ def _cut(graph: fx.Graph, facts: Facts, actions: Sequence[Action], recipe: Recip
         raise _Uncut(f"no step can skip the blocks: the result reads {min(work)}, inside a branch")
     ends = [node for node in graph.nodes if node in reached and node.name in sums]
     if not recipe.anchored:
-        return tuple(Cut(node.name, node.name) for node in ends)
+        return tuple(Cut(node.name, node.name) for node in map(_read_of, ends))
     nodes = ir.named(graph)
     skips = {nodes[branch.sum]: nodes[branch.skip] for branch in skipped}
     return tuple(anchored(node, skips) for node in ends)
+
+
+def _read_of(stream: fx.Node) -> fx.Node:
+    """The stream, or the slice of it that alone is read: of one with text in front, the image's tokens."""
+    while len(stream.users) == 1 and ir.packet(next(iter(stream.users))) is aten.slice:
+        stream = next(iter(stream.users))
+    return stream
 
 
 def _work(graph: fx.Graph, facts: Facts, branches: Sequence[Branch]) -> set[str]:
