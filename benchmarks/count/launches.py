@@ -5,7 +5,8 @@
 
 It needs a CUDA build of torch and no GPU. *Kernels* are the distinct Triton kernels, which are compiled; *launches* are
 those of one step: of Triton kernels, of library products, of attention, of other operations. A block's are those that
-one block more adds, and *static* the inputs that the compiler may take to lie where they lay.
+one block more adds, and *static* the inputs that the compiler may take to lie where they lay. Under `reduce-overhead`
+caches lie in fixed memory: a full step copies what it stores there.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import fx
@@ -26,10 +28,12 @@ from face.block import Block, Page
 from face.commands import parser
 from face.draw import show
 from face.origin import origin
-from models.shapes import Shape
+from models.shapes import Shape, Subject
 from models.sizes import NARROW
 
-MODES = ("plain", "full", "conservative", "aggressive")
+OURS = ("full", "conservative", "aggressive")
+RECORDED = "reduce-overhead"
+MODES = ("plain", *OURS, *(f"{mode}, {RECORDED}" for mode in OURS))
 KINDS = ("triton", "product", "attention", "other")
 Graph = tuple[fx.GraphModule, list[Any]]
 
@@ -69,21 +73,27 @@ def main(arguments: Sequence[str]) -> None:
 
 @torch.no_grad()
 def captured(shape: Shape, options: dict[str, Any]) -> dict[str, Graph]:
-    """What reaches the inner compiler in three steps, one of each mode, and of the model alone."""
+    """What reaches Inductor: of the model alone, and in three steps, one of each mode, without and as CUDA graphs."""
     subject, graphs = shape.subject("cpu", torch.bfloat16), []
 
-    def collect(gm: fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
+    def collect(gm: fx.GraphModule, inputs: Sequence[Any], config_patches: Any = None) -> Callable[..., Any]:
         graphs.append((gm, list(inputs)))
         return gm.forward
 
-    torch._dynamo.reset()
-    torch.compile(subject.model, backend=collect)(**subject.call(subject.latents, 980.0))
-    torch._dynamo.reset()
-    torch_private.inner_compiler = lambda inner, changes: collect
-    run = torch.compile(subject.model, backend="duca", options={"method": "duca", "strict": True, **options})
-    for step in range(3):
-        run(**subject.call(subject.latents * 0.99**step, 980.0 - 15 * step))
+    ours = {"method": "duca", "strict": True, **options}
+    run(subject, 1, collect)
+    with mock.patch.object(torch._dynamo, "lookup_backend", return_value=collect):
+        run(subject, 3, "duca", ours)
+        with mock.patch.object(torch_private, "records_cuda_graphs", return_value=True):
+            run(subject, 3, "duca", {**ours, "inductor_mode": RECORDED})
     return dict(zip(MODES, graphs, strict=True))
+
+
+def run(subject: Subject, steps: int, backend: Any, options: dict[str, Any] | None = None) -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(subject.model, backend=backend, options=options)
+    for step in range(steps):
+        compiled(**subject.call(subject.latents * 0.99**step, 980.0 - 15 * step))
 
 
 def counts(graphs: Mapping[str, Graph], out: Path | None = None) -> dict[str, Counts]:
