@@ -14,7 +14,7 @@ def published(depth: int | None = None) -> Shapes:
     deep = depth or 28
     return {
         "dit2": dit(2, depth=deep), "dit16": dit(16, depth=deep),
-        "flux": flux(depth or 3, 2 * (depth or 3)), "short flux": flux(1, 1), "wan": wan(depth or 4),
+        "flux": flux(depth or 2, 2 * (depth or 2)), "short flux": flux(1, 1), "wan": wan(depth or 3),
     }  # fmt: skip
 
 
@@ -37,9 +37,9 @@ def tiny(depth: int | None = None) -> Shapes:
 
 
 FOR_A_CHECK: Shapes = {
-    "dit2": dit(2, size=16, width=256, depth=4, heads=4),
-    "flux": flux(2, 2, side=16, text=64, width=256, heads=4, words=128),
-    "wan": wan(3, frames=3, height=8, across=8, width=256, heads=4, hidden=512, text=32, words=128),
+    "dit2": dit(2, size=16, width=256, depth=2, heads=4),
+    "flux": flux(1, 2, side=16, text=64, width=256, heads=4, words=128),
+    "wan": wan(2, frames=3, height=8, across=8, width=256, heads=4, hidden=512, text=32, words=128),
 }
 """For a comparison with the CPU, step by step."""
 

@@ -5,8 +5,8 @@
     python benchmarks speed --device cpu --sections dit2 --depth 28 --cycles 3 --dtype bfloat16
     python benchmarks speed --device cpu --tiny --inner eager --out /tmp/speed    # whether the benchmark itself works
 
-On a GPU: ten sections in less than 6 minutes of an H100, and which targets they meet; nothing but torch, rich and sympy
-is needed, `peers` needs `diffusers` and `cache-dit`, and is left out without. On a CPU: full width, few blocks, float32;
+On a GPU: nine sections in less than 6 minutes of an H100, as it is estimated, and which targets they meet; nothing but
+torch, rich and sympy is needed. `--sections peers` needs `diffusers` and `cache-dit`, too. On a CPU: full width, few blocks, float32;
 FLUX and Wan need `diffusers`. A section that fails is a line of the report, and the next one follows.
 Random weights: what they draw means nothing.
 
@@ -39,7 +39,7 @@ from speed.allocations import OPTIONS, SHAPES
 from speed.compile_time import WAYS
 from speed.machine import versions
 from speed.section import Outcome, Section
-from speed.sections import ALL, NAMES, sections
+from speed.sections import ALL, MINUTES, NAMES, sections
 from speed.setting import Setting
 
 
@@ -69,7 +69,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     found.add_argument("--device", choices=("cuda", "cpu"), default=usual, help=f"here {usual}")
     found.add_argument("--tiny", action="store_true", help="sizes and steps that only show whether it works")
     found.add_argument("--inner", default="inductor", help="what compiles plain and ours; eager, for a quick look")
-    found.add_argument("--minutes", type=float, help="in all, but for the imports; 5.75 on a GPU, else no limit")
+    found.add_argument("--minutes", type=float, help=f"in all, but for the imports; {MINUTES} on a GPU, else no limit")
     found.add_argument("--out", type=Path, help="the folder of the results; what tiny sizes give needs another one")
     models = found.add_argument_group("sections of models")
     models.add_argument("--depth", type=int, help="blocks; of FLUX double ones, with twice as many single")
@@ -87,7 +87,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
         found.error("there is no CUDA device")
     if given.out is None and given.tiny:
         found.error("figures of tiny sizes are not for benchmarks/results: name a folder with --out")
-    given.minutes = given.minutes or (5.75 if given.device == "cuda" else math.inf)
+    given.minutes = given.minutes or (MINUTES if given.device == "cuda" else math.inf)
     return given
 
 

@@ -2,7 +2,8 @@
 
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -74,26 +75,33 @@ def _launches_or_waits(call: str) -> bool:
     return "Launch" in call or "Synchronize" in call
 
 
-def waits(pair: Pair) -> dict[str, Any]:
-    """How often the host waits in steps of each mode, by torch's own alarm, and where in Python."""
+def waits(pair: Pair, around: Callable[[int], AbstractContextManager[Any]] = nullcontext) -> dict[str, Any]:
+    """How often the host waits in steps of each mode, by torch's own alarm, and where in Python; within `around(steps)`."""
     found: dict[str, list[Counter[str]]] = defaultdict(list)
     duca_compile.reset(pair.model)
     x = pair.subject.latents
-    for t in first_steps(3 * CYCLE, pair.setting.steps):
-        given = pair.subject.call(x, t)
-        with watched(pair.model) as seen, warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            torch.cuda.set_sync_debug_mode("warn")
-            try:
+    with around(3 * CYCLE):
+        for t in first_steps(3 * CYCLE, pair.setting.steps):
+            given = pair.subject.call(x, t)
+            with watched(pair.model) as seen, alarmed() as caught:
                 output = pair.cached(**given)
-            finally:
-                torch.cuda.set_sync_debug_mode("default")
-        found[ran(seen).value].append(places(caught))
-        x = next_latents(x, output)
+            found[ran(seen).value].append(places(caught))
+            x = next_latents(x, output)
     return {
         mode: {"steps": len(each), "waits": sum(map(Counter.total, each)), "where": dict(sum(each, Counter()))}
         for mode, each in found.items()
     }
+
+
+@contextmanager
+def alarmed() -> Iterator[list[warnings.WarningMessage]]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            yield caught
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 def places(caught: Iterable[warnings.WarningMessage]) -> Counter[str]:

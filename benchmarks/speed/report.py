@@ -14,7 +14,8 @@ INTRODUCTION = (
     "median of the pairs' ratios, *promised* what FLOPs say. On a GPU milliseconds lie between two events on the device; "
     "*over floor* is a step's time over the larger of its FLOPs at the measured rate of a product and its bytes, of "
     "weights and caches, at the measured rate of memory; *host ms* go by until the call returns; *waits* are the host's "
-    "for the device, in a step."
+    "for the device, in a step. Rows of whole trajectories are a step on average, as a sampler runs it; a *counted session* "
+    "is told the number of steps (`session(steps=...)`), so that nothing is read from the device."
 )
 
 
@@ -52,6 +53,7 @@ def unfinished(section: Mapping[str, Any]) -> tuple[str, ...] | None:
 def steps(title: str, parts: Mapping[str, Any]) -> Block:
     """A line for each kind of step."""
     rows = [tuple(_cells(name, parts)) for name in STEPS if name in parts.get("steps", {})]
+    rows += [_whole(name, parts) for name in ("", "counted ") if f"{name}trajectory" in parts]
     headings = ("step", "ms", "of plain", "promised", "over floor", "host ms", "kernels", "waits")
     told = parts.get("foretold", {})
     model = f"{told['model']}, {told['dtype']}." if told else ""
@@ -69,6 +71,16 @@ def _cells(name: str, parts: Mapping[str, Any]) -> Iterator[str]:
     yield f"{launched['kernels']}" if launched else ""
     waited = parts.get("waits", {}).get(name)
     yield f"{waited['waits'] / waited['steps']:.1f}" if waited else ""
+
+
+def _whole(counted: str, parts: Mapping[str, Any]) -> tuple[str, ...]:
+    """A step of a whole trajectory, on average."""
+    found, waited = parts[f"{counted}trajectory"], parts.get(f"{counted}waits", {}).values()
+    count = sum(found["steps"].values())
+    times = [f"{found[of] / count:.3f}" for of in ("cached_ms", "cached_host_ms")]
+    shares = (f"{1 / found[of]:.2%}" for of in ("speedup", "promised"))
+    waits = f"{sum(each['waits'] for each in waited) / sum(each['steps'] for each in waited):.1f}" if waited else ""
+    return (f"{counted and 'counted session, '}{count} steps", times[0], *shares, "", times[1], "", waits)
 
 
 def _notes(parts: Mapping[str, Any]) -> Iterator[str]:

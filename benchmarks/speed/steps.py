@@ -6,7 +6,7 @@ import time
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -44,11 +44,13 @@ def speed(setting: Setting, shape: Shape, mode: str | None = None, cycles: int =
         yield "cycle", cycle_of(found)
         if setting.trajectories:
             yield "trajectory", trajectory(pair, setting.trajectories)
+            yield "counted trajectory", trajectory(pair, setting.trajectories, pair.counted)
         yield "memory", peaks.peaks(pair)
         if setting.on_gpu or setting.tiny:
             yield "launches", launches.launched(pair)
         if setting.on_gpu:
             yield "waits", launches.waits(pair)
+            yield "counted waits", launches.waits(pair, pair.counted)
     if warned:
         yield "warnings", {"said": dict(Counter(warned))}
 
@@ -160,8 +162,11 @@ def cycle_of(found: dict[str, Any]) -> dict[str, float]:
     return {"speedup": speedup, "promised": promised, "of_promised": speedup / promised}
 
 
-def trajectory(pair: Pair, rounds: int) -> dict[str, Any]:
-    """As a sampler runs them, without a wait between steps; a median of ratios. *Promised* is the speed-up in FLOPs."""
+def trajectory(
+    pair: Pair, rounds: int, around: Callable[[int], AbstractContextManager[Any]] = nullcontext
+) -> dict[str, Any]:
+    """As a sampler runs them, without a wait between steps of ours but those that `around(steps)`, a context, leaves; a
+    median of ratios. *Promised* is the speed-up in FLOPs."""
     count = pair.setting.steps
     spent: dict[Any, list[Spent]] = {pair.plain: [], pair.cached: []}
     latents: dict[Any, Tensor] = {}
@@ -169,7 +174,8 @@ def trajectory(pair: Pair, rounds: int) -> dict[str, Any]:
     for turn in range(rounds):
         for run in in_turn(turn, pair.plain, pair.cached):
             duca_compile.reset(pair.model)
-            latents[run], found = pair.setting.timed(partial(sampled, pair, run, count))
+            with around(count):
+                latents[run], found = pair.setting.timed(partial(sampled, pair, run, count))
             spent[run].append(found)
     after = duca_compile.stats(pair.model).steps
     modes = {mode: (after[mode] - before[mode]) // rounds for mode in Mode}
