@@ -66,7 +66,7 @@ def duca(
     """
     chosen = Options.parse(options).in_mode(mode)
     if not chosen.are_cached:
-        _remember(NOTHING_CACHED)
+        remember(NOTHING_CACHED)
         inner = torch_private.inner_compiler(chosen.inner, chosen.inductor_config)
         return inner(gm, list(example_inputs))  # type: ignore[no-any-return]
     with warnings_after():
@@ -88,7 +88,7 @@ def accelerated(gm: fx.GraphModule, example_inputs: Sequence[Any], chosen: Optio
     except torch_private.RestartAnalysis:
         raise
     except Exception as error:
-        _remember(reason(error))
+        remember(reason(error))
         if chosen.strict and (found.whole or not isinstance(error, Refused)):
             raise
         if not found.whole:
@@ -109,19 +109,9 @@ def _owner(graph: fx.GraphModule) -> object:
 
 def _note(found: Study) -> None:
     if not found.whole:
-        _remember(SPLIT)
+        remember(SPLIT)
     if found.error is not None:
-        _remember(reason(found.error))
-
-
-def _remember(told: str) -> None:
-    """Of the module or function whose call the graph is compiled for. Nothing but what `stats` says depends on it."""
-    try:
-        call = torch_private.root_call()
-        if call is not None:
-            remember(call.function if call.module is None else call.module, told)
-    except Exception:
-        log.debug("what is to be said of a model could not be noted", exc_info=True)
+        remember(reason(found.error))
 
 
 NO_CUDA_GRAPHS = (

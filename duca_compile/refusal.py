@@ -6,11 +6,11 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from torch import fx
 
-from duca_compile.torch_private import is_data_dependent_error
+from duca_compile import torch_private
 
 log = logging.getLogger("duca_compile")
 ISSUES = "https://github.com/duca-compile/duca-compile/issues"
@@ -48,7 +48,7 @@ def located(node: fx.Node) -> Iterator[None]:
     except (Refused, InternalError):
         raise
     except Exception as error:
-        if is_data_dependent_error(error):
+        if torch_private.is_data_dependent_error(error):
             raise Refused(data_decides(f"%{node.name} = {node.target}")) from error
         raise InternalError(f"{type(error).__name__}: {error} (at %{node.name} = {node.target})") from error
 
@@ -86,36 +86,67 @@ def shown_not_raised() -> Iterator[None]:
 def reason(error: Exception) -> str:
     if isinstance(error, Refused):
         return str(error)
-    if is_data_dependent_error(error):
+    if torch_private.is_data_dependent_error(error):
         return data_decides("the forward pass")
     told = str(error) if isinstance(error, InternalError) else f"{type(error).__name__}: {error}"
     return f"{told}; this is a fault of duca, please report it at {ISSUES}"
 
 
 COUNT_THEM = "Run each generation in `with duca_compile.session(key, steps=...)`, and its steps are counted"
-_warned: "weakref.WeakKeyDictionary[object, set[str]]" = weakref.WeakKeyDictionary()
+SPLIT = "Dynamo split the forward pass into several graphs"
+NOTHING_CACHED = "its options cache no step: it runs under the inner compiler alone"
+Notes: TypeAlias = "weakref.WeakKeyDictionary[object, dict[str, None]]"
+"""Of modules and functions that were compiled: what was said in their calls, in order."""
+_reasons: Notes = weakref.WeakKeyDictionary()
+_warnings: Notes = weakref.WeakKeyDictionary()
+
+
+def remember(told: str) -> None:
+    """Remembers, for statistics, what keeps graphs or calls of what is running from being accelerated or counted."""
+    _note(_reasons, told)
+
+
+def reasons_of(compiled: object) -> tuple[str, ...]:
+    """Why graphs or calls of a module or function were not accelerated."""
+    return tuple(_reasons.get(compiled, ()))
+
+
+def warnings_of(compiled: object) -> tuple[str, ...]:
+    """What else was warned of in calls of a module or function."""
+    return tuple(_warnings.get(compiled, ()))
+
+
+def _note(notes: Notes, told: str) -> None:
+    """Nothing but what `stats` says depends on it."""
+    try:
+        call = torch_private.root_call()
+        if call is not None:
+            notes.setdefault(call.compiled, {})[told] = None
+    except Exception:
+        log.debug("what is to be said of a model could not be noted", exc_info=True)
+
+
+_told: "weakref.WeakKeyDictionary[object, set[str]]" = weakref.WeakKeyDictionary()
+"""Who has heard of what."""
 
 
 def warn_once(who: object, refused: Refused) -> None:
     """One warning for each thing that keeps `who` from caching."""
-    told = _warned.setdefault(who, set())
-    if str(refused) not in told:
-        told.add(str(refused))
+    if _is_news(who, str(refused)):
         warn_fallback(refused)
 
 
-SPLIT = "Dynamo split the forward pass into several graphs"
-NOTHING_CACHED = "its options cache no step: it runs under the inner compiler alone"
-_notes: "weakref.WeakKeyDictionary[object, dict[str, None]]" = weakref.WeakKeyDictionary()
+def note_once(who: object, message: str) -> None:
+    """One warning about `who` that is no refusal, of each sort."""
+    if _is_news(who, message):
+        warn(message)
 
 
-def remember(who: object, told: str) -> None:
-    """Remembers, for statistics, what keeps graphs of a module or function from being accelerated or counted."""
-    _notes.setdefault(who, {})[told] = None
-
-
-def remembered(who: object) -> tuple[str, ...]:
-    return tuple(_notes.get(who, ()))
+def _is_news(who: object, message: str) -> bool:
+    told = _told.setdefault(who, set())
+    is_new = message not in told
+    told.add(message)
+    return is_new
 
 
 def warn_fallback(error: Exception) -> None:
@@ -123,18 +154,10 @@ def warn_fallback(error: Exception) -> None:
     if isinstance(error, DucaWarning):
         raise error
     log.debug("fallback", exc_info=error)
-    warn(f"duca does not accelerate this graph: {reason(error)}")
+    remember(reason(error))
+    _give(f"duca does not accelerate this graph: {reason(error)}")
 
 
-def note_once(who: object, message: str) -> None:
-    """One warning about `who` that is no refusal, of each sort."""
-    noted = _noted.setdefault(who, set())
-    if message not in noted:
-        noted.add(message)
-        warn(message)
-
-
-_noted: "weakref.WeakKeyDictionary[object, set[str]]" = weakref.WeakKeyDictionary()
 _held_back: ContextVar[list[str] | None] = ContextVar("warnings of duca_compile", default=None)
 
 
@@ -166,9 +189,15 @@ def _warn_all(messages: list[str]) -> None:
 
 
 def warn(message: str) -> None:
+    """Of what runs otherwise than one may expect."""
+    _note(_warnings, message)
+    _give(message)
+
+
+def _give(message: str) -> None:
     """At once, or at the end of `warnings_after`."""
     held = _held_back.get()
     if held is None:
-        warnings.warn(message, DucaWarning, stacklevel=3)
+        warnings.warn(message, DucaWarning, stacklevel=4)
     else:
         held.append(message)

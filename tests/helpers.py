@@ -1,6 +1,7 @@
 """What several tests need: compiled models, captured graphs, generations, models that are odd, faults."""
 
 import functools
+import io
 import warnings
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
@@ -182,6 +183,11 @@ class Wrapped(nn.Module):
 
     def forward(self, *args: Any) -> Any:
         return self.function(*args)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 class Planted(Exception):

@@ -59,7 +59,7 @@ class Sampling:
         if not trajectory.caches:
             trajectory.step = min(trajectory.step, 0)
             trajectory.caches["only"] = Cache()
-        mode = self.tracker.begin(visit, DuCa(), 8, self)
+        mode = self.tracker.begin(visit, DuCa(), 8)
         if mode == Mode.FULL:
             trajectory.caches["only"].put([Slot("kept")], [torch.zeros(1)], trajectory.calls)
         self.tracker.produced((output,), [self.x])

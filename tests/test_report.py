@@ -1,6 +1,5 @@
 """The verdict of a report, and its forms: text of any width, JSON, a page."""
 
-import io
 import json
 import sys
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import duca_compile
 from dit import DiT
 from duca_compile import OptionError, Report, explain
 from duca_compile.methods.base import FULL
+from helpers import Terminal
 from tiny import Tiny, tiny_call
 from zoo.case import noise, randomise
 from zoo.core import example_dit
@@ -186,11 +186,6 @@ def test_it_is_printed_in_eighty_columns_where_there_is_no_terminal(capsys: pyte
     report = explain(Tiny().eval(), *tiny_call())
     report.show()
     assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == str(report).splitlines()
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def test_it_is_printed_as_wide_as_the_terminal_is(monkeypatch: pytest.MonkeyPatch, long: Report) -> None:

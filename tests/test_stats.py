@@ -2,7 +2,9 @@
 
 import functools
 import json
+import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +19,7 @@ from duca_compile import Stats, explain, reset, stats
 from duca_compile.methods.base import FULL
 from duca_compile.runtime.compiled import CompiledRecipe
 from duca_compile.runtime.timing import timed
-from helpers import STEPS, compiled, lenient
+from helpers import STEPS, Terminal, Timeless, compiled, lenient
 from tiny import Tiny, tiny_call
 from zoo.case import noise
 from zoo.core import example_dit
@@ -57,9 +59,10 @@ aggressive      22 40.0%      0.25 s
 
 caches        20 KiB in 1 trajectory
 at most       20 KiB
-generations   2; fewer FLOPs: a tenth of them at most 4.05x, half 4.05x, a tenth
-              at least 4.05x
-started over  1 time, full out of turn: timestep jumped back
+full          9 steps: by the method
+              2 steps: first of a generation
+generations   2; fewer FLOPs: least 4.05x, median 4.05x, most 4.05x
+started over  1 time, full out of turn: timestep jumped back\
 """,
     )
 
@@ -107,8 +110,8 @@ def test_of_a_split_forward_pass_it_is_not_known(steps: int) -> None:
 
 def test_what_has_not_run_says_so() -> None:
     model = example_dit()
-    assert str(stats(model)) == 'Plain: not compiled with backend "duca", or not called yet.\n'
-    assert str(stats(lenient(model))) == "Compiled, and not called yet.\n"
+    assert str(stats(model)) == 'Plain: not compiled with backend "duca", or not called yet.'
+    assert str(stats(lenient(model))) == "Compiled, and not called yet."
     other: Any = torch.compile(model, backend="eager")
     assert stats(other).headline.startswith("Plain")
     model.compile(backend="duca")
@@ -131,7 +134,7 @@ def test_what_is_refused_says_why(around: bool) -> None:
         """\
 No step was accelerated so far.
 not accelerated  no residual branch `x + gate * f(x)` on a stream of tokens was
-                 found in this graph
+                 found in this graph\
 """,
     )
 
@@ -148,8 +151,13 @@ def test_json_has_the_fields() -> None:
     found = stats(model)
     told = json.loads(found.to_json())
     assert told.pop("headline") == found.headline
-    assert told.pop("notes") == []
-    assert told == {name: value for name, value in vars(found).items() if name != "notes"}
+    (generation,) = told.pop("last_generations")
+    assert generation == found.last_generations[0]._asdict()
+    assert told == {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in vars(found).items()
+        if name != "last_generations"
+    }
     assert Counter(told["steps"]) == found.steps
 
 
@@ -228,9 +236,9 @@ def test_generations_are_told_apart() -> None:
         for full, cached in ((1, 3), (1, 2))
     )
     assert told.generations == 6
-    assert told.speedups is not None
-    assert told.speedups[1:] == pytest.approx((whole, whole))
-    assert short < told.speedups[0] < whole
+    assert told.speedups == pytest.approx((short, whole, whole)), "those that there were, not values between them"
+    assert [each.speedup for each in told.last_generations] == pytest.approx([short, *[whole] * 5])
+    assert told.last_generations[0].full == {"first of a generation": 1}
     assert "generations" in str(told)
     assert json.loads(told.to_json())["generations"] == 6
 
@@ -260,3 +268,135 @@ def test_steps_are_timed_where_asked() -> None:
     assert told.step_seconds.keys() == {"full", "reuse"}
     assert 0 < told.step_seconds["reuse"] < told.step_seconds["full"] < 10
     assert "a step takes" in str(told)
+
+
+def test_of_many_generations_tenths_are_told() -> None:
+    found = Stats(1, Counter({FULL: 20}), 0, {}, 1, 5, 5, {}, generations=12, speedups=(1.0, 2.0, 3.0))
+    assert "12; fewer FLOPs: a tenth of them at most 1.00x" in str(found)
+
+
+Sampler = Callable[[Any, torch.Tensor, int], None]
+
+
+def under_noise(fast: Any, x: torch.Tensor, steps: int) -> None:
+    generator = torch.Generator().manual_seed(steps)
+    for step in range(steps):
+        output = fast(x, torch.full((2,), 1000 * (1 - step / steps)), LABELS)[:, :1]
+        x = x - output / steps + 0.3 * torch.randn(x.shape, generator=generator)
+
+
+def by_heun(fast: Any, x: torch.Tensor, steps: int) -> None:
+    output = fast(x, torch.full((2,), 1000.0), LABELS)[:, :1]
+    for step in range(1, steps):
+        t = torch.full((2,), 1000 * (1 - step / steps))
+        after = fast(x - output / steps, t, LABELS)[:, :1]
+        x = x - (output + after) / 2 / steps
+        output = fast(x, t, LABELS)[:, :1]
+
+
+def upwards(fast: Any, x: torch.Tensor, steps: int) -> None:
+    for step in range(steps):
+        x = x - fast(x, torch.full((2,), 1000 * step / steps), LABELS)[:, :1] / steps
+
+
+def under_new_conditioning(fast: Any, x: torch.Tensor, steps: int) -> None:
+    for step in range(steps):
+        x = x - fast(x, torch.full((2,), 1000 * (1 - step / steps)), LABELS.clone())[:, :1] / steps
+
+
+@pytest.mark.filterwarnings("ignore::duca_compile.DucaWarning")
+@pytest.mark.parametrize("sample", [under_noise, by_heun, upwards, under_new_conditioning])
+def test_a_generation_that_starts_over_is_one(sample: Sampler) -> None:
+    model = example_dit()
+    fast = lenient(model, preset="balanced")
+    sample(fast, noise(2, 1, 8, 8, seed=1), 50)
+    sample(fast, noise(2, 1, 8, 8, seed=2), 20)
+    found = stats(model)
+    assert found.full["started over"] > 0
+    assert found.generations == 2
+    assert [sum(each.steps.values()) for each in found.last_generations] == (
+        [99, 39] if sample is by_heun else [50, 20]
+    )
+
+
+@pytest.mark.parametrize("seeds", [(1, 1), (1, 2)])
+def test_generations_side_by_side_are_two(seeds: tuple[int, int]) -> None:
+    model = example_dit()
+    fast = lenient(model, preset="balanced")
+    runs = [(noise(2, 1, 8, 8, seed=seed), labels) for seed, labels in zip(seeds, (LABELS, LABELS + 1), strict=True)]
+    for step in range(20):
+        t = torch.full((2,), 1000 * (1 - step / 20))
+        runs = [(x - fast(x, t, labels)[:, :1] / 20, labels) for x, labels in runs]
+    assert [sum(each.steps.values()) for each in stats(model).last_generations] == [20, 20]
+
+
+def all_equal(fast: Any) -> None:
+    for _ in range(20):
+        fast(noise(2, 1, 8, 8), torch.full((2,), 500.0), LABELS)
+
+
+@pytest.mark.parametrize(
+    ("run", "why", "told"),
+    [
+        (lambda fast: upwards(fast, noise(2, 1, 8, 8), 1), {"first of a generation": 1}, ""),
+        (
+            lambda fast: under_new_steps(fast, 8),
+            {"the timestep moved too far": 7, "first of a generation": 1},
+            "the timestep moves by more than 12 % of its way",
+        ),
+        (
+            all_equal,
+            {"called again at the same timestep": 19, "first of a generation": 1},
+            "the model is called several times at one timestep",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::duca_compile.DucaWarning")
+def test_why_steps_were_full(run: Callable[[Any], None], why: dict[str, int], told: str) -> None:
+    """By reason, and with what was warned of: also where a function around the model is asked, or the model itself."""
+    model = example_dit()
+    around = lenient(lambda *args: model(*args), preset="balanced")
+    run(around)
+    for asked in (around, model):
+        found = stats(asked)
+        assert found.full == why
+        assert sum(found.full.values()) == found.steps[FULL]
+        assert told in " ".join(str(found).split())
+
+
+def under_new_steps(fast: Any, steps: int) -> None:
+    x = noise(2, 1, 8, 8)
+    for step in range(steps):
+        x = x - fast(x, torch.full((2,), 1000 * (1 - step / steps)), LABELS)[:, :1] / steps
+
+
+@pytest.mark.filterwarnings("ignore::duca_compile.DucaWarning")
+def test_without_a_timestep_the_reason_is_kept() -> None:
+    model = Timeless().eval()
+    lenient(model)(torch.randn(2, 6, 8))
+    assert any("steps cannot be told apart" in note for note in stats(model).notes)
+
+
+def test_models_of_one_class_that_share_a_graph_are_told_of() -> None:
+    one, other = example_dit(), example_dit()
+    generate(lenient(one), 5)
+    assert stats(one).sharing == 0
+    generate(lenient(other), 5)
+    found = stats(one)
+    assert found.sharing == (found.steps.total() > 5)
+    assert ("1 other module of its class" in str(found)) == bool(found.sharing)
+
+
+def test_it_is_shown_as_wide_as_the_terminal_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = Stats(1, Counter({FULL: 3}), 0, {"a reason " * 30: 1}, 1, 5, 5, {FULL: 1.0})
+    found.show()
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == str(found).splitlines()
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    for name, value in {"COLUMNS": "120", "LINES": "30", "TERM": "dumb"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    found.show()
+    assert [line.rstrip() for line in terminal.getvalue().splitlines()] == found.text(120).splitlines()

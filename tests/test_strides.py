@@ -12,7 +12,7 @@ from duca_compile import DucaWarning, session
 from duca_compile.generations.continuity import Moment, Pace
 from duca_compile.generations.identity import Identity, state
 from duca_compile.generations.likeness import Likeness
-from duca_compile.generations.long_steps import recipe_at
+from duca_compile.generations.long_steps import choose
 from duca_compile.generations.trajectory import Trajectory
 from duca_compile.methods.duca import DuCa, Mode
 from duca_compile.runtime import registry
@@ -32,7 +32,7 @@ def modes(times: Sequence[float], likeness: Likeness = Likeness.EXACT, **options
     for number, t in enumerate(times):
         if number:
             trajectory.move(Moment((t,)), Pace(times[number] - times[number - 1], likeness), trajectory.step + 1)
-        mode = recipe_at(trajectory, DuCa(**options), who)
+        mode = choose(trajectory, DuCa(**options), who).recipe
         if mode == Mode.FULL:
             trajectory.computed()
         found += mode[0].upper()

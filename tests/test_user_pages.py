@@ -13,7 +13,7 @@ import torch
 
 import duca_compile
 from duca_compile import DucaWarning, torch_private
-from duca_compile.generations import advice
+from duca_compile.generations import advice, continuity, tally
 from duca_compile.generations import tracker as trackers
 from duca_compile.passes import LOWERING, OUTLINING, PIPELINE
 from duca_compile.refusal import data_decides
@@ -173,3 +173,9 @@ def test_choosing_says_what_was_measured() -> None:
 def test_the_index_lists_every_page() -> None:
     index = (DOCS / "README.md").read_text()
     assert all(f"({page.name})" in index for page in DOCS.glob("*.md") if page.name != "README.md")
+
+
+def test_troubleshooting_has_every_reason_for_a_full_step() -> None:
+    page = (DOCS / "troubleshooting.md").read_text().partition("\n## Why steps were full")[2].partition("\n## ")[0]
+    reasons = {tally.FIRST, tally.OVER, tally.SCHEDULED, tally.LONG, tally.FAR, tally.NOISE, continuity.AGAIN}
+    assert {row[2:].partition(" | ")[0] for row in page.splitlines() if row.startswith("| ")} == {"reason", *reasons}

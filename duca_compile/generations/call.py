@@ -6,6 +6,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from duca_compile.generations.continuity import (
+    AGAIN,
     START,
     TURNED,
     UPWARD,
@@ -55,6 +56,22 @@ class Call(NamedTuple):
         """Whether nothing tells the call from the trajectory's last step."""
         last, now = known.moments[-1], self.moment
         return (last.timesteps, last.index, last.place) == (now.timesteps, now.index, now.place)
+
+    def has_moved_on_from(self, known: Trajectory) -> bool:
+        """Whether the pipeline's count or the timestep has gone on from the trajectory's last step."""
+        last, now = known.moments[-1], self.moment
+        if last.index is not None and now.index is not None:
+            return now.index > last.index
+        gap = common_gap(last.timesteps, now.timesteps) or 0.0
+        return gap * (known.pace.gap or -1.0) > 0
+
+    def is_of_one_generation_with(self, known: Trajectory, doubt: Doubt) -> bool:
+        """Whether it is the same generation that starts over. A session that counts starts over for new ones alone."""
+        if self.steps is not None:
+            return False
+        if doubt.reason == AGAIN:
+            return known.pace.gap != 0
+        return doubt.pace.rising or self.has_moved_on_from(known)
 
     def is_over(self, known: Trajectory) -> bool:
         """Whether the call goes on from the trajectory's weights."""

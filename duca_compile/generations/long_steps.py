@@ -6,6 +6,7 @@ step has seen none of what came since the last full step, and the way may be a q
 """
 
 from duca_compile.generations import progress, sessions
+from duca_compile.generations.tally import FAR, LONG, NOISE, Choice
 from duca_compile.generations.trajectory import Trajectory
 from duca_compile.methods.base import FULL, Method
 from duca_compile.refusal import note_once
@@ -27,7 +28,7 @@ NOISY = (
 )
 
 
-def recipe_at(trajectory: Trajectory, method: Method, who: object, distance: float | None = None) -> str:
+def choose(trajectory: Trajectory, method: Method, who: object, distance: float | None = None) -> Choice:
     """The recipe of the trajectory's next step by its method's clock, or FULL, out of turn, where it is too long.
 
     In a session that counts, the clock alone decides. `who` is told of once.
@@ -35,21 +36,24 @@ def recipe_at(trajectory: Trajectory, method: Method, who: object, distance: flo
     if trajectory.clock is None:
         trajectory.clock = method.start()
     recipe = trajectory.clock.next(progress.place(trajectory, distance))
-    return recipe if recipe == FULL or sessions.counts() or not is_long(trajectory, who) else FULL
+    if recipe == FULL:
+        return Choice(FULL)
+    too_long = "" if sessions.counts() else why_too_long(trajectory, who)
+    return Choice(FULL, too_long) if too_long else Choice(recipe)
 
 
-def is_long(trajectory: Trajectory, who: object) -> bool:
-    """Whether the trajectory's last moment is too far from the one before it or from the last full step."""
+def why_too_long(trajectory: Trajectory, who: object) -> str:
+    """Why the trajectory's last moment is too far from the one before it or from the last full step, if it is."""
     whole = progress.whole_way(trajectory)
     if whole is None:
-        return False
+        return ""
     stride, reach = (
         progress.way_from(before, trajectory) for before in (trajectory.moments[-2:][0].timesteps, trajectory.full)
     )
     if stride > STRIDE * whole:
         note_once(who, FEW)
-        return True
-    noisy = trajectory.noisy > 1 and reach > REACH_IN_NOISE * whole
-    if noisy:
+        return LONG
+    if trajectory.noisy > 1 and reach > REACH_IN_NOISE * whole:
         note_once(who, NOISY)
-    return noisy or reach > REACH * whole
+        return NOISE
+    return FAR if reach > REACH * whole else ""

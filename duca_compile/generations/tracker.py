@@ -30,6 +30,7 @@ from duca_compile.generations.diffusers_context import Context
 from duca_compile.generations.given import Given
 from duca_compile.generations.identity import Identity, Probes, state
 from duca_compile.generations.observe_call import Observer
+from duca_compile.generations.tally import FIRST, OVER, Choice, Tally
 from duca_compile.generations.trajectory import Miss, Trajectory
 from duca_compile.methods.base import FULL, Method
 from duca_compile.refusal import COUNT_THEM, Refused, note_once, warn_once
@@ -57,15 +58,15 @@ class Visit(NamedTuple):
 
 
 class Tracker:
-    """Places each call; `resets` counts why trajectories started over, `steps` by which recipes the steps ran, `held`
-    those of them whose forecasts took the last value as it is."""
+    """Places each call; `resets` counts why trajectories started over, `ran` how the steps ran, `held` those of them
+    whose forecasts took the last value as it is."""
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
         self.resets: Counter[str] = Counter()
-        self.steps: Counter[str] = Counter()
+        self.ran = Tally()
         self.held = 0
-        self._ended: deque[Counter[str]] = deque(maxlen=REMEMBERED_GENERATIONS)
+        self._generations: deque[Tally] = deque(maxlen=REMEMBERED_GENERATIONS)
         self._live: dict[Key, list[Trajectory]] = {}
         self._observer = Observer()
         self._probes = Probes()
@@ -106,22 +107,21 @@ class Tracker:
         visit: Visit,
         method: Method,
         size: int,
-        who: object,
         same: Mapping[str, str] = _NO_NAMES,
         distance: float | None = None,
     ) -> str:
         """The recipe by which the step runs that now begins, by the name that `same` has for it. `distance` is what the
-        method's probe has found. `who` is told of once.
+        method's probe has found.
 
         A FULL one needs none of the trajectory's caches but what forecasts combine later, and will keep about `size`
         bytes. Where it begins the trajectory or starts it over, no forecast goes back further.
         """
         trajectory = visit.trajectory
         begins = visit.repeated or trajectory.step <= 0
-        recipe = FULL if visit.repeated else long_steps.recipe_at(trajectory, method, who, distance)
-        recipe = same.get(recipe, recipe)
-        self.steps[recipe] += 1
-        trajectory.ran[recipe] += 1
+        chosen = Choice(FULL) if visit.repeated else long_steps.choose(trajectory, method, self, distance)
+        recipe = same.get(chosen.recipe, chosen.recipe)
+        anew = AGAIN if visit.repeated else OVER if trajectory.generation.steps.total() else FIRST
+        self._count(trajectory, Choice(recipe, anew if begins else chosen.why))
         if recipe == FULL:
             begins |= self._is_rewritten(visit)
             trajectory.computed()
@@ -152,12 +152,27 @@ class Tracker:
             self.resets["the caches exceed cache_budget"] += 1
             warn_once(self, Refused(f"one trajectory's caches take {needed:,} bytes, more than cache_budget; raise it"))
 
-    def abandon(self, trajectory: Trajectory, recipe: str) -> None:
-        """Drops a trajectory whose step by `recipe` failed: its caches can no longer be trusted."""
+    def abandon(self, trajectory: Trajectory) -> None:
+        """Drops a trajectory whose step failed: its caches can no longer be trusted."""
         self._drop(trajectory)
         self.resets["an exception left the step unfinished"] += 1
-        self.steps[recipe] -= 1
-        trajectory.ran[recipe] -= 1
+        self._take_back(trajectory)
+
+    def computes(self, trajectory: Trajectory) -> None:
+        """The step that has begun turns out to be FULL, on the caches of none of the steps before."""
+        self._take_back(trajectory)
+        self._count(trajectory, Choice(FULL, OVER))
+        trajectory.step = -1
+
+    def _count(self, trajectory: Trajectory, chosen: Choice) -> None:
+        trajectory.began = chosen
+        for tally in (self.ran, trajectory.generation):
+            tally.add(chosen)
+
+    def _take_back(self, trajectory: Trajectory) -> None:
+        if trajectory.began is not None:
+            for tally in (self.ran, trajectory.generation):
+                tally.add(trajectory.began, -1)
 
     def clear(self) -> None:
         for trajectory in self.live:
@@ -168,9 +183,9 @@ class Tracker:
         return [trajectory for each in list(self._live.values()) for trajectory in list(each)]
 
     @property
-    def generations(self) -> list[Counter[str]]:
-        """How many steps ran by each recipe, of the last generations, those that still run among them."""
-        return [each for each in (*self._ended, *(known.ran for known in self.live)) if each.total() > 0]
+    def generations(self) -> list[Tally]:
+        """How the last generations ran, in the order in which they began, those that still run among them."""
+        return [each for each in list(self._generations) if each.steps.total() > 0]
 
     def _place(self, key: Key, call: Call) -> Visit:
         group = self._live.get(key, ())
@@ -205,7 +220,8 @@ class Tracker:
         for known, _ in fitting:
             self._drop(known)
         last, how = max(fitting, key=lambda each: each[0].used)
-        return self._begin(key, call, (), how, last, missed=_miss(AGAIN, [known for known, _ in fitting]))
+        missed = _miss(AGAIN, [known for known, _ in fitting])
+        return self._begin(key, call, (), how, last, missed=missed, generation=last.generation)
 
     def _made_anew(self, key: Key, akin: Sequence[Trajectory], call: Call) -> Visit | None:
         """The call as a step of the only trajectory that it can be one of, under new tensors of the same content."""
@@ -224,7 +240,7 @@ class Tracker:
         self.resets["conditioning made anew"] += 1
         if isinstance(how, Doubt):
             return None
-        return Visit(self._begin(key, call, (), how, known, replaced, known.missed))
+        return Visit(self._begin(key, call, (), how, known, replaced, known.missed, known.generation))
 
     def _learned(self, call: Call) -> frozenset[int]:
         """Which arguments of such calls are known to move."""
@@ -290,14 +306,18 @@ class Tracker:
             self._drop(known)
         missed = _miss(doubt.reason, [known]) if doubt.reason in (TURNED, AGAIN) else None
         remade = replaced[known] if doubt.reason == TURNED else frozenset()
-        return self._begin(key, call, same, doubt.pace, known, remade, missed)
+        last = max(doubts, key=lambda each: each[0].used)
+        generation = last[0].generation if call.is_of_one_generation_with(*last) else None
+        return self._begin(key, call, same, doubt.pace, known, remade, missed, generation)
 
     def _begin_beside(self, key: Key, call: Call, group: Sequence[Trajectory]) -> Trajectory:
         """A trajectory that may go on from one under other arguments, or from one of another thread."""
         near = moving.nearest(group, call)
         if near is not None:
             missed = Miss(advice.CHANGED, near.changed).after(near.known.missed)
-            started = self._begin(key, call, (), near.pace, near.known, missed=missed)
+            goes_on = near.pace.likeness.follows or call.has_moved_on_from(near.known)
+            generation = near.known.generation if goes_on else None
+            started = self._begin(key, call, (), near.pace, near.known, missed=missed, generation=generation)
             started.moved = near.changed if near.pace.likeness.follows else frozenset()
             return started
         return self._begin(key, call, (), missed=self._under_other_objects(group, call) or self._elsewhere(key, call))
@@ -328,13 +348,20 @@ class Tracker:
         past: Trajectory | None = None,
         remade: frozenset[int] = frozenset(),
         missed: Miss | None = None,
+        generation: Tally | None = None,
     ) -> Trajectory:
-        """Those over the `same` conditioning give up their caches, unless generations are known to be served in turns.
+        """A step of the `generation`, or of a new one.
+
+        Those over the `same` conditioning give up their caches, unless generations are known to be served in turns.
 
         Where the call may go on from the `past` one, the next call is compared with the moments of both.
         """
         weights = Identity(call.weights)
         started = Trajectory((call.moment,), weights, call.content, judged, remade, missed=missed, total=call.total)
+        if generation is None:
+            self._generations.append(started.generation)
+        else:
+            started.generation = generation
         if past is not None and judged != START:
             started.moments, started.begun = (*past.moments, call.moment)[-REMEMBERED:], past.begun
         learned = self._learned(call)
@@ -362,8 +389,6 @@ class Tracker:
 
     def _drop(self, trajectory: Trajectory) -> None:
         trajectory.forget()
-        self._ended.append(trajectory.ran)
-        trajectory.ran = Counter()
         for key, each in list(self._live.items()):
             if trajectory in each:
                 each.remove(trajectory)

@@ -3,7 +3,6 @@
 import itertools
 import sys
 import weakref
-from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from duca_compile.generations.draw_tokens import RandomTokens
 from duca_compile.generations.identity import Identity
 from duca_compile.generations.likeness import Likeness, off_the_line
 from duca_compile.generations.own_results import Layout, memory
+from duca_compile.generations.tally import Choice, Tally
 from duca_compile.methods.base import Clock
 from duca_compile.plan.step_plan import Key, Slot
 
@@ -183,8 +183,10 @@ class Trajectory:
     """Its timestep at each of its calls, the largest of several; 0 where there is none."""
     calls: int = 1
     """Its steps so far, counted on where it starts over."""
-    ran: Counter[str] = field(default_factory=Counter)
-    """How many of its steps ran by each recipe."""
+    generation: Tally = field(default_factory=Tally)
+    """How the steps of its generation ran, those before it started over among them."""
+    began: Choice | None = None
+    """How its last step was begun."""
     clock: Clock | None = None
     """The method's, from its first step on."""
     _given: tuple["weakref.ref[Tensor]", ...] = ()

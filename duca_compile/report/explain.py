@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import fx, nn
 
 from duca_compile import torch_private
@@ -46,8 +45,7 @@ class Report:
 
     def show(self) -> None:
         """Prints it: to a terminal as wide as that is, and in colour; to a file in 80 columns."""
-        console = Console()
-        text.show(console if console.is_terminal else Console(width=text.WIDTH), self.verdict, self.graphs)
+        text.show(text.shown(), self.verdict, self.graphs)
 
     def to_json(self) -> str:
         """All of it as JSON; `report_json.py` names the keys, which stay."""

@@ -24,8 +24,15 @@ def plain(width: int) -> Console:
 
 
 def written(console: Console) -> str:
+    """Without an end of the last line, which `print` adds."""
     assert isinstance(console.file, io.StringIO)
-    return "".join(f"{line.rstrip()}\n" for line in console.file.getvalue().splitlines())
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+def shown() -> Console:
+    """That prints: to a terminal as wide as that is, and in colour; to a file in 80 columns."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDTH)
 
 
 def table(*headings: str, left: Sequence[str] = ()) -> Table:

@@ -8,6 +8,7 @@ under FSDP, which runs a graph over weights put together for it.
 
 import weakref
 from collections.abc import Iterable
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -17,10 +18,10 @@ from duca_compile.runtime.compiled_graph import CompiledGraph
 
 
 class _Runs:
-    """In the calls of which modules and over which weights a graph has run, and who told its steps apart."""
+    """In whose calls (modules or functions) and over which weights a graph has run, and who told its steps apart."""
 
     def __init__(self) -> None:
-        self.modules: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self.compiled: weakref.WeakSet[Any] = weakref.WeakSet()
         self.weights = torch_private.WeakIdKeyDictionary()
         self.trackers: weakref.WeakSet[Tracker] = weakref.WeakSet()
 
@@ -36,8 +37,8 @@ def add(graph: CompiledGraph, tracker: Tracker, weights: Iterable[Tensor]) -> No
     runs = _runs.setdefault(graph, _Runs())
     runs.trackers.add(tracker)
     call = torch_private.root_call()
-    if call is not None and call.module is not None:
-        runs.modules.add(call.module)
+    if call is not None:
+        runs.compiled.add(call.compiled)
     for weight in weights:
         runs.weights[weight] = None
 
@@ -49,8 +50,13 @@ def graphs(model: nn.Module) -> list[CompiledGraph]:
     return [
         graph
         for graph, runs in list(_runs.items())
-        if not modules.isdisjoint(runs.modules) or any(weight in runs.weights for weight in weights)
+        if not modules.isdisjoint(runs.compiled) or any(weight in runs.weights for weight in weights)
     ]
+
+
+def compiled(graph: CompiledGraph) -> list[Any]:
+    """The modules and functions in whose calls the graph has run."""
+    return list(_runs[graph].compiled)
 
 
 def trackers(model: nn.Module) -> set[Tracker]:

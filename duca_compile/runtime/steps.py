@@ -64,7 +64,7 @@ class OwnStep(Step):
         self.tracker.settle(self.trajectory)
 
     def abandon(self) -> None:
-        self.tracker.abandon(self.trajectory, self.recipe)
+        self.tracker.abandon(self.trajectory)
 
 
 class Steps(Protocol):
@@ -96,7 +96,7 @@ class OwnSteps:
             cache = trajectory.caches[_ONLY] = graph.new_cache(args, graph.plan.seed)
         note_other_steps(trajectory, options, self)
         probed = graph.probe.run(args, cache) if graph.probe else NOTHING
-        about = options.method, graph.held_bytes, self, graph.plan.same, probed.distance
+        about = options.method, graph.held_bytes, graph.plan.same, probed.distance
         recipe = self.tracker.begin(visit, *about)
         if graph.probe:
             graph.probe.keep(probed, cache, recipe == FULL)

@@ -51,6 +51,11 @@ class RootCall(NamedTuple):
         held = getattr(self.function, "__self__", self.function)
         return held if isinstance(held, nn.Module) else None
 
+    @property
+    def compiled(self) -> Any:
+        """The module that was compiled, or the function."""
+        return self.function if self.module is None else self.module
+
     def arguments(self) -> dict[str, Any]:
         """By the names of the function's, or of the module's forward's, parameters."""
         signature = inspect.signature(self.function if self.module is None else self.module.forward)

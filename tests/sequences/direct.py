@@ -96,24 +96,24 @@ class Direct:
         if cache is None:
             trajectory.step = min(trajectory.step, 0)
             cache = trajectory.caches[_KEPT] = Cache()
-        with mock.patch.object(long_steps, "is_long", return_value=False):  # they are put to the test as well
-            mode = tracker.begin(visit, _METHOD, 8, self)
+        with mock.patch.object(long_steps, "why_too_long", return_value=""):  # they are put to the test as well
+            mode = tracker.begin(visit, _METHOD, 8)
         self.oracle.meets(call.stream, mode, cache, call.time.flatten()[0].item())
         if self.interrupts == "before the output":
-            return self._interrupt(tracker, visit, mode, cache)
+            return self._interrupt(tracker, visit, cache)
         _produced(tracker, call, visit, output)
         if self.interrupts:
-            return self._interrupt(tracker, visit, mode, cache)
+            return self._interrupt(tracker, visit, cache)
         if mode == Mode.FULL:
             cache.put((_SLOT,), (torch.zeros(1),), trajectory.calls)
             tracker.settle(trajectory)
             self.oracle.filled(call.stream, cache)
         return output
 
-    def _interrupt(self, tracker: Tracker, visit: Visit, mode: str, cache: Cache) -> Tensor:
+    def _interrupt(self, tracker: Tracker, visit: Visit, cache: Cache) -> Tensor:
         self.interrupts = ""
         self.oracle.spoilt(cache)
-        tracker.abandon(visit.trajectory, mode)
+        tracker.abandon(visit.trajectory)
         raise Interrupted
 
     def _output(self, call: Call) -> Tensor:

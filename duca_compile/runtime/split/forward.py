@@ -171,7 +171,7 @@ class Split:
             warn_once(self, Refused(f"{NO_CLOCK}; {self._summary()}"))
             return Forward(self, given, None, FULL)
         note_other_steps(visit.trajectory, self._options, self)
-        recipe = self.tracker.begin(visit, self._options.method, visit.trajectory.bytes, self)
+        recipe = self.tracker.begin(visit, self._options.method, visit.trajectory.bytes)
         return Forward(self, given, visit.trajectory, recipe, latents)
 
     def _latents_of(self, rest: list[Leaf]) -> list[Leaf]:
@@ -289,12 +289,9 @@ class Forward:
         tracker.resets[advice.ANOTHER_WAY] += 1
         if tracker.resets[advice.ANOTHER_WAY] == advice.PATIENCE:
             note_once(self._split, advice.ANEW)
-        tracker.steps[self._recipe] -= 1
-        tracker.steps[FULL] += 1
-        trajectory.ran.update({self._recipe: -1, FULL: 1})
+        tracker.computes(trajectory)
         self._recipe = FULL
         trajectory.full_steps += 1
-        trajectory.step = -1
 
     def produced(self, results: Sequence[Any]) -> None:
         """A part gave these. The last one's are the model's, of which samplers make the next latents."""
@@ -316,7 +313,7 @@ class Forward:
 
     def abandon(self) -> None:
         if self._trajectory is not None:
-            self._split.tracker.abandon(self._trajectory, self._recipe)
+            self._split.tracker.abandon(self._trajectory)
             self._trajectory = None
 
 
