@@ -6,10 +6,12 @@ import contextvars
 import gc
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import duca_compile
 from duca_compile import DucaWarning, Mode, session
@@ -235,6 +237,12 @@ def test_a_key_must_be_hashable() -> None:
     key: Any = ["list"]
     with pytest.raises(TypeError, match="must be hashable"):
         session(key)
+
+
+@pytest.mark.parametrize("given", [nn.Linear(2, 2), SimpleNamespace(components={})])
+def test_a_model_is_no_key(given: Any) -> None:
+    with pytest.raises(TypeError, match=r"names a generation.*session\(steps=...\)"):
+        session(given)
 
 
 def test_counted_sessions_tell_conditionings_apart(generation: Generation) -> None:

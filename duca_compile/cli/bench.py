@@ -14,7 +14,7 @@ from duca_compile.cli.terminal import width
 from duca_compile.generations.sessions import session
 from duca_compile.methods.base import FULL
 from duca_compile.methods.check import require_int
-from duca_compile.report.explain import STEPS, explain
+from duca_compile.report.explain import STEPS, explain_call
 from duca_compile.report.text import plain, table, written
 from duca_compile.report.units import bytes_told, counted
 from duca_compile.report.verdict import Verdict
@@ -42,12 +42,12 @@ def run(given: Namespace) -> int:
         told = {"flops_speedup": counted_by_session.speedup, "without_session": without}
         print_json({**_where(subject), **_told(found), **told})
     else:
-        print(_text(subject, found, counted_by_session.speedup, without), end="")
+        print(_text(subject, found, counted_by_session.speedup, without))
     return int(set(found.recipes) <= {FULL})
 
 
 def _verdict(subject: Subject, options: dict[str, Any], steps: int) -> Verdict:
-    return explain(subject.model, *subject.args, duca_options=options, steps=steps, **subject.kwargs).verdict
+    return explain_call(subject.model, subject.args, subject.kwargs, options, steps).verdict
 
 
 def _without_session(uncounted: Verdict, counted_by_session: Verdict) -> str:

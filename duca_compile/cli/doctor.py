@@ -26,7 +26,7 @@ def run(given: Namespace) -> int:
     if given.json:
         print_json({"works": works, "checks": [asdict(check) for check in found]})
     else:
-        print(_text(found, works), end="")
+        print(_text(found, works))
     return int(not works)
 
 

@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 
 from duca_compile.cli.arguments import add_json, add_options, check_writable, options_of
 from duca_compile.cli.subject import add_model, load
-from duca_compile.report.explain import STEPS, explain
+from duca_compile.report.explain import STEPS, explain_call
 
 ABOUT = "what the backend would do with a model: how much faster, what is kept, what is refused"
 
@@ -22,7 +22,7 @@ def run(given: Namespace) -> int:
     """1 where the model is not accelerated."""
     check_writable(given.html)
     options, subject = options_of(given), load(given, without_weights=True)
-    found = explain(subject.model, *subject.args, duca_options=options, steps=given.steps, **subject.kwargs)
+    found = explain_call(subject.model, subject.args, subject.kwargs, options, given.steps)
     if given.html:
         found.to_html(given.html)
     if given.json:
@@ -30,5 +30,5 @@ def run(given: Namespace) -> int:
     elif sys.stdout.isatty():
         found.show()
     else:
-        print(found, end="")
+        print(found)
     return int(found.verdict.outcome == "not")

@@ -12,7 +12,7 @@ from duca_compile.cli.arguments import add_json, add_options, options_of, print_
 from duca_compile.cli.families import FAMILIES
 from duca_compile.cli.subject import subject
 from duca_compile.cli.terminal import width
-from duca_compile.report.explain import STEPS, Report, explain
+from duca_compile.report.explain import STEPS, Report, explain_call
 from duca_compile.report.text import plain, table, written
 from duca_compile.report.units import bytes_told
 
@@ -33,13 +33,13 @@ def run(given: Namespace) -> int:
     for name in given.models or FAMILIES:
         torch.compiler.reset()
         each = subject(name, {"layers": given.layers}, torch.device("meta"))
-        found[name] = explain(each.model, *each.args, duca_options=options, steps=given.steps, **each.kwargs)
+        found[name] = explain_call(each.model, each.args, each.kwargs, options, given.steps)
         del each
         gc.collect()
     if given.json:
         print_json([{"name": name, **json.loads(each.to_json())} for name, each in found.items()])
     else:
-        print(_text(found), end="")
+        print(_text(found))
     return int(any(each.verdict.outcome == "not" for each in found.values()))
 
 

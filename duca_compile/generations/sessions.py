@@ -9,6 +9,10 @@ from contextvars import ContextVar
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
+from torch import nn
+
+from duca_compile.plan.own_keywords import is_pipeline
+
 if TYPE_CHECKING:
     from duca_compile.generations.trajectory import Trajectory
 
@@ -44,10 +48,18 @@ class session:
     the timestep leaps or turns back, where latents that were made of the outputs no longer are, and where they are new
     noise and no timestep has moved on. Use it for models whose timestep is not found.
 
-    Raises `TypeError` for a key that cannot be hashed, and `ValueError` where `steps` is no whole number of at least 1.
+    `key` names the generation, as the number of a request does: `session(50)` counts nothing, `session(steps=50)` does.
+
+    Raises `TypeError` for a key that is a model or cannot be hashed, and `ValueError` where `steps` is no whole number
+    of at least 1.
     """
 
     def __init__(self, key: Hashable = None, steps: int | None = None) -> None:
+        if isinstance(key, nn.Module) or is_pipeline(key):
+            raise TypeError(
+                f"the key of a session names a generation, as a request's number does, and {type(key).__name__} is a "
+                "model; a session is of whatever is called in it: session() or session(steps=...)"
+            )
         try:
             hash(key)
         except TypeError:

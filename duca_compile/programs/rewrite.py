@@ -1,12 +1,12 @@
 """A model, or one that was exported, as one graph for each recipe of a caching method."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import fx
 from torch.export import ExportedProgram
 
 from duca_compile import passes, torch_private
@@ -16,6 +16,7 @@ from duca_compile.graph import ir
 from duca_compile.graph.signature import Signature
 from duca_compile.methods import name_of
 from duca_compile.plan.options import Options
+from duca_compile.plan.own_keywords import refuse_ambiguous, require_model
 from duca_compile.plan.plan import Plan
 from duca_compile.plan.step_plan import StepPlan
 from duca_compile.programs import package
@@ -60,17 +61,25 @@ class Rewritten(Program):
         package.save(Path(path), self, graphs, self.plan.options.inductor_config)
 
 
+OPTIONS_INSTEAD = "give the model's in a function without it: `lambda *args: model(*args, options=...)`"
+
+
 def rewrite(
-    model: nn.Module | ExportedProgram, *args: Any, options: Mapping[str, Any] | None = None, **kwargs: Any
+    model: Callable[..., Any] | ExportedProgram, *args: Any, options: Mapping[str, Any] | None = None, **kwargs: Any
 ) -> Rewritten:
     """The recipes of a model as graphs, for calls of the sizes of `model(*args, **kwargs)`, which runs once.
 
     `model`: a module, such as a `torch.fx.GraphModule`, or a `torch.export.ExportedProgram`; `options` are those of
     `torch.compile(model, backend="duca", options=...)`. The graphs take the very weights that the model has now.
 
-    Raises `OptionError` for options that make no sense, `Refused` for a model that cannot be accelerated, and what
-    Dynamo raises where the forward pass is more than one graph.
+    Raises `OptionError` for options that make no sense, `Refused` for a model that cannot be accelerated, `TypeError`
+    for what is no model, such as a pipeline, or where `options` may be the model's, and what Dynamo raises where the
+    forward pass is more than one graph.
     """
+    if not isinstance(model, ExportedProgram):
+        require_model(model)
+        if options is not None:
+            refuse_ambiguous(model, "options", OPTIONS_INSTEAD)
     chosen = Options.parse(options)
     leaves, tree = own_leaves(args, kwargs)
     seen, output = _called(model, leaves, tree, chosen)
@@ -107,7 +116,7 @@ class _Call:
     results: Sequence[Any]
 
 
-def _called(model: nn.Module | ExportedProgram, leaves: Sequence[Any], tree: Any, chosen: Options) -> tuple[_Call, Any]:
+def _called(model: Any, leaves: Sequence[Any], tree: Any, chosen: Options) -> tuple[_Call, Any]:
     calls: list[_Call] = []
 
     def collect(gm: fx.GraphModule, inputs: Sequence[Any]) -> Any:

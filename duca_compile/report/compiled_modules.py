@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias
 from torch import nn
 
 from duca_compile import torch_private
+from duca_compile.plan.own_keywords import is_pipeline
 
 
 class Pipeline(Protocol):
@@ -32,17 +33,15 @@ def modules_of(given: Model) -> list[nn.Module]:
 
 def parts_of(given: Model) -> list[Any]:
     """What may have been compiled: of a pipeline each component, else what was given."""
-    if isinstance(given, nn.Module):
-        return [given]
-    components = getattr(given, "components", None)
-    return list(components.values()) if isinstance(components, Mapping) else [given]
+    found: Any = given
+    return list(found.components.values()) if is_pipeline(found) else [found]
 
 
 def _modules(given: Any) -> list[nn.Module] | None:
     """None of what is no model."""
     if isinstance(given, nn.Module):
         return [given]
-    if isinstance(getattr(given, "components", None), Mapping):
+    if is_pipeline(given):
         parts = map(torch_private.original, given.components.values())
         return [part for part in parts if isinstance(part, nn.Module)]
     if callable(given):

@@ -1,7 +1,7 @@
 """What the backend finds in a model and what it will do with it, before anything is compiled."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,16 @@ from duca_compile.cost.flops import Executed
 from duca_compile.generations import sessions
 from duca_compile.methods.check import require_int
 from duca_compile.plan.options import Options
+from duca_compile.plan.own_keywords import refuse_ambiguous, require_model, takes
 from duca_compile.report import page, report_json, text
 from duca_compile.report.graph_report import GraphReport, report_of
 from duca_compile.report.verdict import Verdict, verdict_on
 
 STEPS = 50
+STEPS_INSTEAD = (
+    "give the model's in a function without it, `lambda *args: model(*args, steps=...)`, or by position, and ours by "
+    "`with duca_compile.session(steps=...)` around"
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,21 +62,45 @@ class Report:
 
 
 def explain(
-    model: nn.Module,
+    model: Callable[..., Any],
     *args: Any,
+    options: Any = None,
     duca_options: Mapping[str, Any] | None = None,
     steps: int | None = None,
     **kwargs: Any,
 ) -> Report:
     """Runs `model(*args, **kwargs)` once, uncompiled and without gradients, and reports what `backend="duca"` would do.
 
-    It would do so for this call: within `session(key, steps=...)` steps are counted. `duca_options` are the `options`
-    of `torch.compile`; without, they are those that `model` was compiled with, by `torch.compile(model, ...)` or
+    It would do so for this call: within `session(key, steps=...)` steps are counted. `options`, or `duca_options`, are
+    those of `torch.compile`; without, they are those that `model` was compiled with, by `torch.compile(model, ...)` or
     `model.compile(...)`. The verdict is on generations of so many `steps`: by default those of the session, else 50.
-    A model whose forward pass is split runs twice, to count what lies between its graphs.
+    A model whose forward pass is split runs twice, to count what lies between its graphs. Where the model has a
+    parameter `options` of its own, that one is meant, and ours are `duca_options`.
 
-    Raises `OptionError` for options that make no sense.
+    Raises `OptionError` for options that make no sense, and `TypeError` for what is no model, such as a pipeline, or
+    where `options` or `steps` may be ours or the model's.
     """
+    require_model(model)
+    if steps is not None:
+        refuse_ambiguous(model, "steps", STEPS_INSTEAD)
+    if options is not None and duca_options is None:
+        refuse_ambiguous(model, "options", "give ours as duca_options={...}, {} for the defaults")
+        duca_options = options
+    elif options is not None:
+        if not takes(model, "options"):
+            raise TypeError("give options=... or duca_options=..., which are the same, not both")
+        kwargs["options"] = options
+    return explain_call(model, args, kwargs, duca_options, steps)
+
+
+def explain_call(
+    model: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    duca_options: Mapping[str, Any] | None = None,
+    steps: int | None = None,
+) -> Report:
+    """The same, of `model(*args, **kwargs)`, whatever its keywords are."""
     session = sessions.current()
     if steps is None:
         steps = (session.steps if session else None) or STEPS
