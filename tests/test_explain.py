@@ -88,7 +88,7 @@ conservative  92 FLOPs         16.3%         40 B      160 B
 aggressive    80 FLOPs         14.2%         16 B       80 B
 
 peak            beside weights, a full step takes 328 B, the model alone 168 B
-not token-wise  mixing of block 0: linear mixes tokens on every path
+not token-wise  mixing of block 0: linear mixes tokens on every path\
 """,
     )
 
@@ -103,7 +103,7 @@ Not accelerated: every step is the model's own.
               found in this graph
   what to do  Compile the whole transformer: neither one of its blocks nor the
               pipeline around it. docs/models.md lists the structures that are
-              found.
+              found.\
 """,
     )
 

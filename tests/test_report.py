@@ -1,6 +1,8 @@
 """The verdict of a report, and its forms: text of any width, JSON, a page."""
 
+import functools
 import json
+import re
 import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -18,7 +20,7 @@ from duca_compile.methods.base import FULL
 from helpers import Terminal
 from tiny import Tiny, tiny_call
 from zoo.case import noise, randomise
-from zoo.core import example_dit
+from zoo.core import CORE, example_dit
 
 CALL = (noise(2, 1, 8, 8), torch.full((2,), 900.0), torch.tensor([1, 2]))
 
@@ -283,3 +285,48 @@ def test_the_page_shows_every_step(long: Report, tmp_path: Path) -> None:
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert all(f"<title>step {step}: {name}</title>" in text for step, name in enumerate(long.verdict.sequence))
     assert "blocks 0-26 (27 alike)" in text
+
+
+@functools.cache
+def of_flux(method: str) -> Report:
+    case = CORE["FLUX"]
+    return explain(case.build(), **case.call(500.0), options={"method": method})
+
+
+@pytest.mark.parametrize("method", ["duca", "delta-dit"])
+def test_no_name_of_a_recipe_is_broken(method: str) -> None:
+    report = of_flux(method)
+    recipes = [*report.graphs[0].flops]
+    text = str(report).partition("11 branches\n")[2].partition("\n─")[0].split()
+    words = {"block", "branch", "and", "source", "stream", "kind", *recipes, "without-", "rear", "front"}
+    assert set(text) <= words, "broken after a hyphen, if at all"
+    assert method != "duca" or set(recipes) <= set(text)
+
+
+def test_streams_that_are_joined_are_told_and_drawn(tmp_path: Path) -> None:
+    report, path = of_flux("delta-dit"), tmp_path / "report.html"
+    assert report.graphs[0].joined == {2: (0, 1)}
+    assert "from cat_13, after stream 0 and stream 1, 3 branches" in " ".join(str(report).split())
+    assert [each["after"] for each in json.loads(report.to_json())["graphs"][0]["streams"]] == [[], [], [0, 1]]
+    report.to_html(path)
+    lines = re.findall(r'<line class="(\w+)" x1="(\d+)" y1="(\d+)" x2="(\d+)" y2="(\d+)"', path.read_text())
+    downwards = [kind for kind, x1, y1, x2, y2 in lines if x1 == x2 and y1 != y2]
+    assert downwards == ["stream"] * 2 * 3, "two in the band of each recipe, none of which leaves out both parts"
+
+
+def test_the_page_has_recipes_in_the_order_of_the_text(tmp_path: Path) -> None:
+    report, path = of_flux("delta-dit"), tmp_path / "report.html"
+    report.to_html(path)
+    drawn = re.findall(r'<text class="recipe"[^>]*>([^<]+)<', path.read_text())
+    assert drawn == [*report.graphs[0].flops] == ["full", "without-rear", "without-front"]
+    legend = re.findall(r"</i>([^<]+)</li>", path.read_text())
+    assert legend[:3] == drawn
+
+
+@pytest.mark.parametrize("method", ["duca", "forecast-stack"])
+def test_the_peak_of_the_first_step_is_told_from_that_of_all(method: str) -> None:
+    report = explain(example_dit(), *CALL, options={"method": method})
+    (graph,) = report.graphs
+    is_another = report.verdict.peak_bytes != graph.full_step_bytes
+    assert ("the first full step, before earlier values are kept" in " ".join(str(report).split())) == is_another
+    assert is_another == (method == "forecast-stack")

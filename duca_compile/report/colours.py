@@ -16,6 +16,6 @@ _CACHED = ("#9cc4ea", "#f0a08a", "#d8cf7c", "#c8a27c", "#b5bcc7")
 
 
 def of_recipes(names: Iterable[str]) -> dict[str, str]:
-    """Dark where all is computed, light where it is cached."""
-    cached = sorted(set(names) - {FULL})
+    """Dark where all is computed, light where it is cached, in the order of the names."""
+    cached = [name for name in dict.fromkeys(names) if name != FULL]
     return {FULL: ACTIONS[Action.COMPUTE][0]} | {name: _CACHED[at % len(_CACHED)] for at, name in enumerate(cached)}

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from duca_compile.analysis.facts import Facts
 from duca_compile.report.branch_groups import Group, not_token_wise
 from duca_compile.report.graph_report import GraphReport
 from duca_compile.report.units import bytes_told, counted
@@ -11,7 +10,9 @@ Line = tuple[str, str]
 """What it is about, and what is said."""
 
 
-def inputs_and_streams(facts: Facts) -> Iterator[Line]:
+def inputs_and_streams(graph: GraphReport) -> Iterator[Line]:
+    assert graph.plan is not None
+    facts = graph.plan.facts
     given = facts.inputs
     for what, names, otherwise in (
         ("latents", given.latents, "not recognised"),
@@ -21,13 +22,17 @@ def inputs_and_streams(facts: Facts) -> Iterator[Line]:
         yield what, ", ".join(given.spelled[name] for name in names) or otherwise
     for stream in facts.streams:
         branches = counted(len(stream.sums), "branch")
-        yield f"stream {stream.index}", f"{list(stream.shape)} from {stream.root}, {branches}"
+        sources = graph.joined.get(stream.index, ())
+        root = f"{stream.root}, after {' and '.join(f'stream {each}' for each in sources)}" if sources else stream.root
+        yield f"stream {stream.index}", f"{list(stream.shape)} from {root}, {branches}"
 
 
 def notes(graph: GraphReport, groups: tuple[Group, ...]) -> Iterator[Line]:
     assert graph.plan is not None
     full, plain = bytes_told(graph.full_step_bytes), bytes_told(graph.plain_step_bytes)
-    yield "peak", f"beside weights, a full step takes {full}, the model alone {plain}"
+    earlier = graph.filled_bytes < graph.held_bytes
+    step = "the first full step, before earlier values are kept," if earlier else "a full step"
+    yield "peak", f"beside weights, {step} takes {full}, the model alone {plain}"
     scored = graph.plan.scored_by_attention
     if scored:
         yield (

@@ -8,6 +8,7 @@ from typing import Any
 from torch import fx
 
 from duca_compile import refusal, torch_private
+from duca_compile.analysis.joined_streams import joined
 from duca_compile.capture.capture import Capture
 from duca_compile.cost import step_cost
 from duca_compile.cost.peak_memory import peak_bytes
@@ -33,7 +34,8 @@ class GraphReport:
     (`liveness.peak_bytes`). `uncounted` are attentions that `flops` leaves out, each with the reason. `left` is
     what passes could not rewrite, with the pass and the reason, and how many places that are, of all recipes. `whole`:
     it is all of the forward pass that was called; `runs`: how often one forward pass runs it; `filled_bytes`: those of
-    `held_bytes` that a full step fills, where the rest are values of earlier ones.
+    `held_bytes` that a full step fills, where the rest are values of earlier ones; `joined`: which streams one
+    goes on from, by its index.
     """
 
     refusal: str | None
@@ -49,6 +51,7 @@ class GraphReport:
     whole: bool = True
     runs: int = 1
     filled_bytes: int = 0
+    joined: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         if self.plan is None:
@@ -86,6 +89,7 @@ def report_of(gm: fx.GraphModule, inputs: list[Any], options: Options) -> GraphR
         left,
         whole,
         filled_bytes=_filled(captured, plan),
+        joined=joined(captured.gm.graph, plan.facts.streams),
     )
 
 

@@ -24,7 +24,7 @@ def page(model: str, verdict: Verdict, graphs: Sequence[GraphReport]) -> str:
         headline=escape(verdict.headline),
         figures=_figures(verdict) if verdict.outcome != "not" else "",
         told=_list(verdict_lines(verdict)),
-        schedule=_schedule(verdict) if verdict.outcome != "not" and verdict.sequence else "",
+        schedule=_schedule(verdict, graphs) if verdict.outcome != "not" and verdict.sequence else "",
         graphs="\n".join(sections),
     )
 
@@ -47,9 +47,10 @@ def _figures(verdict: Verdict) -> str:
     )
 
 
-def _schedule(verdict: Verdict) -> str:
-    legend = {colour: name for name, colour in of_recipes(verdict.steps).items() if name in verdict.steps}
-    shown = PICTURE.substitute(svg=picture.steps(verdict.sequence), legend=_legend(legend))
+def _schedule(verdict: Verdict, graphs: Sequence[GraphReport]) -> str:
+    colours = of_recipes(name for graph in graphs if graph.plan is not None for name in graph.plan.steps)
+    legend = {colour: name for name, colour in colours.items() if name in verdict.steps}
+    shown = PICTURE.substitute(svg=picture.steps(verdict.sequence, colours), legend=_legend(legend))
     return SECTION.substitute(title=f"The {counted(len(verdict.sequence), 'step')} of a generation", body=shown)
 
 
@@ -61,9 +62,9 @@ def _graph(number: int, graph: GraphReport, total: int) -> str:
     used = {action for step in graph.plan.steps.values() for action in step.actions}
     legend = {fill: meaning for action, (fill, _, meaning) in ACTIONS.items() if action in used}
     parts = (
-        PICTURE.substitute(svg=picture.branches(graph.plan, found), legend=_legend(legend)),
+        PICTURE.substitute(svg=picture.branches(graph.plan, found, graph.joined), legend=_legend(legend)),
         SUBTITLE.substitute(title="Found"),
-        _list(inputs_and_streams(graph.plan.facts)),
+        _list(inputs_and_streams(graph)),
         SUBTITLE.substitute(title="Branches"),
         _branches(found, graph.plan),
         SUBTITLE.substitute(title="Cost of a step"),

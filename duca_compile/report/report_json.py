@@ -5,9 +5,10 @@ recipe), `sequence` (the recipe of each step, empty where that is decided at run
 generation), `elsewhere` (the share of a full step's FLOPs outside of the accelerated graphs), `cache_bytes`,
 `peak_bytes`, `plain_peak_bytes`, `refused` and `advice` (texts), and `graphs`. A graph has `accelerated`, `refusal`,
 `runs` and `whole`; if it is accelerated also
-`latents`, `timesteps`, `conditioning`, `streams` (`shape`, `root`, `branches`), `blocks` (see `_block`), `recipes` (of
-each `flops`, `weight_bytes`, `cache_bytes` per step), `held_bytes`, `filled_bytes`, `full_step_bytes`,
-`plain_step_bytes`, `uncut`, `uncounted`, `left` and `not_branches` (`node`, `reason`). Symbolic sizes are texts.
+`latents`, `timesteps`, `conditioning`, `streams` (`shape`, `root`, `branches`, and `after` which streams it goes on),
+`blocks` (see `_block`), `recipes` (of each `flops`, `weight_bytes`, `cache_bytes` per step), `held_bytes`,
+`filled_bytes`, `full_step_bytes`, `plain_step_bytes`, `uncut`, `uncounted`, `left` and `not_branches` (`node`,
+`reason`). Symbolic sizes are texts.
 """
 
 import json
@@ -58,7 +59,12 @@ def _found(graph: GraphReport, plan: Plan) -> dict[str, Any]:
         "timesteps": [given.spelled[name] for name in given.timesteps],
         "conditioning": [given.spelled[name] for name in given.conditioning],
         "streams": [
-            {"shape": list(stream.shape), "root": stream.root, "branches": len(stream.sums)}
+            {
+                "shape": list(stream.shape),
+                "root": stream.root,
+                "branches": len(stream.sums),
+                "after": list(graph.joined.get(stream.index, ())),
+            }
             for stream in plan.facts.streams
         ],
         "blocks": [_block(group) for group in groups(plan)],

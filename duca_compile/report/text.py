@@ -4,8 +4,9 @@ import io
 from collections.abc import Iterable, Sequence
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from duca_compile.methods.base import FULL
@@ -87,26 +88,46 @@ def _show_graph(console: Console, graph: GraphReport) -> None:
     assert graph.plan is not None
     found = groups(graph.plan)
     blocks, branches = counted(len(graph.plan.facts.blocks), "block"), counted(len(graph.plan.branches), "branch")
-    console.print(lines(inputs_and_streams(graph.plan.facts)))
+    console.print(lines(inputs_and_streams(graph)))
     console.print(Text(f"\n{blocks}, {branches}", style="bold"))
-    console.print(_branch_table(found, list(graph.plan.steps)))
+    console.print(_branch_table(found, list(graph.plan.steps), console.width))
     console.print(Text(f"\ncost per step; one trajectory holds {bytes_told(graph.held_bytes)} of cache", style="bold"))
     console.print(_cost_table(graph))
     console.print()
     console.print(lines(notes(graph, found)))
 
 
-def _branch_table(found: tuple[Group, ...], recipes: Sequence[str]) -> Table:
+def _branch_table(found: tuple[Group, ...], recipes: Sequence[str], width: int) -> Table:
     headings = ("block", "branch and source", "stream", "kind", *recipes)
     made = table(*headings, left=headings)
-    made.columns[1].no_wrap = True
     for group in found:
         for at, row in enumerate(group.rows):
             branch = row.first
             named = f"{row.names}\n{branch.source}" if branch.source else row.names
-            own = ("" if at else group.numbers, named, str(branch.stream), branch.kind)
-            made.add_row(*(Text(cell) for cell in (*own, *row.told.values())))
+            cells = ("" if at else group.numbers, named, str(branch.stream), branch.kind, *row.told.values())
+            made.add_row(*map(Text, cells))
+    made.columns[1].no_wrap = True
+    _keep_whole(made, [1, *range(len(headings) - len(recipes), len(headings))], width)
     return made
+
+
+def _keep_whole(made: Table, places: Sequence[int], width: int) -> None:
+    """No line of the columns at these `places` breaks, or their headings after a hyphen, if there is room for that."""
+    columns = [made.columns[at] for at in places]
+    headings = [str(column.header) for column in columns]
+    for told in headings, [heading.replace("-", "-\n") for heading in headings]:
+        for column, heading in zip(columns, told, strict=True):
+            column.header = Text(heading)
+        if sum(_least_width(column, column in columns) + 1 for column in made.columns) <= width + 1:
+            for column in columns:
+                column.no_wrap = True
+            return
+
+
+def _least_width(column: Column, in_one_line: bool) -> int:
+    """In which no line of the column breaks, or else no word."""
+    told = "\n".join(map(str, (column.header, *column.cells)))
+    return max(map(cell_len, told.splitlines() if in_one_line else told.split()))
 
 
 def _cost_table(graph: GraphReport) -> Table:
