@@ -131,6 +131,10 @@ def test_the_blocks_of_pages_that_have_many(name: str, tmp_path: Path, monkeypat
     for block in blocks_of(ROOT / "docs" / name):
         exec(block, namespace)
     assert torch.equal(namespace["prediction"], model(*call))
+    if name == "compilers.md":
+        promised = re.findall(r"^print\((.+)\)  # (.+)$", blocks_of(ROOT / "docs" / name)[-2], re.MULTILINE)
+        assert [str(eval(asked, namespace)) for asked, _ in promised] == [told for _, told in promised]
+        assert len(promised) == 3
 
 
 def test_every_option_and_method_is_told() -> None:
