@@ -36,6 +36,7 @@ from duca_compile.runtime import partly
 from duca_compile.runtime.compile_line import Turns
 from duca_compile.runtime.compiled import CompiledPlain, CompiledRecipe
 from duca_compile.runtime.dispatch import Dispatcher
+from duca_compile.runtime.failures import release
 from duca_compile.runtime.fixed_memory import FixedMemory
 from duca_compile.runtime.partly import warn_partly
 from duca_compile.runtime.probe import CompiledProbe
@@ -91,10 +92,13 @@ def accelerated(gm: fx.GraphModule, example_inputs: Sequence[Any], chosen: Optio
         remember(reason(error))
         if chosen.strict and (found.whole or not isinstance(error, Refused)):
             raise
-        if not found.whole:
-            return plain_part(gm, found, error, example_inputs, ours, chosen)
-        run: Compiled = inner(gm, list(example_inputs))
-        warn_fallback(error)
+        run: Compiled
+        if found.whole:
+            run = inner(gm, list(example_inputs))
+            warn_fallback(error)
+        else:
+            run = plain_part(gm, found, error, example_inputs, ours, chosen)
+        release(error)
         return run
     if ours is not inner and not recorded:
         note_once(_owner(gm), NO_CUDA_GRAPHS)

@@ -63,7 +63,7 @@ def test_an_error_of_the_model_is_told_without_dynamo(capfd: pytest.CaptureFixtu
 
 
 def test_a_function_may_be_captured_any_number_of_times() -> None:
-    with torch._dynamo.config.patch(recompile_limit=1), torch_private.any_number_of_graphs():
+    with torch._dynamo.config.patch(recompile_limit=1), torch_private.capturing():
         for size in (2, 3, 4):
             seen_by_backend(Small().eval(), torch.randn(size, 3, 4))
 

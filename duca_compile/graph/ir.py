@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from duca_compile.torch_private import HigherOrderOperator, OpOverload, Size, schema, size
+from duca_compile.torch_private import HigherOrderOperator, OpOverload, Size, forget_tensors, schema, size
 
 _DTYPES = {
     torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16", torch.float64: "f64",
@@ -64,6 +64,7 @@ def copied(gm: fx.GraphModule) -> fx.GraphModule:
     graph.output(graph.graph_copy(gm.graph, {}))
     copy = fx.GraphModule(gm, graph)
     copy.meta.update(gm.meta)
+    forget_tensors(graph)
     return copy
 
 

@@ -131,7 +131,7 @@ def _called(model: Any, leaves: Sequence[Any], tree: Any, chosen: Options) -> tu
 
     module = model.module() if isinstance(model, ExportedProgram) else torch_private.uncompiled(model)
     args, kwargs = torch_private.tree_unflatten(leaves, tree)
-    with torch.no_grad(), torch_private.any_number_of_graphs():
+    with torch.no_grad(), torch_private.capturing():
         captured: Any = torch.compile(_afresh(module), backend=collect, fullgraph=True, dynamic=False)
         output = captured(*args, **kwargs)
     (only,) = calls

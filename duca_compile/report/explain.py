@@ -120,7 +120,7 @@ def explain_call(
         return run
 
     plain = torch_private.uncompiled(model)
-    with torch.no_grad(), torch_private.any_number_of_graphs():
+    with torch.no_grad(), torch_private.capturing():
         compiled: Any = torch.compile(plain, backend=collect, dynamic=False)
         compiled(*args, **kwargs)
     graphs = tuple(replace(report, runs=runs[number]) for number, report in enumerate(reports))

@@ -92,6 +92,7 @@ class Dispatcher:
             self._given_up = True
             self._steps.clear()
             warn_fallback(end)
+        release(error)
         return found
 
     def _once_more(self, args: Sequence[Any]) -> tuple[Any, ...]:

@@ -63,6 +63,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release(error: BaseException) -> None:
-    """Frees what the frames of a failed step still hold: its activations."""
+    """Frees what the frames of a failed step, or of a refused call, still hold: its activations and results."""
     for each in causes(error):
         traceback.clear_frames(each.__traceback__)
+        each.__traceback__ = None

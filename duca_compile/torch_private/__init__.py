@@ -5,10 +5,10 @@ Each file names at its top what it leans on. Where releases differ, the file tha
 
 from duca_compile.torch_private.calls import RestartAnalysis as RestartAnalysis
 from duca_compile.torch_private.calls import RootCall as RootCall
-from duca_compile.torch_private.calls import any_number_of_graphs as any_number_of_graphs
 from duca_compile.torch_private.calls import as_dynamo_runs as as_dynamo_runs
 from duca_compile.torch_private.calls import backend_may_raise as backend_may_raise
 from duca_compile.torch_private.calls import break_reason as break_reason
+from duca_compile.torch_private.calls import capturing as capturing
 from duca_compile.torch_private.calls import enclosing_module as enclosing_module
 from duca_compile.torch_private.calls import is_whole as is_whole
 from duca_compile.torch_private.calls import opens_call as opens_call
@@ -26,6 +26,7 @@ from duca_compile.torch_private.graphs import dynamo_value as dynamo_value
 from duca_compile.torch_private.graphs import enter_autocast as enter_autocast
 from duca_compile.torch_private.graphs import exit_autocast as exit_autocast
 from duca_compile.torch_private.graphs import export_functional as export_functional
+from duca_compile.torch_private.graphs import forget_tensors as forget_tensors
 from duca_compile.torch_private.graphs import gives_memory as gives_memory
 from duca_compile.torch_private.graphs import invoke_subgraph as invoke_subgraph
 from duca_compile.torch_private.graphs import is_composite as is_composite

@@ -8,7 +8,8 @@
   that a model was compiled with.
 - `Module._call_impl`: what is to be compiled of a module that was compiled in place; with its local `self`: which
   modules are running around a compiled one.
-- `recompile_limit` and `accumulated_recompile_limit` of `torch._dynamo.config`: how often it captures a function.
+- `recompile_limit` and `accumulated_recompile_limit` of `torch._dynamo.config`: how often it captures a function;
+  `invalidate_compile_context_weakrefs`: whether it forgets the tensors that it has seen, as for a registered backend.
 - `torch._dynamo.exc.BackendCompilerFailed`: what an exception of a backend becomes; Dynamo keeps nothing then.
 - `torch._dynamo.exc.RestartAnalysis`: by what a compiler makes Dynamo capture anew, with a number as a constant.
 - `torch._dynamo.lookup_backend`.
@@ -161,9 +162,15 @@ def _holds(outer: nn.Module, inner: nn.Module) -> bool:
     return wrapped is not inner and any(part is inner for part in outer.modules())
 
 
-def any_number_of_graphs() -> Any:
-    """A context in which Dynamo captures a function once more, however many sizes and models it has seen it with."""
-    return torch._dynamo.config.patch(recompile_limit=sys.maxsize, accumulated_recompile_limit=sys.maxsize)
+def capturing() -> Any:
+    """A context in which a backend of our own looks at what Dynamo captures.
+
+    It captures a function once more, however many sizes and models it has seen it with, and keeps no weak references
+    to the model's tensors, with which quantised ones could not be moved.
+    """
+    return torch._dynamo.config.patch(
+        recompile_limit=sys.maxsize, accumulated_recompile_limit=sys.maxsize, invalidate_compile_context_weakrefs=True
+    )
 
 
 @contextmanager

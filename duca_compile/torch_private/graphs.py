@@ -6,6 +6,7 @@
   inside of a functorch transform leaves it active.
 - `grapharg` in a Dynamo placeholder's metadata: whether an input is the module's own parameter or buffer, and, by
   `torch._dynamo.source.GetItemSource`, of which list it is an item; by `RandomValueSource`, that Python draws it.
+  It also refers to the tensor itself, weakly.
 - `example_value` in a Dynamo node's metadata.
 - `torch.amp.autocast_mode._enter_autocast` and `_exit_autocast`: the regions of autocast in a Dynamo graph.
 - `_vmap_increment_nesting` and `_vmap_decrement_nesting` of `torch._functorch.predispatch`: the extent of a vmap there.
@@ -20,7 +21,7 @@
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import fx
@@ -87,6 +88,24 @@ def schema(op: OpOverload) -> torch.FunctionSchema:
 def is_composite(op: OpOverload) -> bool:
     """Whether the operation is made of others."""
     return bool(op._can_decompose())
+
+
+class _Argument(NamedTuple):
+    """What is known of a `grapharg` without its tensor."""
+
+    source: Any
+
+
+def forget_tensors(graph: fx.Graph) -> None:
+    """Of a copy of a Dynamo graph: what was captured is known by its source alone.
+
+    `Module.to` exchanges a tensor made of others in its place, and torch does so only where nobody refers to it weakly.
+    Dynamo lets go of the tensors of its own graph, but knows of no copies.
+    """
+    for node in graph.find_nodes(op="placeholder"):
+        argument = node.meta.get("grapharg")
+        if argument is not None:
+            node.meta["grapharg"] = _Argument(argument.source)
 
 
 def is_module_state(placeholder: fx.Node) -> bool:

@@ -69,13 +69,16 @@ def _compile_with_caches(
     if TracingContext.try_get() is not None or not all(isinstance(given, Tensor) for given in inputs):
         compiled: Callable[..., Any] = inductor(gm, inputs, config_patches=dict(changes))
         return compiled
-    mode = detect_fake_mode(inputs) or FakeTensorMode(shape_env=ShapeEnv())
+    theirs = detect_fake_mode(inputs)
+    mode = theirs or FakeTensorMode(shape_env=ShapeEnv())
     with tracing(TracingContext(mode)):
         known = [mode.from_tensor(given, static_shapes=True) for given in inputs if not isinstance(given, FakeTensor)]
         if not [*gm.parameters(), *gm.buffers()]:
             as_from_dynamo(gm)
         compiled = inductor(gm, inputs, config_patches=dict(changes))
         del known  # until here: the mode remembers them, and takes an input that it knows as it is
+    if theirs is None:
+        mode.fake_tensor_converter.meta_converter.describer.lookup_tensor.clear()  # weak references: `forget_tensors`
     return compiled
 
 
