@@ -74,8 +74,8 @@ def test_the_readmes_way_to_tune(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.chdir(tmp_path)
     block = blocks_of(ROOT / "README.md")[-1]
     page = run([block], pipe=small_pipeline(), prompts=["a cat", "a blue dog"])
-    assert len(page["tuned"].trials) == 15
-    assert "(fifteen times in all)" in (ROOT / "README.md").read_text()
+    assert len(page["tuned"].trials) == 18
+    assert "(eighteen times in all)" in (ROOT / "README.md").read_text()
     assert duca_compile.Options.parse({"tuned": "flux.json"}).method == page["tuned"].at(5).method
 
 
