@@ -63,7 +63,7 @@ def duca(
     `torch.compile` takes one of the two; what else Inductor should know is among the options.
 
     Raises `OptionError` for options that make no sense. A model that cannot be accelerated goes to the inner compiler,
-    with one `DucaWarning` that says why (`strict=True` raises it instead).
+    with one `DucaWarning` that says why (`strict=True` raises a `Refused` instead).
     """
     chosen = Options.parse(options).in_mode(mode)
     if not chosen.are_cached:

@@ -17,7 +17,7 @@ ISSUES = "https://github.com/duca-compile/duca-compile/issues"
 """Where faults of ours are reported."""
 
 
-class Refused(Exception):
+class Refused(torch_private.ThroughDynamo):
     """This graph cannot be accelerated; the message is a reason a user can act on."""
 
 

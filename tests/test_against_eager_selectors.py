@@ -116,7 +116,7 @@ def test_core_models_run_or_refuse(name: str, selector: str) -> None:
     }
     fast, plain = lenient(model, **options), torch.compile(model, backend="eager")
     if name == "hand-written" and selector != "similarity":
-        with pytest.raises(Exception, match="take 'similarity' or 'random'"):
+        with pytest.raises(duca_compile.Refused, match="take 'similarity' or 'random'"):
             fast(**case.call(900.0))
         return
     with duca_compile.session("one", steps=8):
@@ -187,7 +187,7 @@ def test_bonuses_are_for_scores() -> None:
 
 
 def test_a_grid_of_cells_is_needed_for_the_spatial_bonus() -> None:
-    with pytest.raises(Exception, match="square of tokens"):
+    with pytest.raises(duca_compile.Refused, match="square of tokens"):
         compiled(example_dit(), method="toca", spatial=0.5, cell=3)(noise(2, 1, 8, 8), torch.full((2,), 500.0), LABELS)
 
 

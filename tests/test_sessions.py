@@ -271,7 +271,7 @@ def test_a_model_without_a_timestep_is_accelerated_in_a_session_that_counts() ->
         assert torch.equal(cached, full), "the stream of the step before, and there is no timestep for the final layer"
     assert duca_compile.stats(model).steps == {F: 2, A: 2}
     assert duca_compile.stats(model).bytes == 0, "a session without a key is over at its end"
-    with pytest.raises(Exception, match="steps cannot be told apart"):
+    with pytest.raises(duca_compile.Refused, match="steps cannot be told apart"):
         lenient(model, strict=True)(x)
 
 
