@@ -15,6 +15,9 @@ from duca_compile import torch_private
 log = logging.getLogger("duca_compile")
 ISSUES = "https://github.com/duca-compile/duca-compile/issues"
 """Where faults of ours are reported."""
+REPORT = f"please report it at {ISSUES}"
+LONGEST = 200
+"""How many characters of an error that is not ours a user is shown: some have a whole graph in them."""
 
 
 class Refused(torch_private.ThroughDynamo):
@@ -50,7 +53,7 @@ def located(node: fx.Node) -> Iterator[None]:
     except Exception as error:
         if torch_private.is_data_dependent_error(error):
             raise Refused(data_decides(f"%{node.name} = {node.target}")) from error
-        raise InternalError(f"{type(error).__name__}: {error} (at %{node.name} = {node.target})") from error
+        raise InternalError(f"{_brief(error)} (at %{node.name} = {node.target})") from error
 
 
 def data_decides(what: str) -> str:
@@ -88,8 +91,18 @@ def reason(error: Exception) -> str:
         return str(error)
     if torch_private.is_data_dependent_error(error):
         return data_decides("the forward pass")
-    told = str(error) if isinstance(error, InternalError) else f"{type(error).__name__}: {error}"
-    return f"{told}; this is a fault of duca, please report it at {ISSUES}"
+    told = str(error) if isinstance(error, InternalError) else _brief(error)
+    return f"{told}; this is a fault of duca, {REPORT}"
+
+
+def _brief(error: Exception) -> str:
+    """The first line of what it says; the log has the rest, where `DEBUG` is shown."""
+    whole = f"{type(error).__name__}: {error}"
+    first = whole.partition("\n")[0].rstrip()
+    brief = first if len(first) <= LONGEST else f"{first[:LONGEST]} ..."
+    if brief != whole:
+        log.debug("in full: %s", whole)
+    return brief
 
 
 COUNT_THEM = "Run each generation in `with duca_compile.session(key, steps=...)`, and its steps are counted"

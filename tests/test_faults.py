@@ -1,5 +1,6 @@
 """Never worse: whatever fails in our part, the caller gets the inner compiler's result and one warning with the reason."""
 
+import logging
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor, fx, nn
 import duca_compile
 from duca_compile import DucaWarning, Mode, torch_private
 from duca_compile.passes import PIPELINE
+from duca_compile.refusal import REPORT
 from helpers import Planted, first, lenient, ours, takes_caches
 from zoo.case import Call, calls, noise, randomise
 from zoo.core import CORE, example_dit
@@ -73,6 +75,25 @@ def test_a_fault_in_any_stage_leaves_the_plain_result(stage: str, monkeypatch: p
     assert "Planted: a planted fault" in warning
     assert "please report it" in warning
     assert ("(at %" in warning) == (stage in NAMES_ITS_NODE)
+
+
+@pytest.mark.parametrize("stage", ["duca_compile.study.capture", "duca_compile.analysis.token_paths.rule"])
+@pytest.mark.parametrize("told", ["a planted fault\n" + "of many lines\n" * 300, "a planted fault" + ", long" * 300])
+def test_of_a_long_error_the_beginning_is_shown_and_the_rest_is_logged(
+    stage: str, told: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail_at_length(*args: Any, **kwargs: Any) -> Any:
+        raise Planted(told)
+
+    monkeypatch.setattr(stage, fail_at_length)
+    with caplog.at_level(logging.DEBUG, "duca_compile"):
+        warning = check_falls_back(example_dit(), CORE["example DiT"].call, cache_ratio=0.5)
+    assert "Planted: a planted fault" in warning
+    assert "please report it" in warning
+    assert ("(at %" in warning) == (stage in NAMES_ITS_NODE)
+    assert "\n" not in warning
+    assert len(warning) < 450
+    assert any(told in record.getMessage() for record in caplog.records)
 
 
 @pytest.mark.slow
@@ -149,7 +170,23 @@ def test_strict_raises_a_fault_with_its_node(monkeypatch: pytest.MonkeyPatch) ->
         lenient(example_dit(), strict=True)(**CORE["example DiT"].call(900.0))
 
 
-def test_a_compiler_that_fails_on_outlined_blocks_gets_them_in_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_goes_wrong_in_a_step_is_logged_with_where_to_report_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault that comes once is worth no warning."""
+    model, call = example_dit(), CORE["example DiT"].call
+    fast = lenient(model)
+    with monkeypatch.context() as patched:
+        patched.setattr("duca_compile.runtime.dispatch.layout", fail)
+        fast(**call(TIMES[0]))
+    (record,) = [each for each in caplog.records if each.levelno == logging.WARNING]
+    assert record.getMessage().startswith("a step failed and ran as the plain graph")
+    assert record.getMessage().endswith(REPORT)
+
+
+def test_a_compiler_that_fails_on_outlined_blocks_gets_them_in_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def inner(gm: fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
         if any(node.target is torch_private.invoke_subgraph for node in gm.graph.nodes):
             raise Planted("a planted fault")
@@ -161,3 +198,6 @@ def test_a_compiler_that_fails_on_outlined_blocks_gets_them_in_line(monkeypatch:
     got = run(torch.compile(model, backend="duca", options={"method": "duca", "strict": True}), call)
     assert torch.equal(got[0], first(model(**call(TIMES[0]))))
     assert duca_compile.stats(model).steps == {Mode.FULL: 1, Mode.CONSERVATIVE: 2, Mode.AGGRESSIVE: 1}
+    told = [each.getMessage() for each in caplog.records if "in the form that suits Inductor" in each.getMessage()]
+    assert told
+    assert all(REPORT in each for each in told)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 import duca_compile
 from duca_compile import DucaWarning, Mode
@@ -85,3 +85,25 @@ def test_what_the_blocks_compute_is_not_cached_where_it_is_written() -> None:
             got = fast(*tiny_call(t), seen)
             assert torch.equal(seen, got)
             assert torch.equal(got, model(*tiny_call(t), torch.zeros(1, 10, 2)))
+
+
+class OtherMemory(TinyParts):
+    """Puts a tensor of its own into other memory, or into the same once more, as some quantised layers do."""
+
+    def __init__(self, anew: bool) -> None:
+        super().__init__()
+        self.anew = anew
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        self.scale.data = self.scale.data.clone() if self.anew else self.scale.data.contiguous()
+        return self.denoised(x * self.scale, t)
+
+
+@pytest.mark.parametrize("anew", [True, False])
+def test_a_weight_put_into_other_memory_is_refused_in_words(anew: bool) -> None:
+    model, call = OtherMemory(anew).eval(), tiny_call(0.5)
+    with pytest.warns(DucaWarning, match="puts a weight or an argument into other memory") as caught:
+        got = lenient(model)(*call)
+    assert torch.equal(got, model(*call))
+    assert "fault" not in str(caught[0].message)

@@ -122,6 +122,11 @@ def _export(
             raise Refused(
                 "the forward pass writes to a tensor that it is given a second time, within another"
             ) from error
+        if torch_private.is_of_other_memory(error):
+            raise Refused(
+                "the forward pass puts a weight or an argument into other memory (`.data = ...`, `set_`), which a "
+                "cached step would not do"
+            ) from error
         raise
 
 

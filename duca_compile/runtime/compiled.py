@@ -9,7 +9,7 @@ from torch import Tensor, fx
 
 from duca_compile import torch_private
 from duca_compile.capture import autocast
-from duca_compile.refusal import shown_not_raised
+from duca_compile.refusal import REPORT, shown_not_raised
 from duca_compile.runtime.compile_line import Turns, saying
 from duca_compile.runtime.failures import is_out_of_memory
 
@@ -87,7 +87,12 @@ class CompiledRecipe:
         except Exception as error:
             if not others or isinstance(error, torch_private.RestartAnalysis) or is_out_of_memory(error):
                 raise
-            log.warning("the %s graph does not compile in the form that suits Inductor", self.name, exc_info=True)
+            log.warning(
+                "the %s graph does not compile in the form that suits Inductor, and takes a plainer one; %s",
+                self.name,
+                REPORT,
+                exc_info=True,
+            )
             self._forms = tuple(others)
             self._compile(inputs)
 

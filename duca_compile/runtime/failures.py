@@ -7,7 +7,7 @@ from collections.abc import Hashable
 
 import torch
 
-from duca_compile.refusal import Refused
+from duca_compile.refusal import REPORT, Refused
 from duca_compile.torch_private.causes import causes
 
 log = logging.getLogger("duca_compile")
@@ -41,7 +41,11 @@ class Failures:
         if is_out_of_memory(error):
             return None if times < OUT_OF_MEMORY else Refused(_short_of_memory(times))
         if times < FAULTS and not certain:
-            log.warning("a step failed and ran as the plain graph; its generation starts over", exc_info=error)
+            log.warning(
+                "a step failed and ran as the plain graph; its generation starts over. If that comes again, %s",
+                REPORT,
+                exc_info=error,
+            )
             return None
         return error
 
