@@ -197,8 +197,18 @@ def warnings_after() -> Iterator[None]:
 
 
 def _warn_all(messages: list[str]) -> None:
+    """From where the user calls the model, which `warnings` is to tell from the same warning about another one."""
+    if not messages:
+        return
+    frame, call = torch_private.users_frame(), torch_private.root_call()
+    file, line, module = frame.f_code.co_filename, frame.f_lineno, frame.f_globals.get("__name__")
+    shown: dict[Any, Any] = {} if call is None else _shown.setdefault(call.owner, {})
     for message in messages:
-        warnings.warn(message, DucaWarning, stacklevel=4)
+        warnings.warn_explicit(message, DucaWarning, file, line, module, shown)
+
+
+_shown: "weakref.WeakKeyDictionary[object, dict[Any, Any]]" = weakref.WeakKeyDictionary()
+"""What `warnings` keeps, for each compiled model or function, of warnings shown already."""
 
 
 def warn(message: str) -> None:
@@ -211,6 +221,6 @@ def _give(message: str) -> None:
     """At once, or at the end of `warnings_after`."""
     held = _held_back.get()
     if held is None:
-        warnings.warn(message, DucaWarning, stacklevel=4)
+        _warn_all([message])
     else:
         held.append(message)

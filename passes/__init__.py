@@ -57,8 +57,8 @@ def lower(gm: fx.GraphModule, step: StepPlan) -> tuple[fx.GraphModule, dict[str,
 
 
 def _outlines(gm: fx.GraphModule, step: StepPlan) -> bool:
-    """Unless asked for, on CPUs alone, where a block's end costs no launch: for an H100 Inductor writes a DiT's block with
-    11, not 9. These are counts (`python benchmarks count launches`); no GPU has timed them."""
+    """Unless asked for, on CPUs alone, where a block's end costs no launch: for an H100 Inductor writes a DiT's block
+    with 11, not 9. These are counts (`python benchmarks count launches`); no GPU has timed them."""
     if step.options.outline is not None:
         return step.options.outline
     given = (ir.value(node) for node in ir.placeholders(gm.graph))

@@ -16,6 +16,7 @@ from duca_compile.torch_private.calls import options_of as options_of
 from duca_compile.torch_private.calls import original as original
 from duca_compile.torch_private.calls import root_call as root_call
 from duca_compile.torch_private.calls import uncompiled as uncompiled
+from duca_compile.torch_private.calls import users_frame as users_frame
 from duca_compile.torch_private.errors import ThroughDynamo as ThroughDynamo
 from duca_compile.torch_private.errors import frames_unprinted as frames_unprinted
 from duca_compile.torch_private.errors import without_dynamo as without_dynamo

@@ -17,6 +17,7 @@
   2.11 lacks: whether Dynamo runs a graph with Python of tensors' own off.
 """
 
+import contextlib
 import inspect
 import itertools
 import sys
@@ -128,6 +129,16 @@ def break_reason(gm: fx.GraphModule) -> str:
 
 
 _TORCH = str(Path(torch.__file__).parent)
+_NOT_THE_USERS = (f"{Path(torch.__file__).parent}/", f"{Path(__file__).parents[1]}/", contextlib.__file__)
+"""Files of torch, of ours, and what runs the context managers of both."""
+
+
+def users_frame() -> FrameType:
+    """The innermost frame that calls us, or the compiled function that we are in, from outside of torch and of us."""
+    frames = list(_frames())
+    begin = next((at for at, frame in enumerate(frames) if _is_root(frame)), 0)
+    outside = (frame for frame in frames[begin:] if not frame.f_code.co_filename.startswith(_NOT_THE_USERS))
+    return next(outside, frames[-1])
 
 
 def _frames() -> Iterator[FrameType]:
