@@ -13,6 +13,7 @@ from duca_compile import DucaWarning, Mode
 from duca_compile.generations.advice import ANOTHER_WAY
 from helpers import STEPS, Generation, compiled, lenient, ours
 from pipelines import flux_1, generate
+from quantised import Int8, int8, quantised
 from zoo.case import noise, randomise
 from zoo.core import example_dit
 
@@ -36,23 +37,41 @@ class Lora(nn.Module):
         return self.base(x) + self.up(self.down(x)) * self.scale
 
 
-def with_lora() -> nn.Module:
-    model = example_dit()
+def plain(model: nn.Module) -> nn.Module:
+    return model
+
+
+def of_torchao(model: nn.Module) -> nn.Module:
+    quantization = pytest.importorskip("torchao.quantization")
+    quantization.quantize_(model, quantization.Int8WeightOnlyConfig())
+    return model
+
+
+WEIGHTS = pytest.mark.parametrize("weights", [plain, quantised, of_torchao])
+Weights = Callable[[nn.Module], nn.Module]
+
+
+def with_lora(weights: Weights) -> nn.Module:
+    model = weights(example_dit())
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, nn.Linear):
                 setattr(module, name, Lora(child))
-    return randomise(model)
+    for each in loras(model):
+        randomise(each.down)
+        randomise(each.up)
+    return model.eval()
 
 
 def loras(model: nn.Module) -> list[Lora]:
     return [module for module in model.modules() if isinstance(module, Lora)]
 
 
-def test_layers_with_a_lora_are_accelerated_as_those_without() -> None:
-    plain, model = example_dit(), with_lora()
+@WEIGHTS
+def test_layers_with_a_lora_are_accelerated_as_those_without(weights: Weights) -> None:
+    models = weights(example_dit()), with_lora(weights)
     call = noise(2, 1, 8, 8), torch.full((2,), 500.0), LABELS
-    (one,), (other,) = (duca_compile.explain(each, *call, duca_options=OPTIONS).graphs for each in (plain, model))
+    (one,), (other,) = (duca_compile.explain(each, *call, duca_options=OPTIONS).graphs for each in models)
     assert one.plan is not None
     assert other.plan is not None
     assert len(other.plan.facts.branches) == len(one.plan.facts.branches)
@@ -72,31 +91,35 @@ def other_scale(model: nn.Module) -> None:
 
 
 def fused(model: nn.Module) -> None:
+    """Into plain weights in place; a quantised one is made anew."""
     for each in loras(model):
-        each.base.weight.data += each.up.weight @ each.down.weight
+        weight, added = each.base.weight, each.up.weight @ each.down.weight
+        if isinstance(weight, Int8):
+            each.base.weight = nn.Parameter(int8(weight.dequantised() + added), requires_grad=False)
+        else:
+            weight.data += added
         each.up.weight.data.zero_()
 
 
-@pytest.mark.parametrize("change", [other_content, other_scale, fused])
-def test_a_lora_changed_in_the_middle_starts_over(change: Callable[[nn.Module], None]) -> None:
-    model = with_lora()
+CHANGES = [(change, weights) for weights in (plain, quantised, of_torchao) for change in (other_content, other_scale)]
+
+
+@pytest.mark.parametrize(("change", "weights"), [*CHANGES, (fused, plain), (fused, quantised)])
+def test_a_lora_changed_in_the_middle_starts_over(change: Callable[[nn.Module], None], weights: Weights) -> None:
+    model = with_lora(weights)
     generation = Generation(model, lenient(model), LABELS)
     assert generation.modes(STEPS[:3]) == [F, C, A]
     change(model)
     assert generation.modes(STEPS[3:5]) == [F, C]
 
 
-def moved(model: nn.Module) -> None:
-    """To a device and back, as whole models are offloaded: the same numbers in other memory."""
-    for parameter in model.parameters():
-        parameter.data = parameter.data.clone()
-
-
-def test_a_model_that_was_offloaded_between_generations_is_cached_again() -> None:
-    model = example_dit()
+@WEIGHTS
+def test_a_model_that_was_offloaded_between_generations_is_cached_again(weights: Weights) -> None:
+    """As to a device and back, `to` brings the same numbers into other memory."""
+    model = weights(example_dit())
     generation = Generation(model, compiled(model), LABELS)
     first = generation.modes(STEPS[:6])
-    moved(model)
+    model.to(torch.float64).to(torch.float32)
     generation.seed += 1
     assert generation.modes(STEPS[:6]) == first == [F, C, A, C, A, F]
 
@@ -111,10 +134,10 @@ def parts(pipe: Any) -> list[Any]:
     return [getattr(pipe, name) for name in names]
 
 
-def made_again(pipe: Any, plain: nn.Module, make: Callable[[], Tensor]) -> bool:
+def made_again(pipe: Any, model: nn.Module, make: Callable[[], Tensor]) -> bool:
     """Whether what is made after other generations is what is made after none."""
     before = make()
-    duca_compile.reset(plain)
+    duca_compile.reset(model)
     return torch.equal(before, make())
 
 
@@ -122,29 +145,29 @@ def test_a_controlnet_changes_its_residuals_at_every_step_and_the_steps_are_cach
     from diffusers import FluxControlNetModel, FluxControlNetPipeline
 
     pipe, given = flux_1()
-    plain = pipe.transformer
+    model = pipe.transformer
     control = FluxControlNetModel.from_transformer(
-        plain, num_layers=1, num_single_layers=1, attention_head_dim=plain.config.attention_head_dim,
-        num_attention_heads=plain.config.num_attention_heads, load_weights_from_transformer=False,
+        model, num_layers=1, num_single_layers=1, attention_head_dim=model.config.attention_head_dim,
+        num_attention_heads=model.config.num_attention_heads, load_weights_from_transformer=False,
     )  # fmt: skip
     controlled = quiet(FluxControlNetPipeline(*parts(pipe), randomise(control)))
-    controlled.transformer = torch.compile(plain, backend="duca", options=OPTIONS)
+    controlled.transformer = torch.compile(model, backend="duca", options=OPTIONS)
     given |= {"control_image": torch.rand(1, 3, 16, 16), "controlnet_conditioning_scale": 0.5}
     with warnings.catch_warnings():
         warnings.simplefilter("error", DucaWarning)
         generate(controlled, given, "a red dog")
-        first = duca_compile.stats(plain).steps
+        first = duca_compile.stats(model).steps
         assert first[F] <= 5, "it has to be seen twice that they change"
-        assert made_again(controlled, plain, lambda: generate(controlled, given, "a blue cat"))
+        assert made_again(controlled, model, lambda: generate(controlled, given, "a blue cat"))
 
 
 def test_an_image_is_made_from_another_one_at_any_strength() -> None:
     from diffusers import FluxImg2ImgPipeline
 
     pipe, given = flux_1()
-    plain = pipe.transformer
+    model = pipe.transformer
     varied = quiet(FluxImg2ImgPipeline(*parts(pipe)))
-    varied.transformer = torch.compile(plain, backend="duca", options=OPTIONS)
+    varied.transformer = torch.compile(model, backend="duca", options=OPTIONS)
     asked: dict[str, Any] = {
         "generator": torch.Generator(),
         "num_inference_steps": 20,
@@ -160,8 +183,13 @@ def test_an_image_is_made_from_another_one_at_any_strength() -> None:
         return found
 
     make(0.6)
-    assert duca_compile.stats(plain).steps[F] < 12
-    assert made_again(varied, plain, lambda: make(0.9))
+    assert duca_compile.stats(model).steps[F] < 12
+    assert made_again(varied, model, lambda: make(0.9))
+
+
+def moved(model: nn.Module) -> None:
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()
 
 
 class Fetched(nn.Module):
