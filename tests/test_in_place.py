@@ -103,7 +103,7 @@ class OtherMemory(TinyParts):
 @pytest.mark.parametrize("anew", [True, False])
 def test_a_weight_put_into_other_memory_is_refused_in_words(anew: bool) -> None:
     model, call = OtherMemory(anew).eval(), tiny_call(0.5)
-    with pytest.warns(DucaWarning, match="puts a weight or an argument into other memory") as caught:
+    with pytest.warns(DucaWarning, match="puts a weight or another tensor into other memory") as caught:
         got = lenient(model)(*call)
     assert torch.equal(got, model(*call))
     assert "fault" not in str(caught[0].message)

@@ -104,7 +104,10 @@ def _plain(gm: fx.GraphModule, around: tuple[str, ...]) -> fx.GraphModule:
     gm = autocast.with_casts(without_constructors(without_vmap(without_calls(gm))))
     for node in gm.graph.nodes:
         if torch_private.gives_memory(node):
-            raise Refused(f"%{node.args[0]} is given other memory (set_, or `.data =`) by the forward pass")
+            raise Refused(
+                "the forward pass puts a weight or another tensor into other memory (`.data = ...`, `set_`), which a "
+                f"cached step would not do (%{node.args[0]})"
+            )
     with autocast.off(around), torch_private.as_dynamo_runs():
         return without_wrappers(gm)
 
@@ -121,11 +124,6 @@ def _export(
         if torch_private.is_of_duplicates(error):
             raise Refused(
                 "the forward pass writes to a tensor that it is given a second time, within another"
-            ) from error
-        if torch_private.is_of_other_memory(error):
-            raise Refused(
-                "the forward pass puts a weight or an argument into other memory (`.data = ...`, `set_`), which a "
-                "cached step would not do"
             ) from error
         raise
 

@@ -33,7 +33,6 @@ from duca_compile.torch_private.graphs import invoke_subgraph as invoke_subgraph
 from duca_compile.torch_private.graphs import is_composite as is_composite
 from duca_compile.torch_private.graphs import is_module_state as is_module_state
 from duca_compile.torch_private.graphs import is_of_duplicates as is_of_duplicates
-from duca_compile.torch_private.graphs import is_of_other_memory as is_of_other_memory
 from duca_compile.torch_private.graphs import is_random as is_random
 from duca_compile.torch_private.graphs import list_of as list_of
 from duca_compile.torch_private.graphs import make_fx as make_fx

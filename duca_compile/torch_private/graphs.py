@@ -80,11 +80,6 @@ def is_of_duplicates(error: Exception) -> bool:
     return "duplicated inputs that are mutated" in str(error)
 
 
-def is_of_other_memory(error: Exception) -> bool:
-    """Whether an export failed as the graph gives a weight or an argument other memory, as `.data = ...` does."""
-    return str(error).startswith(("n=set_", "Encountered a set_ on a graph input"))
-
-
 def schema(op: OpOverload) -> torch.FunctionSchema:
     """The names, defaults and kinds of an operation's arguments and results."""
     return op._schema
