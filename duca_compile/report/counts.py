@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -19,7 +18,8 @@ MANY = 10
 """Generations from which on tenths are told of, in place of the least and the most."""
 
 
-class Generation(NamedTuple):
+@dataclass(frozen=True)
+class Generation:
     """The calls of one image or video under one conditioning: two of them where guidance calls the model twice. It goes
     on where its caches start over, as long as its timestep goes on.
 
@@ -85,7 +85,7 @@ class Stats:
 
     def to_json(self) -> str:
         """The fields by their names, and the `headline`."""
-        generations = [each._asdict() for each in self.last_generations]
+        generations = [vars(each) for each in self.last_generations]
         return json.dumps({"headline": self.headline, **vars(self), "last_generations": generations}, indent=2)
 
     def __str__(self) -> str:
