@@ -152,7 +152,7 @@ def test_json_has_the_fields() -> None:
     told = json.loads(found.to_json())
     assert told.pop("headline") == found.headline
     (generation,) = told.pop("last_generations")
-    assert generation == found.last_generations[0]._asdict()
+    assert generation == vars(found.last_generations[0])
     assert told == {
         name: list(value) if isinstance(value, tuple) else value
         for name, value in vars(found).items()
