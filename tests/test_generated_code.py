@@ -1,4 +1,7 @@
-"""What Inductor makes of each mode, in counts: they do not drift with the machine, and grow when something gets dearer."""
+"""What Inductor makes of each mode, in counts: they do not drift with the machine, and grow when something gets dearer.
+
+They hold on torch 2.11 to 2.15, but for a buffer that 2.11 saves.
+"""
 
 import pytest
 import torch
@@ -6,6 +9,7 @@ import torch
 import duca_compile
 from dit import DiT
 from duca_compile import Mode
+from duca_compile.releases import RELEASE
 from helpers import of_duca
 from inductor_code import DEPTH, Code, counted, generated
 from zoo.case import noise, randomise
@@ -27,7 +31,8 @@ def test_code_of_a_cycle(monkeypatch: pytest.MonkeyPatch) -> None:
     want, full, conservative, aggressive = map(counted, found)
     assert want.blocks == 0
     assert full.kernels <= want.kernels, "no more kernels to compile than without us"
-    assert full == Code(kernels=10, blocks=1, calls=DEPTH, buffers=2 + 3 * DEPTH)
+    ends = 1 if RELEASE == (2, 11) else 2
+    assert full == Code(kernels=10, blocks=1, calls=DEPTH, buffers=ends + 3 * DEPTH)
     assert conservative == Code(kernels=11, blocks=1, calls=DEPTH - 1, buffers=DEPTH), (
         "one sum a block: no cache is copied"
     )
