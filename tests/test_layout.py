@@ -69,8 +69,8 @@ def test_no_test_imports_another() -> None:
         assert not [name for name in named(path.read_text()) if re.match(r"(tests\.)?test_", name)], path
 
 
-OTHERS = {"_get_child_registries", "_getframe"}
-"""What `diffusers_context.py` asks of `diffusers`, and Python itself is asked."""
+OTHERS = {"_get_child_registries", "_getframe", "_replace"}
+"""What `diffusers_context.py` asks of `diffusers`, and what Python and its named tuples are asked."""
 
 
 def test_private_torch_has_one_door() -> None:
