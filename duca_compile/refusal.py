@@ -200,11 +200,20 @@ def _warn_all(messages: list[str]) -> None:
     """From where the user calls the model, which `warnings` is to tell from the same warning about another one."""
     if not messages:
         return
-    frame, call = torch_private.users_frame(), torch_private.root_call()
+    frame, shown = torch_private.users_frame(), _shown_of_call()
     file, line, module = frame.f_code.co_filename, frame.f_lineno, frame.f_globals.get("__name__")
-    shown: dict[Any, Any] = {} if call is None else _shown.setdefault(call.owner, {})
+    del frame
     for message in messages:
         warnings.warn_explicit(message, DucaWarning, file, line, module, shown)
+
+
+def _shown_of_call() -> dict[Any, Any]:
+    try:
+        call = torch_private.root_call()
+    except Exception:
+        log.debug("whose a warning is could not be told", exc_info=True)
+        return {}
+    return {} if call is None else _shown.setdefault(call.owner, {})
 
 
 _shown: "weakref.WeakKeyDictionary[object, dict[Any, Any]]" = weakref.WeakKeyDictionary()

@@ -32,9 +32,8 @@ class RandomTokens:
         """Indices `[count]`, int64, for every input of each selection. `device` is the same at every call."""
         if not self._ahead:
             self.drawn = [self._draw_ahead(selection, device) for selection in self.selections]
-            each = zip(self.drawn, self.selections, strict=True)
-            rows = [drawn[..., : selection.count].unbind() for drawn, selection in each]
-            self._ahead = [[index for steps in rows for index in steps[at].unbind()] for at in range(AHEAD)]
+            rows = [_rows(drawn, each) for drawn, each in zip(self.drawn, self.selections, strict=True)]
+            self._ahead = [[index for steps in rows for index in steps[at]] for at in range(AHEAD)]
         return self._ahead.pop()
 
     def _draw_ahead(self, selection: Selection, device: torch.device) -> Tensor:
@@ -42,6 +41,12 @@ class RandomTokens:
         scores = torch.rand(AHEAD, len(selection.inputs), selection.tokens, generator=self.generator, device="cpu")
         chosen = scores.topk(selection.count, sorted=False).indices.sort().values
         return sent(F.pad(chosen, (0, -selection.count % ALIGNED)), device)
+
+
+def _rows(drawn: Tensor, selection: Selection) -> list[tuple[Tensor, ...]]:
+    """The indices of every input, for each of the steps."""
+    inputs, found = len(selection.inputs), drawn[..., : selection.count].flatten(0, 1).unbind()
+    return [found[at * inputs : (at + 1) * inputs] for at in range(AHEAD)]
 
 
 def sent_weights(weights: Sequence[float], history: int, device: torch.device) -> Tensor:

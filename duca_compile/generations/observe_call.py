@@ -65,7 +65,7 @@ class Observer:
             device = None
         transfer = _Transfer(device)
         reached = [given for given in call.timesteps if transfer.reaches(given)]
-        clocks = [transfer.add(given.detach(), torch.float64) for given in reached]
+        clocks = [given if on_host(given) else transfer.add(given.detach(), torch.float64) for given in reached]
         picked = [
             transfer.add(pick(given), torch.float64) if transfer.reaches(given) else None for given in call.latents
         ]
@@ -173,10 +173,11 @@ def _is_assumed(tensor: Tensor, transfer: "_Transfer") -> bool:
 def pick(tensor: Tensor, like: Tensor | None = None) -> Tensor:
     """Evenly spaced elements of each sample, `[rows, picked]`: at the places picked of `like`, if given.
 
-    Copied: samplers write to latents in place.
+    Copied, as samplers write to latents in place: on the host as float64, which it makes of a device's types, too.
     """
     tensor, like = _real(tensor), None if like is None else _real(like)
-    return tensor.contiguous().as_strided(*_places(tensor.shape, tensor.shape if like is None else like.shape)).clone()
+    picked = tensor.contiguous().as_strided(*_places(tensor.shape, tensor.shape if like is None else like.shape))
+    return picked.to(torch.float64, copy=True) if on_host(picked) else picked.clone()
 
 
 def _real(tensor: Tensor) -> Tensor:
