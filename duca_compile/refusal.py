@@ -202,7 +202,6 @@ def _warn_all(messages: list[str]) -> None:
         return
     frame, shown = torch_private.users_frame(), _shown_of_call()
     file, line, module = frame.f_code.co_filename, frame.f_lineno, frame.f_globals.get("__name__")
-    del frame
     for message in messages:
         warnings.warn_explicit(message, DucaWarning, file, line, module, shown)
 

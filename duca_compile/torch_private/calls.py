@@ -135,7 +135,8 @@ _NOT_THE_USERS = (f"{Path(torch.__file__).parent}/", f"{Path(__file__).parents[1
 
 def users_frame() -> FrameType:
     """The innermost frame that calls us, or the compiled function that we are in, from outside of torch and of us."""
-    frames = list(_frames())
+    own, *frames = _frames()
+    del own  # it would hold itself
     begin = next((at for at, frame in enumerate(frames) if _is_root(frame)), 0)
     outside = (frame for frame in frames[begin:] if not frame.f_code.co_filename.startswith(_NOT_THE_USERS))
     return next(outside, frames[-1])
