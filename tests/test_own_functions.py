@@ -101,8 +101,9 @@ def test_steps_are_those_of_plain_weights(kind: type[Packed], options: dict[str,
 
 @pytest.mark.parametrize("kind", [Packed, Unpacking])
 def test_under_inductor(kind: type[Packed]) -> None:
+    """Of 2.11 and 2.12, it writes C++ that does not compile where one token alone is recomputed: these are several."""
     model = packed(kind)
-    (full, *_) = steps(compiled(model, inner="inductor", outline=False))
+    (full, *_) = steps(compiled(model, inner="inductor", outline=False, cache_ratio=0.5))
     assert duca_compile.stats(model).steps[Mode.AGGRESSIVE]
     torch._dynamo.reset()
     with torch.no_grad():

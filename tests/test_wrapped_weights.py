@@ -16,7 +16,6 @@ from duca_compile.capture.flatten import Flatten
 from duca_compile.capture.unwrap import without_wrappers
 from duca_compile.graph import ir
 from duca_compile.refusal import Refused
-from duca_compile.releases import RELEASE
 from duca_compile.runtime.split.call_tensors import leaves
 from helpers import captured, compiled, lenient, relative_error, seen_by_backend, third_step
 from quantised import Int8, int8, linears, quantised, unwrapped
@@ -48,10 +47,11 @@ def test_by_other_methods(options: dict[str, Any]) -> None:
         assert torch.equal(one, other)
 
 
-@pytest.mark.skipif(RELEASE == (2, 11), reason="its Inductor writes C++ that does not compile, of plain tensors too")
 def test_under_inductor() -> None:
+    """Of 2.11 and 2.12, it writes C++ that does not compile where one token alone is recomputed: these are several."""
     model = quantised(example_dit())
-    got, want = steps(compiled(model, inner="inductor", outline=False)), steps(compiled(model))
+    got = steps(compiled(model, inner="inductor", outline=False, cache_ratio=0.5))
+    want = steps(compiled(model, cache_ratio=0.5))
     assert duca_compile.stats(model).steps[Mode.FULL] == 4
     torch._dynamo.reset()
     assert torch.equal(got[0], torch.compile(model, fullgraph=True)(X, T, Y))

@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import GeneratorType, MappingProxyType, SimpleNamespace
+from types import FrameType, GeneratorType, MappingProxyType, SimpleNamespace
 from typing import Any, TypeAlias
 
 from torch import nn
@@ -106,11 +106,14 @@ def _listener_in(children: list[Any]) -> _Listener | None:
 def _suspended(module: nn.Module) -> list[Generator]:
     """Calls of the module's `cache_context` that have been entered and not been left, in all threads.
 
-    Each is a generator, and refers to the module as its `self`.
+    Each is a generator, and refers to the module as its `self`: by its frame, before Python 3.11.
     """
     method = inspect.unwrap(getattr(type(module), "cache_context", len))
     code = getattr(method, "__code__", None)
-    return [held for held in gc.get_referrers(module) if isinstance(held, GeneratorType) and held.gi_code is code]
+    referring = gc.get_referrers(module)
+    frames = [held for held in referring if isinstance(held, FrameType) and held.f_code is code]
+    referring += gc.get_referrers(*frames) if frames else []
+    return [held for held in referring if isinstance(held, GeneratorType) and held.gi_code is code]
 
 
 def _read(fields: Mapping[str, Any]) -> Context:
