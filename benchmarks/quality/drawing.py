@@ -1,5 +1,7 @@
 """The figure of quality: decibels against FLOPs, to each sampler's own 50 steps and to the images that all approach."""
 
+import math
+
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -8,21 +10,26 @@ from figures import decibels
 from quality.rows import EXACT, OURS, PLACED, SOLVERS, WITNESSES, Found, Outcome, Row
 
 Lines = dict[str, list[Row]]
+COLUMNS = 3
 
 
 def figure(found: Found, samplers: list[str]) -> Figure:
     exact = found.get(Row.computed(*EXACT))
     count = len(samplers) + (exact is not None)
-    drawn = Figure(figsize=(4 * count, 4), layout="constrained")
-    panels = drawn.subplots(1, count, sharey=True, squeeze=False)[0]
+    rows = math.ceil(count / COLUMNS)
+    drawn = Figure(figsize=(4.2 * COLUMNS, 4 * rows), layout="constrained")
+    panels = drawn.subplots(rows, COLUMNS, sharey=True, squeeze=False).flatten()
     whole = found[Row.own("DDIM")]
     for axis, sampler in zip(panels, samplers, strict=False):
         own = found[Row.own(sampler)]
         draw(axis, lines_to_own(sampler), found, own, own)
         axis.set(title=sampler, ylabel="PSNR to its own 50 steps (dB)")
     if exact is not None:
-        draw(panels[-1], lines_to_exact(), found, exact, whole)
-        panels[-1].set(title="all solvers", ylabel="PSNR to the exact images (dB)")
+        last = panels[count - 1]
+        draw(last, lines_to_exact(), found, exact, whole)
+        last.set(title="to the images that all approach", ylabel="PSNR to these (dB)")
+    for axis in panels[count:]:
+        axis.remove()
     return drawn
 
 
@@ -50,7 +57,8 @@ def draw(axis: Axes, lines: Lines, found: Found, wanted: Outcome, whole: Outcome
         axis.plot([whole.flops / each.flops for each in there], away, "o-", label=label)
     axis.set(xlabel="times fewer FLOPs")
     axis.grid(alpha=0.3)
-    axis.legend(fontsize="small")
+    many = len(lines) > 3
+    axis.legend(fontsize="x-small" if many else "small", loc="upper right" if many else "lower left")
 
 
 def near(images: torch.Tensor, wanted: Outcome) -> float:

@@ -57,8 +57,11 @@ def known(folder: Path) -> Times:
 
 
 def note(times: Times) -> str:
+    """Where they were measured is said where the page's own origin does not say it."""
     how = next(iter(times.values()))
+    here = how["machine"] == machine() and how["torch"] == torch.__version__
+    where = "" if here else f"; {how['machine']}, torch {how['torch']}"
     return (
         f"*Time*: how many times as fast as plain `torch.compile` in 50 steps, median of {how['pairs']} pairs of "
-        f"generations of {how['batch']} images in turn, in one process; {how['machine']}, torch {how['torch']}."
+        f"generations of {how['batch']} images in turn, in one process{where}."
     )
