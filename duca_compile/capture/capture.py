@@ -63,7 +63,8 @@ def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
     gm = _plain(gm, around)
     is_state = [torch_private.is_module_state(node) for node in ir.placeholders(gm.graph)]
     flatten = Flatten.like(inputs)
-    exported, lifted, mutates = _export(gm, flatten(inputs), around)
+    with flatten.as_in_graph():
+        exported, lifted, mutates = _export(gm, flatten(inputs), around)
     constants = tuple(_attribute(gm, name) for name in lifted)
     placeholders = ir.placeholders(exported.graph)
     names = [node.name for node in placeholders]
@@ -116,7 +117,7 @@ def _export(
     gm: fx.GraphModule, inputs: Sequence[Any], around: tuple[str, ...]
 ) -> tuple[fx.GraphModule, list[str], bool]:
     try:
-        with autocast.off(around), torch_private.without_own_functions():
+        with autocast.off(around):
             return torch_private.export_functional(gm, inputs)
     except Exception as error:
         if torch_private.is_data_dependent_error(error):

@@ -2,6 +2,7 @@
 
 import operator
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -14,14 +15,16 @@ Item = TypeVar("Item")
 @dataclass(frozen=True)
 class Flatten:
     """Of one graph's inputs. `parts`: how to get at the tensors in each, which Dynamo's guards hold fast; None for a
-    plain input."""
+    plain input. `own_functions`: whether some run Python of their own instead of torch's functions."""
 
     parts: tuple[tuple[Callable[[Any], Any], ...] | None, ...]
+    own_functions: bool = False
 
     @staticmethod
     def like(inputs: Iterable[Any]) -> "Flatten":
         """For calls with inputs like these."""
-        return Flatten(tuple(map(_parts, inputs)))
+        given = tuple(inputs)
+        return Flatten(tuple(map(_parts, given)), any(map(torch_private.overrides_functions, map(type, given))))
 
     def __call__(self, inputs: Sequence[Any]) -> Sequence[Any]:
         """The very tensors that the inputs hold: what is written to them is seen."""
@@ -34,6 +37,11 @@ class Flatten:
             else:
                 flat += [part(given) for part in parts]
         return flat
+
+    def as_in_graph(self) -> AbstractContextManager[object]:
+        """A context in which the inputs are to torch's functions what they are in the graph: plain tensors. Entered
+        where it is needed alone: torch 2.14 loses custom operations that are traced within."""
+        return torch_private.without_own_functions() if self.own_functions else nullcontext()
 
     def spread(self, items: Iterable[Item]) -> list[Item]:
         """One for each input, repeated for each of the tensors that stand in its place."""

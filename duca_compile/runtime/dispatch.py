@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from duca_compile import torch_private
 from duca_compile.capture.capture import Capture
 from duca_compile.generations import budget, recording
 from duca_compile.generations.draw_tokens import sent_weights
@@ -56,7 +55,7 @@ class Dispatcher:
         self._lock = threading.RLock()
 
     def __call__(self, *args: Any) -> tuple[Any, ...]:
-        with self._lock, warnings_after(), torch_private.without_own_functions():
+        with self._lock, warnings_after(), self._flatten.as_in_graph():
             if self._given_up:
                 return tuple(self._plain(args))
             try:

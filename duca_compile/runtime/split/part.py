@@ -109,7 +109,7 @@ class PlainPart:
         self._told = told
 
     def __call__(self, *args: Any) -> Any:
-        with warnings_after(), torch_private.without_own_functions():
+        with warnings_after(), self._flatten.as_in_graph():
             leave = self._told.pass_by(self._flatten(args))
             results: Any = ()
             try:
