@@ -47,6 +47,8 @@ def flux(monkeypatch: pytest.MonkeyPatch, backend: str) -> nn.Module:
         monkeypatch.setattr(attention_dispatch, name, True)
     monkeypatch.setattr(attention_dispatch, "flash_attn_func", flash_attn_func)
     monkeypatch.setattr(attention_dispatch, "sageattn", torch.compiler.disable(sageattn))
+    registry = attention_dispatch._AttentionBackendRegistry
+    monkeypatch.setattr(registry, "_active_backend", registry._active_backend)  # what is set next is set for all models
     model: Any = CORE["FLUX"].model()
     model.set_attention_backend(backend)
     return model
