@@ -25,7 +25,8 @@ class DeclareInputs:
     """
 
     def run(self, gm: fx.GraphModule, step: StepPlan) -> PassResult:
-        nodes, like = ir.named(gm.graph), ir.value(ir.named(gm.graph)[step.branches[0].sum])
+        nodes = ir.named(gm.graph)
+        like = ir.value(nodes[step.branches[0].sum])
         added: dict[str, Tensor] = {}
         for slot in step.reads:
             added |= dict.fromkeys(slot.inputs, _stored(nodes, slot, step))

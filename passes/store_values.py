@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
+from duca_compile.analysis.order import multiplies
 from duca_compile.graph import ir
 from duca_compile.graph.emit import emit
-from duca_compile.graph.op_sets import CONTRACTIONS
 from duca_compile.passes.base import PassResult
 from duca_compile.passes.small_caches import shrunk
 from duca_compile.plan.step_plan import StepPlan
@@ -64,7 +64,7 @@ def _clone(graph: fx.Graph, value: fx.Node) -> fx.Node:
 
 def _is_cut(value: fx.Node) -> bool:
     """A slice that no product reads, which may round otherwise where its rows lie otherwise."""
-    return ir.packet(value) is aten.slice and not any(ir.packet(user) in CONTRACTIONS for user in value.users)
+    return ir.packet(value) is aten.slice and not any(map(multiplies, value.users))
 
 
 def _cut_out(graph: fx.Graph, part: fx.Node) -> fx.Node:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 
 import duca_compile
 from duca_compile import DucaWarning, Mode
@@ -50,6 +51,12 @@ def first(result: Any) -> Tensor:
 
 def relative_error(got: Tensor, want: Tensor) -> float:
     return float((got - want).abs().max() / want.abs().max())
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, *given: Any) -> Tensor:
+    """Of `[batch, tokens, heads, features]`, whatever else an operation is given."""
+    q, k, v = (each.transpose(1, 2) for each in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).contiguous()
 
 
 def seen_by_backend(model: Any, *args: Any) -> tuple[Any, Any]:

@@ -17,16 +17,11 @@ from duca_compile.cost import flops
 from duca_compile.cost.flops import Executed
 from duca_compile.graph import attention_ops
 from duca_compile.torch_private import fake_tensors
-from helpers import captured, compiled, relative_error
+from helpers import attention, captured, compiled, relative_error
 from zoo.case import noise
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Of `[batch, tokens, heads, features]`."""
-
-
-def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    q, k, v = (each.transpose(1, 2) for each in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).contiguous()
 
 
 def _forward(q: Tensor, k: Tensor, v: Tensor, *given: Any, **named: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:

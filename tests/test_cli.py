@@ -13,12 +13,13 @@ from rich.console import Console
 
 import duca_compile
 from duca_compile import torch_private
-from duca_compile.cli import doctor, terminal, tune
+from duca_compile.cli import doctor, tune
 from duca_compile.cli.checks import CHECKS, Check
 from duca_compile.cli.diffusers_config import build
 from duca_compile.cli.families import FAMILIES
 from duca_compile.cli.main import COMMANDS, main, parser
 from duca_compile.plan.options import Options
+from duca_compile.report import text
 
 EAGER = ("-o", "inner=eager")
 
@@ -302,7 +303,8 @@ def test_the_doctor_advises_where_something_is_of_use(monkeypatch: pytest.Monkey
 
 
 def test_tables_are_as_wide_as_the_terminal(duca: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(terminal, "Console", lambda: Console(force_terminal=True, width=200))
+    given: Any = {"force_terminal": True, "width": 200}
+    monkeypatch.setattr(text, "Console", lambda **own: Console(**(own or given)))
     monkeypatch.setattr(doctor, "CHECKS", (lambda: Check("X", "broken", "not there" * 15, "pip install x"),))
     assert max(map(len, duca("doctor", code=1).splitlines())) > 130
 

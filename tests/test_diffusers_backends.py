@@ -9,23 +9,16 @@ import pytest
 import torch
 from diffusers.models import attention_dispatch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import duca_compile
 from duca_compile import DucaWarning, Mode
-from helpers import compiled, first, lenient
+from helpers import attention, compiled, first, lenient
 from zoo.case import calls
 from zoo.core import CORE
 
 LIBRARY = torch.library.Library("as_diffusers_calls", "FRAGMENT")
 LIBRARY.define("flash_attn_func(Tensor q, Tensor k, Tensor v, float softmax_scale, bool causal) -> Tensor")
 TIMES = [900.0, 880.0, 860.0, 840.0]
-
-
-def attention(q: Tensor, k: Tensor, v: Tensor, *given: Any) -> Tensor:
-    """Of `[batch, tokens, heads, features]`."""
-    q, k, v = (each.transpose(1, 2) for each in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).contiguous()
 
 
 for _key in ("CPU", "Meta"):

@@ -27,7 +27,7 @@ from face.origin import origin
 from figures import decibels, spread
 from quality.rows import STEPS, WITNESSES
 from quality.samplers import SAMPLERS, trained
-from sampling import initial_noise
+from quality.tuning import images
 
 SEED = 700
 assert isinstance(DEFAULT, ForecastStack)
@@ -62,25 +62,23 @@ def main(arguments: Sequence[str]) -> None:
 
 def measured(sampler: str, samples: int) -> list[str]:
     """The cells below a sampler."""
-    computed, _ = images(sampler, None, samples)
-    found, usual = images(sampler, DEFAULT, samples)
+    computed, _ = generated(sampler, None, samples)
+    found, usual = generated(sampler, DEFAULT, samples)
     default = decibels(found, computed)
     cells = [spread(default)]
     for name, method in CHOICES.items():
-        made, full = images(sampler, method, samples)
+        made, full = generated(sampler, method, samples)
         cells.append(spread(decibels(made, computed) - default) + ("" if full == usual else f" ({full})"))
         print(f"{sampler}, {name}: {cells[-1]}", flush=True)
     return cells
 
 
 @torch.no_grad()
-def images(sampler: str, method: Method | None, samples: int) -> tuple[Tensor, int]:
+def generated(sampler: str, method: Method | None, samples: int) -> tuple[Tensor, int]:
     """And how many of the steps were full."""
     torch.compiler.reset()
     model = trained(SAMPLERS[sampler])
     options = {"method": method, "strict": True}
     given: dict[str, Any] = {"backend": "duca", "options": options} if method else {}
     run = torch.compile(model, dynamic=False, **given)
-    labels = torch.arange(samples) % 10
-    found = SAMPLERS[sampler].images(run, initial_noise(samples, SEED), labels, STEPS, None)
-    return found, duca_compile.stats(model).steps[FULL] if method else STEPS
+    return images(sampler, run, samples, SEED), duca_compile.stats(model).steps[FULL] if method else STEPS

@@ -49,12 +49,11 @@ def lines_to_exact() -> Lines:
 
 def draw(axis: Axes, lines: Lines, found: Found, wanted: Outcome, whole: Outcome) -> None:
     """What is not found is left out."""
-    known = {label: [found[row] for row in rows if row in found] for label, rows in lines.items()}
-    for label, there in known.items():
-        if not there:
-            continue
-        away = [near(torch.cat(each.images), wanted) for each in there]
-        axis.plot([whole.flops / each.flops for each in there], away, "o-", label=label)
+    for label, rows in lines.items():
+        there = [found[row] for row in rows if row in found]
+        if there:
+            away = [near(torch.cat(each.images), wanted) for each in there]
+            axis.plot([whole.flops / each.flops for each in there], away, "o-", label=label)
     axis.set(xlabel="times fewer FLOPs")
     axis.grid(alpha=0.3)
     many = len(lines) > 3

@@ -24,6 +24,16 @@ SPACED = {name: value for name, value in SCHEDULE.items() if name != "clip_sampl
 Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
+def stepped(
+    scheduler: Any, timesteps: Tensor, model: Denoiser, x: Tensor, labels: Tensor, given: dict[str, Any]
+) -> Tensor:
+    """Images of the latents `x`; each step of the scheduler is `given` more."""
+    for t in timesteps:
+        output = model(scheduler.scale_model_input(x, t), t.float().expand(len(x)), labels)
+        x = scheduler.step(output, t, x, **given).prev_sample
+    return x.clamp(-1, 1)
+
+
 @dataclass(frozen=True)
 class Scheduled:
     """A scheduler of `diffusers`; `start` below 1 is image to image, from that share of the timesteps on."""
@@ -47,10 +57,7 @@ class Scheduled:
             x = scheduler.add_noise(source, noise, timesteps[:1].expand(len(noise)).long())
         given: dict[str, Any] = {"generator": generator} if self.stochastic else {}
         given |= {} if self.eta is None else {"eta": self.eta}
-        for t in timesteps:
-            output = model(scheduler.scale_model_input(x, t), t.float().expand(len(x)), labels)
-            x = scheduler.step(output, t, x, **given).prev_sample
-        return x.clamp(-1, 1)
+        return stepped(scheduler, timesteps, model, x, labels, given)
 
     def _scheduler(self, steps: int) -> tuple[Any, Tensor]:
         """`steps` of them from `start` on, as a pipeline leaves out those before it."""
@@ -78,10 +85,7 @@ class Placed:
 
     def images(self, model: Denoiser, noise: Tensor, labels: Tensor, steps: int, source: Tensor | None) -> Tensor:
         scheduler, timesteps = self._scheduler()
-        x = noise * scheduler.init_noise_sigma
-        for t in timesteps:
-            x = scheduler.step(model(x, t.float().expand(len(x)), labels), t, x).prev_sample
-        return x.clamp(-1, 1)
+        return stepped(scheduler, timesteps, model, noise * scheduler.init_noise_sigma, labels, {})
 
     def _scheduler(self) -> tuple[Any, Tensor]:
         kind = self.sampler.kind

@@ -22,11 +22,10 @@ from face.commands import parser
 from face.draw import show
 from face.origin import origin
 from figures import decibels, spread
-from quality.rows import DRAWN, WITNESSES
+from quality.rows import DRAWN, STEPS, WITNESSES
 from quality.samplers import SAMPLERS, trained
 from sampling import initial_noise
 
-STEPS = 50
 TUNED_ON, SEED = 16, 500
 COSTS = {"quality": 3.0, "balanced": 5.0, "fast": 7.0}
 

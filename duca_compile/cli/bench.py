@@ -10,12 +10,11 @@ from rich.text import Text
 from duca_compile.cli.arguments import add_json, add_options, options_of, print_json
 from duca_compile.cli.paired import Measured, measured
 from duca_compile.cli.subject import Subject, add_model, load
-from duca_compile.cli.terminal import width
 from duca_compile.generations.sessions import session
 from duca_compile.methods.base import FULL
 from duca_compile.methods.check import require_int
 from duca_compile.report.explain import STEPS, explain_call
-from duca_compile.report.text import plain, table, written
+from duca_compile.report.text import plain, shown, table, written
 from duca_compile.report.units import bytes_told, counted
 from duca_compile.report.verdict import Verdict
 
@@ -97,7 +96,7 @@ def _text(subject: Subject, found: Measured, flops: float | None, without: str) 
         made.add_row(Text(name), str(len(pairs.cached)), *times, f"{pairs.ratio:.1%}")
     promised = "" if flops is None else f", with {flops:.2f}x fewer FLOPs"
     where = _where(subject)
-    console = plain(width())
+    console = plain(shown().width)
     steps = f"{counted(found.steps, 'step')} that a session counts"
     console.print(Text(f"{found.speedup:.2f}x as fast over {steps}{promised}."))
     if without:

@@ -8,8 +8,7 @@ from rich.text import Text
 
 from duca_compile.cli.arguments import add_json, print_json
 from duca_compile.cli.checks import CHECKS, Check
-from duca_compile.cli.terminal import width
-from duca_compile.report.text import lines, plain, written
+from duca_compile.report.text import lines, plain, shown, written
 
 ABOUT = "say whether torch, Inductor, a compiler and a GPU are there and work, and how to get what is not"
 MARKS = {"ok": "ok", "absent": "--", "broken": "!!"}
@@ -35,7 +34,7 @@ def _text(found: Sequence[Check], works: bool) -> str:
     for check in found:
         told += [(f"{MARKS[check.state]} {check.name}", check.found)]
         told += [("", f"-> {check.advice}")] if check.advice else []
-    console = plain(width())
+    console = plain(shown().width)
     console.print(lines(told))
     console.print(Text("\nThe backend works here." if works else "\nThe backend does not work here: see !! above."))
     return written(console)

@@ -11,9 +11,8 @@ from rich.text import Text
 from duca_compile.cli.arguments import add_json, add_options, options_of, print_json
 from duca_compile.cli.families import FAMILIES
 from duca_compile.cli.subject import subject
-from duca_compile.cli.terminal import width
 from duca_compile.report.explain import STEPS, Report, explain_call
-from duca_compile.report.text import plain, table, written
+from duca_compile.report.text import plain, shown, table, written
 from duca_compile.report.units import bytes_told
 
 ABOUT = "explain several models, a line each: transformers of diffusers with few blocks, or yours"
@@ -47,7 +46,7 @@ def _text(found: dict[str, Report]) -> str:
     made = table("model", "accelerated", "FLOPs", "blocks", "branches", "cache", left=("model", "accelerated"))
     for name, each in found.items():
         made.add_row(Text(name), *_cells(each))
-    console = plain(width())
+    console = plain(shown().width)
     console.print(made)
     for name, each in found.items():
         for reason in each.verdict.refused:

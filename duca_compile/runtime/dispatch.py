@@ -122,7 +122,7 @@ class Dispatcher:
 
     def _run(self, step: Step, args: Sequence[Any]) -> tuple[Any, ...]:
         plan, cache = self.graph.step(step.recipe), step.cache
-        fixed = [] if cache is None or self._memory is None else self._memory.of(cache, plan)
+        fixed = [] if cache is None else self._taken_over(plan, cache)
         in_place = [each for slot in fixed for each in slot]
         added: tuple[Sequence[Tensor], ...] = () if cache is None else self._added(plan, step, cache, in_place)
         run, given = self.graph.recipes[step.recipe], plan.signature.pack(self._constants, args, *added)
@@ -147,11 +147,17 @@ class Dispatcher:
         step.stored()
         return results
 
+    def _taken_over(self, plan: StepPlan, cache: Cache) -> list[list[Tensor]]:
+        """The fixed memory that the step writes to, if it does; the current stream takes over what is held."""
+        if self._memory is not None:
+            return self._memory.of(cache, plan)
+        cache.hand_over()
+        return []
+
     def _added(
         self, plan: StepPlan, step: Step, cache: Cache, memory: Sequence[Tensor]
     ) -> tuple[Sequence[Tensor], ...]:
         """What the step's graph takes besides the call's own inputs: caches, drawn tokens, weights, memory."""
-        cache.hand_over()
         reads = cache.take(plan.reads)
         draws = cache.draws[plan.name].draw(reads[0].device) if plan.signature.draws else []
         weights = [self._weights(plan, step, cache, reads[0].device)] if plan.history > 1 else []

@@ -39,7 +39,7 @@ class FixedMemory:
         if found is None:
             found, cache.used = self._spare.pop() if self._spare else (self._made(), cache.used)
             self._lent[cache] = found
-            weakref.finalize(cache, self._give_back, found, cache.used).atexit = False
+            weakref.finalize(cache, self._spare.append, (found, cache.used)).atexit = False
         cache.hand_over([tensor for memory in found.values() for tensor in memory])
         if plan.is_complete and not cache.kept:
             _clear_histories(found)
@@ -54,9 +54,6 @@ class FixedMemory:
             key: [torch.empty(shape, dtype=dtype, device=device) for shape, dtype, device in forms]
             for key, forms in self._forms.items()
         }
-
-    def _give_back(self, tensors: "Lent", used: device_streams.Used) -> None:
-        self._spare.append((tensors, used))
 
 
 Lent = dict[Key, list[Tensor]]

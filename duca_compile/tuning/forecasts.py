@@ -1,7 +1,7 @@
 """What may be forecast, and how: each form shares one set of graphs among all its schedules and slopes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from duca_compile.methods.cycles import CycleClock
 from duca_compile.methods.forecast_stack import ForecastStack
@@ -17,24 +17,11 @@ FORECASTS: Mapping[str, TaylorSeer] = {
 every branch's feature, which takes the memory of all of them."""
 
 
-@dataclass(frozen=True)
-class StackTrials(ForecastStack):
-    """The `last` of them is under way. Graphs know nothing of schedules and slopes: all share them."""
+class _Last:
+    """Trials of one form, the `last` of which is under way. Graphs know nothing of schedules and slopes: all share
+    them."""
 
-    last: list[TaylorSeer] = field(default_factory=list)
-
-    def start(self) -> CycleClock:
-        return self.last[-1].start()
-
-    def weights(self, stored: Sequence[int], now: int) -> tuple[float, ...]:
-        return self.last[-1].weights(stored, now)
-
-
-@dataclass(frozen=True)
-class BranchTrials(TaylorSeer):
-    """The same of branches."""
-
-    last: list[TaylorSeer] = field(default_factory=list)
+    last: list[TaylorSeer]
 
     def start(self) -> CycleClock:
         return self.last[-1].start()
@@ -43,8 +30,19 @@ class BranchTrials(TaylorSeer):
         return self.last[-1].weights(stored, now)
 
 
-def trials_of(first: TaylorSeer) -> StackTrials | BranchTrials:
-    """Generations of this form, this one under way."""
+@dataclass(frozen=True)
+class StackTrials(_Last, ForecastStack):
+    last: list[TaylorSeer] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class BranchTrials(_Last, TaylorSeer):
+    last: list[TaylorSeer] = field(default_factory=list)
+
+
+def trials_of(name: str, schedule: tuple[int, ...]) -> StackTrials | BranchTrials:
+    """Generations of this form, one by this schedule under way."""
+    first = replace(FORECASTS[name], schedule=schedule)
     if isinstance(first, ForecastStack):
         return StackTrials(order=first.order, anchored=first.anchored, last=[first])
     return BranchTrials(order=first.order, last=[first])

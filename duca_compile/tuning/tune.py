@@ -74,7 +74,7 @@ def tune(
     count = 1 + (len(CANDIDATES) + 1 + len(others)) * len(wanted)
     with Progress(console=Console(stderr=True), disable=not progress) as shown:
         task = shown.add_task("computing all steps", total=count)
-        tried = trials_of(replace(FORECASTS[first], schedule=EVERY_STEP))
+        tried = trials_of(first, EVERY_STEP)
         run = partial(_generated, generate, model, _compiled(model, tried, options))
         with recording() as seen:
             computed, _ = run()
@@ -97,7 +97,7 @@ def tune(
             one(first, best.placed, best.schedule, round(fitted_slope(likeness.stream, best.schedule), 2))
         found = [_best(trials, cost) for cost in costs]
         for name in others:
-            tried = trials_of(replace(FORECASTS[name], schedule=EVERY_STEP))
+            tried = trials_of(name, EVERY_STEP)
             run = partial(_generated, generate, model, _compiled(model, tried, options))
             for trial in found:
                 one(name, trial.placed, trial.schedule, trial.method.slope)
