@@ -6,9 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-import torch._dynamo.config
-
-torch._dynamo.config.issue_3_13_0_warning = False  # Python 3.13.0 alone, at every compilation: tests count warnings
 
 
 @pytest.fixture(autouse=True)

@@ -152,7 +152,7 @@ def test_a_call_repeated_at_every_step_is_told_of() -> None:
 
 def test_nothing_is_said_of_what_is_accelerated() -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", DucaWarning)
         sampling = Sampling(tensor)
         for modes in ("FFFFCC", *["FFCCAA"] * 3):
             assert sampling.run(3, (PROMPT, NEGATIVE)) == modes

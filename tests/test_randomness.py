@@ -195,6 +195,6 @@ def test_batch_norm_in_training_mode_says_what_to_do() -> None:
 def test_explain_refuses_the_same() -> None:
     model = Inside(nn.Dropout(0.1)).train()
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", DucaWarning)
         report = duca_compile.explain(model, *tiny_call())
     assert "training mode; call model.eval()" in " ".join(str(report).split())

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import duca_compile
-from duca_compile import Mode
+from duca_compile import DucaWarning, Mode
 from duca_compile.cost.flops import Executed
 from duca_compile.runtime import registry
 from helpers import lenient, ours
@@ -400,7 +400,7 @@ def test_counting_ends_with_its_call(context: Tensor) -> None:
     run(fast, context, [1000.0])
     model.fails = True
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", DucaWarning)
         with pytest.raises(KeyError, match="of the model"):
             run(fast, context, [980.0])
     assert duca_compile.torch_private.current_dispatch_mode() is None

@@ -50,7 +50,7 @@ def test_few_steps_are_computed_and_many_are_cached_whatever_the_scale(first: fl
     with pytest.warns(DucaWarning, match="generations of 8 steps and less"):
         assert modes(spaced(8, first)) == "F" * 8
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", DucaWarning)
         assert modes(spaced(12, first)) == "FCAFCAFCAFCA"
         assert modes(spaced(20, first)) == "FCACA" * 4
         assert modes(spaced(50, first)) == "FCACA" * 10
