@@ -16,10 +16,12 @@ from duca_compile.generations.recording import Likeness, Recording
 from duca_compile.generations.trajectory import Cache
 from duca_compile.methods.base import FULL
 from duca_compile.methods.forecast_stack import ForecastStack
+from duca_compile.methods.taylorseer import TaylorSeer
 from duca_compile.plan.step_plan import Slot
 from duca_compile.tuning.candidates import candidates, equal_shares
+from duca_compile.tuning.forecast_error import fitted_slope, forecast_error
 from duca_compile.tuning.least_error import least_error
-from duca_compile.tuning.slope import fitted_slope
+from duca_compile.tuning.moves import listed, moves, next_move
 from duca_compile.tuning.tune import psnr
 from helpers import STEPS
 from zoo.case import noise, randomise
@@ -43,13 +45,15 @@ def three_blocks() -> nn.Module:
 @pytest.fixture(scope="module")
 def tuned() -> Tuned:
     every = ("stack", "anchored", "order 2", "branches")
-    return duca_compile.tune(generate, three_blocks(), speedups=(3, 5), forecasts=every, options=EAGER, progress=False)
+    return duca_compile.tune(
+        generate, three_blocks(), speedups=(3, 5), forecasts=every, refine=3, options=EAGER, progress=False
+    )
 
 
 def test_every_trial_was_run_and_the_best_of_each_cost_is_chosen(tuned: Tuned) -> None:
     assert tuned.steps == len(STEPS)
-    assert [trial.full_steps for trial in tuned.trials] == [17] * 5 + [10] * 5 + [17, 10] * 3
-    assert [trial.forecast for trial in tuned.trials[10:]] == ["anchored"] * 2 + ["order 2"] * 2 + ["branches"] * 2
+    assert [trial.full_steps for trial in tuned.trials] == [17] * 5 + [10] * 5 + [17, 10] * 3 + [17] * 3 + [10] * 3
+    assert [trial.forecast for trial in tuned.trials[10:16]] == ["anchored"] * 2 + ["order 2"] * 2 + ["branches"] * 2
     for trial in tuned.trials:
         assert trial.method.schedule == trial.schedule
         assert 0.6 * 50 / trial.full_steps < trial.speedup < 50 / trial.full_steps, "far from a full step, one is due"
@@ -57,8 +61,22 @@ def test_every_trial_was_run_and_the_best_of_each_cost_is_chosen(tuned: Tuned) -
     for trial in tuned.trials[:10:5]:
         assert trial.speedup == pytest.approx(50 / trial.full_steps, rel=0.1)
     for best in tuned.best:
-        assert best.quality == max(each.quality for each in tuned.trials if each.full_steps == best.full_steps)
-    assert len({trial.quality for trial in tuned.trials}) > 10, "they are all different"
+        of_cost = [each for each in tuned.trials if each.full_steps == best.full_steps]
+        cheap = max(each.speedup for each in of_cost)
+        assert best.quality == max(each.quality for each in of_cost if each.speedup > 0.95 * cheap)
+    assert len({trial.quality for trial in tuned.trials}) > 16, "they are all different"
+
+
+def test_refined_trials_go_on_from_the_best(tuned: Tuned) -> None:
+    for at in (16, 19):
+        for number in range(at, at + 3):
+            trial = tuned.trials[number]
+            before = [each for each in tuned.trials[:number] if each.full_steps == trial.full_steps]
+            cheap = 0.95 * max(each.speedup for each in before)
+            best = max((each for each in before if each.speedup > cheap), key=lambda each: each.quality)
+            assert trial.placed == "refined"
+            assert trial.method in set(moves(best.method, tuned.steps))
+            assert trial.method not in {each.method for each in before}
 
 
 def test_the_best_placing_is_tried_at_another_slope(tuned: Tuned) -> None:
@@ -144,7 +162,9 @@ def test_a_metric_of_the_users_own() -> None:
     def likeness(images: Tensor, computed: Tensor) -> float:
         return -float((images - computed).abs().max())
 
-    found = duca_compile.tune(generate, example_dit(), speedups=4, metric=likeness, options=EAGER, progress=False)
+    found = duca_compile.tune(
+        generate, example_dit(), speedups=4, metric=likeness, refine=1, options=EAGER, progress=False
+    )
     assert found.metric == "likeness"
     assert found.best == (max(found.trials, key=lambda trial: trial.quality),)
 
@@ -152,7 +172,9 @@ def test_a_metric_of_the_users_own() -> None:
 def test_a_compiled_model_is_tuned_as_the_module_that_it_is_of() -> None:
     model = example_dit()
     compiled: Any = torch.compile(model)
-    found = duca_compile.tune(generate, compiled, speedups=4, forecasts=["stack"], options=EAGER, progress=False)
+    found = duca_compile.tune(
+        generate, compiled, speedups=4, forecasts=["stack"], refine=1, options=EAGER, progress=False
+    )
     assert found.steps == 50
     model.compile(backend="eager")
     with pytest.raises(ValueError, match=r"compiled in place, by model.compile\(...\): give one that was not"):
@@ -196,7 +218,7 @@ def test_candidates_have_as_many_full_steps_as_asked() -> None:
         candidates(Likeness(torch.eye(201), torch.eye(201)), 7)
 
 
-def forecast_error(path: Tensor, full: tuple[int, ...], slope: float = 1.0) -> float:
+def error(path: Tensor, full: tuple[int, ...], slope: float = 1.0) -> float:
     """Written out step by step."""
     total = 0.0
     for at in range(len(path)):
@@ -210,11 +232,34 @@ def forecast_error(path: Tensor, full: tuple[int, ...], slope: float = 1.0) -> f
 def test_no_other_slope_forecasts_better() -> None:
     path, full = of_steps(9), (0, 2, 5)
     slope = fitted_slope(along(path), full)
-    found = forecast_error(path, full, slope)
-    assert all(found < forecast_error(path, full, slope + away) for away in (-0.05, 0.05))
+    found = error(path, full, slope)
+    assert all(found < error(path, full, slope + away) for away in (-0.05, 0.05))
     assert fitted_slope(along(path), range(9)) == 1.0, "nothing is forecast"
     there_and_back = torch.tensor([[0.0], [1.0], [0.0], [1.0]])
     assert fitted_slope(along(there_and_back), (0, 1)) == 0.0, "never backwards"
+
+
+@pytest.mark.parametrize("full", [(0, 2, 5), (0, 1), (0, 3, 4, 8), tuple(range(9))])
+def test_the_error_of_forecasts_is_told_by_inner_products(full: tuple[int, ...]) -> None:
+    path = torch.randn(9, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for slope in (0.0, 0.7, 1.0):
+        assert forecast_error(along(path), full, slope) == pytest.approx(error(path, full, slope), abs=1e-9)
+
+
+def test_moves_are_small_and_the_most_promising_comes_first() -> None:
+    path = of_steps(9)
+    method = ForecastStack(schedule=(0, 1, 5))
+    every = list(moves(method, 9))
+    assert [each.schedule for each in every] == [(0, 2, 5), (0, 1, 4), (0, 1, 6), (0, 1, 5), (0, 1, 5)]
+    assert [each.slope for each in every] == [1.0, 1.0, 1.0, 0.95, 1.05]
+    tried: set[TaylorSeer] = {method}
+    found = []
+    while (move := next_move(method, tried, along(path))) is not None:
+        tried.add(move)
+        found.append(error(path, listed(move), move.slope))
+    assert tried == {method, *every}
+    assert found == sorted(found)
+    assert {each.schedule for each in moves(ForecastStack(schedule=(0, 1, 2)), 3)} == {(0, 1, 2)}, "nowhere to go"
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5])
@@ -222,8 +267,8 @@ def test_no_other_full_steps_forecast_better(count: int) -> None:
     path = torch.randn(9, 5, generator=torch.Generator().manual_seed(count)).cumsum(0)
     found = least_error(along(path), count)
     every = [(0, *others) for others in itertools.combinations(range(1, 9), count - 1)]
-    best = min(every, key=lambda full: forecast_error(path, full))
-    assert forecast_error(path, found) == pytest.approx(forecast_error(path, best), rel=1e-5)
+    best = min(every, key=lambda full: error(path, full))
+    assert error(path, found) == pytest.approx(error(path, best), rel=1e-5)
     assert len(found) == count
 
 
@@ -260,6 +305,8 @@ def test_a_metric_that_is_an_object_and_gives_a_tensor() -> None:
         def __call__(self, images: Tensor, computed: Tensor) -> Tensor:
             return -(images - computed).abs().max()
 
-    found = duca_compile.tune(generate, example_dit(), speedups=4, metric=Nearness(), options=EAGER, progress=False)
+    found = duca_compile.tune(
+        generate, example_dit(), speedups=4, metric=Nearness(), refine=1, options=EAGER, progress=False
+    )
     assert found.metric == "Nearness"
     assert all(isinstance(trial.quality, float) for trial in found.trials)

@@ -24,6 +24,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--speedups", type=float, nargs="+", default=[3.0, 5.0, 7.0], metavar="TIMES", help="fewer FLOPs to aim at"
     )
+    parser.add_argument(
+        "--refine", type=int, default=16, metavar="CALLS", help="small moves to try at each of these, from the best on"
+    )
     parser.add_argument("--save", metavar="PATH", help='the file for the option "tuned"')
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument("--speedup", type=float, help="save the best of about this (default: the largest)")
@@ -37,7 +40,8 @@ def run(given: Namespace) -> int:
     """1 where nothing can be tuned."""
     _check(given)
     options, generate = options_of(given), named(given.generate)
-    found = tune(generate, _model(given.model), speedups=given.speedups, options=options, progress=not given.json)
+    wanted = {"speedups": given.speedups, "refine": given.refine, "progress": not given.json}
+    found = tune(generate, _model(given.model), options=options, **wanted)
     if given.json:
         print_json(_told(found))
     else:
@@ -59,6 +63,8 @@ def _check(given: Namespace) -> None:
         raise Unusable("--speedup and --quality choose what is saved: give --save PATH, too")
     if not all(1 < speedup < float("inf") for speedup in given.speedups):
         raise Unusable(f"--speedups must be numbers above 1, not {' '.join(map(str, given.speedups))}")
+    if given.refine < 0:
+        raise Unusable(f"--refine is a number of calls, not {given.refine}")
 
 
 def _say_if_worse(found: Tuned, quality: float | None) -> None:
