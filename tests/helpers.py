@@ -201,7 +201,7 @@ class Planted(Exception):
     """A fault of ours that a test brings about."""
 
 
-def ours(caught: list[warnings.WarningMessage]) -> list[str]:
+def ours(caught: Iterable[warnings.WarningMessage]) -> list[str]:
     """What our warnings among these say."""
     return [str(warning.message) for warning in caught if issubclass(warning.category, DucaWarning)]
 

@@ -13,6 +13,7 @@ from duca_compile.methods.forecast_stack import ForecastStack
 from duca_compile.methods.taylorseer import TaylorSeer
 from duca_compile.plan.spellings import OTHER_NAMES
 from duca_compile.plan.step_plan import Selection
+from helpers import ours
 from zoo.case import calls
 from zoo.core import CORE, example_dit
 
@@ -302,7 +303,7 @@ def test_cuda_graphs_are_recorded_of_one_graph_of_fixed_sizes(
     torch._dynamo.reset()
     with pytest.warns(DucaWarning, match="without CUDA graphs.*max-autotune-no-cudagraphs") as caught:
         seen = seen_by_inductor(monkeypatch, dynamic=True, **given)
-    assert len(caught) == 1
+    assert len(ours(caught)) == 1
     assert [changes["triton.cudagraphs"] for changes in seen] == [False] * 2
 
 

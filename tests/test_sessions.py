@@ -16,7 +16,7 @@ from torch import nn
 import duca_compile
 from duca_compile import DucaWarning, Mode, session
 from duca_compile.generations import sessions
-from helpers import Generation, Timeless, compiled, lenient
+from helpers import Generation, Timeless, compiled, lenient, ours
 from zoo.case import calls, noise, randomise
 from zoo.core import example_dit
 from zoo.own import CASES
@@ -262,7 +262,7 @@ def test_a_model_without_a_timestep_is_accelerated_in_a_session_that_counts() ->
         DucaWarning, match=r"steps cannot be told apart.*duca_compile.session\(key, steps=...\)"
     ) as caught:
         assert all(torch.equal(fast(x * scale), model(x * scale)) for scale in (1.0, 2.0, 3.0))
-    assert len(caught) == 1
+    assert len(ours(caught)) == 1
     assert duca_compile.stats(model).bytes == 0
     for _ in range(2):
         with session(steps=4):

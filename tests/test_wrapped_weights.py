@@ -17,7 +17,7 @@ from duca_compile.capture.unwrap import without_wrappers
 from duca_compile.graph import ir
 from duca_compile.refusal import Refused
 from duca_compile.runtime.split.call_tensors import leaves
-from helpers import captured, compiled, lenient, relative_error, seen_by_backend, third_step
+from helpers import captured, compiled, lenient, ours, relative_error, seen_by_backend, third_step
 from quantised import Int8, int8, linears, quantised, unwrapped
 from zoo.case import noise
 from zoo.core import example_dit
@@ -306,7 +306,7 @@ def refusal(model: nn.Module, *args: Any) -> str:
     want = model(*args)
     assert type(got) is type(want)
     assert torch.equal(got, want) if type(got) is Tensor else torch.equal(got.a, want.a)
-    (message,) = [str(each.message) for each in caught if issubclass(each.category, DucaWarning)]
+    (message,) = ours(caught)
     return message
 
 
