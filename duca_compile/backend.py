@@ -16,6 +16,7 @@ from duca_compile.graph import ir
 from duca_compile.methods.base import FULL
 from duca_compile.passes import lower, rewrite
 from duca_compile.passes.probe_graph import probe_graph, probe_signature
+from duca_compile.plan.devices import refuse_shapes_alone
 from duca_compile.plan.options import Options
 from duca_compile.plan.plan import Plan
 from duca_compile.plan.probing import BEFORE
@@ -157,6 +158,7 @@ def build(
     Raises what `found` has against it; where sizes are symbolic, also that there is nothing to tell steps apart: left
     to wait for a session, the graph would be compiled for each of its sizes.
     """
+    refuse_shapes_alone(inputs)
     captured, plan = found.captured, found.plan
     if captured is None or plan is None or captured.symbols:
         captured, plan = found.planned()

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from duca_compile import torch_private
+import duca_compile
+from duca_compile import DucaWarning, torch_private
 from duca_compile.graph import ir
 from duca_compile.plan.devices import refuse_devices
 from duca_compile.refusal import Refused
@@ -35,6 +36,15 @@ def test_blocks_on_several_devices_are_refused() -> None:
         refuse_devices(found.capture.gm.graph, found.plan)
     found = moved(planned(), "cuda:1")
     refuse_devices(found.capture.gm.graph, found.plan)
+
+
+def test_what_holds_no_numbers_is_refused() -> None:
+    """And `explain` needs none."""
+    model, given = Tiny().eval().to("meta"), [each.to("meta") for each in tiny_call()]
+    compiled = torch.compile(model, backend="duca", options={"inner": "eager"})
+    with torch.no_grad(), pytest.warns(DucaWarning, match="are on the meta device.*load the weights first"):
+        assert compiled(*given).is_meta
+    assert duca_compile.explain(model, *given).verdict.outcome == "wholly"
 
 
 @pytest.mark.parametrize(

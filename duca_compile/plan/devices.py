@@ -1,7 +1,10 @@
 """What the device that a model's blocks lie on can keep."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from duca_compile import torch_private
 from duca_compile.graph import ir
@@ -24,6 +27,15 @@ def refuse_devices(graph: fx.Graph, plan: Plan) -> None:
         )
     for device in found:
         _refuse_dtype(device, plan)
+
+
+def refuse_shapes_alone(inputs: Iterable[Any]) -> None:
+    """Raises `Refused` where one of the weights or arguments is without numbers, which no step can be told by."""
+    if any(isinstance(each, Tensor) and each.is_meta for each in inputs):
+        raise Refused(
+            "some weights or arguments are on the meta device, which holds no numbers; load the weights first "
+            "(duca_compile.explain needs none)"
+        )
 
 
 def _refuse_dtype(device: torch.device, plan: Plan) -> None:
