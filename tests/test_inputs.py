@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import duca_compile
 from helpers import captured, captured_core
+from tiny import Tiny, tiny_call
 from zoo.case import noise
 
 PARTS = {
@@ -29,6 +31,18 @@ def test_the_parts(name: str) -> None:
     assert [inputs.spelled[name] for name in inputs.latents] == [latents]
     assert [inputs.spelled[name] for name in inputs.timesteps] == [timestep]
     assert sorted(inputs.spelled[name] for name in inputs.conditioning) == conditioning
+
+
+def test_names_in_other_scripts_are_as_the_user_writes_them() -> None:
+    class Written(Tiny):
+        def forward(self, 潜在: Tensor, время_t: Tensor) -> Tensor:
+            return super().forward(潜在, время_t)
+
+    (graph,) = duca_compile.explain(Written().eval(), *tiny_call()).graphs
+    assert graph.plan is not None
+    inputs = graph.plan.facts.inputs
+    told = [inputs.spelled[name] for name in (*inputs.latents, *inputs.timesteps)]
+    assert told == ["潜在", "время_t"]
 
 
 class Clocks(nn.Module):

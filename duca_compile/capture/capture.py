@@ -70,7 +70,7 @@ def capture(gm: fx.GraphModule, inputs: Sequence[Any]) -> Capture:
     names = [node.name for node in placeholders]
     own = names[len(constants) :]
     for node, original in zip(placeholders[len(constants) :], ir.placeholders(gm.graph), strict=True):
-        node.meta["argument"] = original.name.removeprefix("l_").removeprefix("kwargs_").removesuffix("_")
+        node.meta["argument"] = torch_private.argument_of(original)
         node.meta["list"] = torch_private.list_of(original)
     state = names[: len(constants)] + [name for name, held in zip(own, is_state, strict=True) if held]
     written = exported.graph.find_nodes(op="call_function", target=torch.ops.aten.copy_.default)

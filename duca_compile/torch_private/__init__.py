@@ -22,6 +22,7 @@ from duca_compile.torch_private.errors import frames_unprinted as frames_unprint
 from duca_compile.torch_private.errors import without_dynamo as without_dynamo
 from duca_compile.torch_private.graphs import HigherOrderOperator as HigherOrderOperator
 from duca_compile.torch_private.graphs import OpOverload as OpOverload
+from duca_compile.torch_private.graphs import argument_of as argument_of
 from duca_compile.torch_private.graphs import declare_static as declare_static
 from duca_compile.torch_private.graphs import dynamo_value as dynamo_value
 from duca_compile.torch_private.graphs import enter_autocast as enter_autocast

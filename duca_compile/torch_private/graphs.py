@@ -6,7 +6,7 @@
   inside of a functorch transform leaves it active.
 - `grapharg` in a Dynamo placeholder's metadata: whether an input is the module's own parameter or buffer, and, by
   `torch._dynamo.source.GetItemSource`, of which list it is an item; by `RandomValueSource`, that Python draws it.
-  It also refers to the tensor itself, weakly.
+  `LocalSource.local_name` is what the user calls it. It also refers to the tensor itself, weakly.
 - `example_value` in a Dynamo node's metadata.
 - `torch.amp.autocast_mode._enter_autocast` and `_exit_autocast`: the regions of autocast in a Dynamo graph.
 - `_vmap_increment_nesting` and `_vmap_decrement_nesting` of `torch._functorch.predispatch`: the extent of a vmap there.
@@ -142,6 +142,14 @@ def vmaps(graph: fx.Graph) -> list[list[fx.Node]]:
         if node.target is predispatch._vmap_decrement_nesting:
             depth -= 1
     return found
+
+
+def argument_of(placeholder: fx.Node) -> str:
+    """What the user calls what a Dynamo placeholder stands for; of names in other scripts Dynamo's own keep nothing."""
+    source = getattr(placeholder.meta.get("grapharg"), "source", None)
+    if isinstance(source, LocalSource):
+        return source.local_name
+    return placeholder.name.removeprefix("l_").removeprefix("kwargs_").removesuffix("_") or placeholder.name
 
 
 def list_of(placeholder: fx.Node) -> str | None:
