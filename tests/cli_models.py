@@ -47,6 +47,31 @@ def raises_when_called() -> tuple[nn.Module, Tensor]:
     return nn.Linear(4, 4), noise(2, 5)
 
 
+def exits() -> nn.Module:
+    raise SystemExit("no weights")
+
+
+def is_interrupted() -> nn.Module:
+    raise KeyboardInterrupt
+
+
+def prints() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+    print("loading")
+    return tiny()
+
+
+def named_in_another_language() -> tuple[nn.Module, tuple[Tensor, Tensor]]:
+    class Übersetzer(Tiny):
+        def forward(self, 潜在: Tensor, t: Tensor) -> Tensor:
+            return super().forward(潜在, t)
+
+    return Übersetzer(), tiny_call()
+
+
+def without_numbers() -> tuple[nn.Module, tuple[Tensor, ...]]:
+    return Tiny().to("meta"), tuple(each.to("meta") for each in tiny_call())
+
+
 def alone() -> nn.Module:
     return Tiny()
 
@@ -56,6 +81,11 @@ def generate(model: Any) -> Tensor:
     for t in range(980, -20, -40):
         x = x - 0.05 * model(x, torch.full((2,), float(t)), LABELS)[:, :1]
     return x
+
+
+def generate_and_print(model: Any) -> Tensor:
+    print("generating")
+    return generate(model)
 
 
 def generate_nothing(model: Any) -> Tensor:

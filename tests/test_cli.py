@@ -1,6 +1,7 @@
 """The command line, in this process: what each command prints, as text and as JSON, and its exit code."""
 
 import importlib.util
+import io
 import json
 import re
 import sys
@@ -129,6 +130,50 @@ def test_what_a_model_raises_is_one_line(command: str, name: str, message: str, 
     (line,) = duca.refused(command, f"cli_models:{name}").splitlines()
     assert line.startswith(f"duca: {message}")
     assert line.endswith(" (DUCA_TRACEBACK=1 shows where)")
+
+
+def test_what_ends_the_process_is_told_from_an_answer(duca: Command) -> None:
+    assert duca.refused("explain", "cli_models:exits").startswith("duca: SystemExit: no weights (")
+    assert duca.refused("explain", "cli_models:is_interrupted", code=130) == "duca: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("explain", "cli_models:prints"),
+        ("bench", "cli_models:prints", "--steps", "9", *EAGER),
+        ("zoo", "cli_models:prints"),
+        ("tune", "cli_models:module", "cli_models:generate_and_print", "--speedups", "3", *EAGER),
+    ],
+)
+def test_json_stands_alone_whatever_the_users_code_prints(
+    given: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*given, "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)
+    assert "ing\n" in told.err, "what was printed is not lost"
+
+
+def test_text_goes_to_any_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file on Windows is of one that knows neither lines of boxes nor all names."""
+    file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", file)
+    assert main(["explain", "cli_models:named_in_another_language"]) == 0
+    file.seek(0)
+    assert re.search(r"^latents +\\u6f5c\\u5728$", file.read(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["tiny", "plain"])
+def test_text_is_ascii(name: str, duca: Command) -> None:
+    assert duca("zoo", f"cli_models:{name}", code=int(name == "plain")).isascii()
+    assert duca("explain", f"cli_models:{name}", code=int(name == "plain")).isascii()
+
+
+def test_bench_wants_numbers(duca: Command) -> None:
+    told = "bench needs numbers, and some weights or inputs are on the meta device, which holds none"
+    assert told in duca.refused("bench", "cli_models:without_numbers")
+    assert told in duca.refused("bench", "cli_models:tiny", "--device", "meta")
 
 
 def test_the_frames_of_an_error_can_be_asked_for(duca: Command, monkeypatch: pytest.MonkeyPatch) -> None:

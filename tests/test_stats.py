@@ -36,7 +36,7 @@ def generate(fast: Any, steps: int = 50, batch: int = 2) -> None:
 def text_of(found: Stats) -> str:
     """Without what differs from run to run."""
     seconds = dict.fromkeys(found.compile_seconds, 0.25)
-    return str(replace(found, compile_seconds=seconds)).replace("─", "-")
+    return str(replace(found, compile_seconds=seconds))
 
 
 def test_the_text() -> None:

@@ -3,7 +3,10 @@
 import ast
 import json
 import os
+import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +65,14 @@ def _check_writable(path: Path) -> None:
         raise Unusable(f"{path} cannot be written: there is no folder {path.parent}")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise Unusable(f"{path} cannot be written: permission denied")
+
+
+@contextmanager
+def aside(given: Namespace) -> Iterator[None]:
+    """Around what runs the user's code. Standard output is the JSON's alone, where that is asked for: what is printed
+    meanwhile goes to stderr."""
+    with redirect_stdout(sys.stderr) if given.json else nullcontext():
+        yield
 
 
 def print_json(found: Any) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from rich.text import Text
 
-from duca_compile.cli.arguments import add_json, add_options, options_of, print_json
+from duca_compile.cli.arguments import add_json, add_options, aside, options_of, print_json
 from duca_compile.cli.paired import Measured, measured
 from duca_compile.cli.subject import Subject, add_model, load
+from duca_compile.cli.unusable import Unusable
 from duca_compile.generations.sessions import session
 from duca_compile.methods.base import FULL
 from duca_compile.methods.check import require_int
@@ -30,19 +31,30 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(given: Namespace) -> int:
     """1 where the model is not accelerated."""
-    options, subject = options_of(given), load(given)
+    options = options_of(given)
     require_int("steps", given.steps, at_least=1)
-    torch.compiler.reset()
-    uncounted = _verdict(subject, options, given.steps)
-    with session("bench", steps=given.steps):
-        counted_by_session = _verdict(subject, options, given.steps)
-    found, without = measured(subject, options, given.steps), _without_session(uncounted, counted_by_session)
+    with aside(given):
+        subject = load(given)
+        _require_numbers(subject)
+        torch.compiler.reset()
+        uncounted = _verdict(subject, options, given.steps)
+        with session("bench", steps=given.steps):
+            counted_by_session = _verdict(subject, options, given.steps)
+        found, without = measured(subject, options, given.steps), _without_session(uncounted, counted_by_session)
     if given.json:
         told = {"flops_speedup": counted_by_session.speedup, "without_session": without}
         print_json({**_where(subject), **_told(found), **told})
     else:
         print(_text(subject, found, counted_by_session.speedup, without))
     return int(set(found.recipes) <= {FULL})
+
+
+def _require_numbers(subject: Subject) -> None:
+    if subject.is_on_meta:
+        raise Unusable(
+            "bench needs numbers, and some weights or inputs are on the meta device, which holds none; build them on "
+            "the CPU or a GPU, with any weights"
+        )
 
 
 def _verdict(subject: Subject, options: dict[str, Any], steps: int) -> Verdict:

@@ -38,7 +38,7 @@ def load(path: Path, asked: dict[str, int | None], device: torch.device) -> tupl
     """The model that the file configures, and named arguments. Raises `Unusable` where that cannot be."""
     file = path / "config.json" if path.is_dir() else path
     try:
-        config = json.loads(file.read_text())
+        config = json.loads(file.read_text(encoding="utf-8"))
         name = config["_class_name"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Unusable(f"{file} is no configuration of a model of diffusers: {error!r}") from error

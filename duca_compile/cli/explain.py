@@ -3,7 +3,7 @@
 import sys
 from argparse import ArgumentParser, Namespace
 
-from duca_compile.cli.arguments import add_json, add_options, check_writable, options_of
+from duca_compile.cli.arguments import add_json, add_options, aside, check_writable, options_of
 from duca_compile.cli.subject import add_model, load
 from duca_compile.report.explain import STEPS, explain_call
 
@@ -21,8 +21,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(given: Namespace) -> int:
     """1 where the model is not accelerated."""
     check_writable(given.html)
-    options, subject = options_of(given), load(given, without_weights=True)
-    found = explain_call(subject.model, subject.args, subject.kwargs, options, given.steps)
+    options = options_of(given)
+    with aside(given):
+        subject = load(given, without_weights=True)
+        found = explain_call(subject.model, subject.args, subject.kwargs, options, given.steps)
     if given.html:
         found.to_html(given.html)
     if given.json:

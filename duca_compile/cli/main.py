@@ -7,6 +7,7 @@ import traceback
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from contextlib import nullcontext
+from io import TextIOWrapper
 
 import duca_compile
 from duca_compile import torch_private
@@ -18,14 +19,17 @@ from duca_compile.methods.check import OptionError
 from duca_compile.refusal import Refused
 
 COMMANDS = {"explain": explain, "bench": bench, "tune": tune, "doctor": doctor, "zoo": zoo}
-WORKED, NEGATIVE, UNUSABLE = 0, 1, 2
-"""Exit codes: the last where there is no answer. Each command says what a negative one of it is."""
+WORKED, NEGATIVE, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes: the third where there is no answer, the last as shells have it. Each command says what a negative one of
+it is."""
 TRACEBACK = "DUCA_TRACEBACK"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code."""
     given = parser().parse_args(arguments)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of the user's that its encoding does not know
     try:
         with nullcontext() if os.environ.get(TRACEBACK) else torch_private.frames_unprinted():
             code = int(COMMANDS[given.command].run(given))
@@ -38,16 +42,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # as of `| head`; what is left to be written goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return WORKED
-    except Exception as error:
+    except KeyboardInterrupt:
+        return _failed("interrupted", INTERRUPTED)
+    except (Exception, SystemExit) as error:
         return _raised(error)
 
 
-def _failed(error: Exception, code: int) -> int:
+def _failed(error: Exception | str, code: int) -> int:
     print(f"duca: {error}", file=sys.stderr)
     return code
 
 
-def _raised(error: Exception) -> int:
+def _raised(error: BaseException) -> int:
     """By the user's model, or where torch or this package cannot go on: its kind and its first line."""
     root = torch_private.without_dynamo(error)
     where = f"{TRACEBACK}=1 shows where"

@@ -44,6 +44,13 @@ class Subject:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
+    @property
+    def is_on_meta(self) -> bool:
+        """Whether something that the call reads has a shape alone."""
+        leaves, _ = torch_private.tree_flatten((self.args, self.kwargs))
+        tensors = [*self.model.parameters(), *self.model.buffers(), *leaves]
+        return any(isinstance(each, Tensor) and each.is_meta for each in tensors)
+
     def on(self, device: torch.device | None, dtype: torch.dtype | None) -> "Subject":
         """The model and every tensor among the arguments; `dtype` is for those of floating point."""
         leaves, form = torch_private.tree_flatten((self.args, self.kwargs))

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from duca_compile.cli.arguments import add_json, add_options, check_writable, options_of, print_json
+from duca_compile.cli.arguments import add_json, add_options, aside, check_writable, options_of, print_json
 from duca_compile.cli.families import FAMILIES
 from duca_compile.cli.named import named
 from duca_compile.cli.subject import is_path, made
@@ -39,9 +39,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(given: Namespace) -> int:
     """1 where nothing can be tuned."""
     _check(given)
-    options, generate = options_of(given), named(given.generate)
+    options = options_of(given)
     wanted = {"speedups": given.speedups, "refine": given.refine, "progress": not given.json}
-    found = tune(generate, _model(given.model), options=options, **wanted)
+    with aside(given):
+        generate, model = named(given.generate), _model(given.model)
+        found = tune(generate, model, options=options, **wanted)
     if given.json:
         print_json(_told(found))
     else:

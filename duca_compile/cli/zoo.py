@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from rich.text import Text
 
-from duca_compile.cli.arguments import add_json, add_options, options_of, print_json
+from duca_compile.cli.arguments import add_json, add_options, aside, options_of, print_json
 from duca_compile.cli.families import FAMILIES
 from duca_compile.cli.subject import subject
 from duca_compile.report.explain import STEPS, Report, explain_call
@@ -28,18 +28,21 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(given: Namespace) -> int:
     """1 where one of the models is not accelerated."""
-    options, found = options_of(given), dict[str, Report]()
-    for name in given.models or FAMILIES:
-        torch.compiler.reset()
-        each = subject(name, {"layers": given.layers}, torch.device("meta"))
-        found[name] = explain_call(each.model, each.args, each.kwargs, options, given.steps)
-        del each
-        gc.collect()
+    options = options_of(given)
+    with aside(given):
+        found = {name: _report(name, given, options) for name in given.models or FAMILIES}
     if given.json:
         print_json([{"name": name, **json.loads(each.to_json())} for name, each in found.items()])
     else:
         print(_text(found))
     return int(any(each.verdict.outcome == "not" for each in found.values()))
+
+
+def _report(name: str, given: Namespace, options: dict[str, Any]) -> Report:
+    torch.compiler.reset()
+    gc.collect()
+    each = subject(name, {"layers": given.layers}, torch.device("meta"))
+    return explain_call(each.model, each.args, each.kwargs, options, given.steps)
 
 
 def _text(found: dict[str, Report]) -> str:

@@ -17,6 +17,8 @@ from duca_compile.report.units import bytes_told, counted, flops_told, share_tol
 from duca_compile.report.verdict import Verdict
 
 WIDTH = 80
+_HEAD_RULE = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
+"""In ASCII, as is all that we print: files and terminals of other encodings, such as those of Windows, take it."""
 
 
 def plain(width: int) -> Console:
@@ -38,7 +40,7 @@ def shown() -> Console:
 
 def table(*headings: str, left: Sequence[str] = ()) -> Table:
     """Of numbers, but for the columns `left`."""
-    made = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0, header_style="bold")
+    made = Table(box=_HEAD_RULE, show_edge=False, pad_edge=False, padding=0, header_style="bold")
     for heading in headings:
         made.add_column(Text(heading), justify="left" if heading in left else "right", overflow="fold")
     return made
@@ -63,7 +65,7 @@ def show(console: Console, verdict: Verdict, graphs: Sequence[GraphReport]) -> N
         if graph.plan is not None:
             console.print()
             if len(graphs) > 1:
-                console.rule(f"graph {number + 1} of {len(graphs)}")
+                console.rule(f"graph {number + 1} of {len(graphs)}", characters="-")
             _show_graph(console, graph)
 
 

@@ -34,7 +34,7 @@ class ThroughDynamo(ShortenTraceback):
         return self if torch._dynamo.config.verbose else self.with_traceback(None)
 
 
-def without_dynamo(error: Exception) -> BaseException:
+def without_dynamo(error: BaseException) -> BaseException:
     """What Dynamo raised this error for; any other error as it is."""
     *_, first = causes(error)
     return first if isinstance(error, TorchDynamoException) else error
