@@ -179,7 +179,7 @@ class Around:
         return self.model(*args)
 
 
-@pytest.mark.parametrize("sort", ["module", "compiled", "pipeline", "function", "method", "partial"])
+@pytest.mark.parametrize("sort", ["module", "compiled", "pipeline", "function", "method", "partial", "partial of it"])
 def test_it_is_asked_of_whatever_was_compiled(sort: str) -> None:
     model = example_dit()
     around: dict[str, Any] = {
@@ -192,14 +192,30 @@ def test_it_is_asked_of_whatever_was_compiled(sort: str) -> None:
     given: dict[str, Any] = {
         "module": model,
         "pipeline": SimpleNamespace(components={"a": fast, "b": None, "c": nn.Linear(2, 2)}),
+        "partial of it": functools.partial(fast, LABELS),
     }
     asked = given.get(sort, fast)
     assert stats(asked).steps[FULL] >= 1
     assert stats(asked).steps.total() == 5
-    assert stats(asked).compiled == (sort != "module")
+    assert stats(asked).compiled == (sort not in ("module", "partial of it"))
     assert stats(asked).bytes > 0
     reset(asked)
     assert stats(model).bytes == 0
+
+
+def test_a_global_that_an_attribute_is_named_like_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a script names its own model `model`, and a class of it has another one in `self.model`."""
+    monkeypatch.setitem(globals(), "model", Tiny().eval())
+    lenient(globals()["model"])(*tiny_call())
+    fast = lenient(Around(example_dit()).call)
+    generate(fast, 5)
+    assert stats(fast).steps.total() == 5
+
+
+def test_an_error_does_not_print_a_whole_model() -> None:
+    with pytest.raises(TypeError, match=r"not \[Tiny\( .* \.\.\.$") as raised:
+        stats([Tiny()])  # type: ignore[arg-type]
+    assert len(str(raised.value)) < 200
 
 
 def test_of_a_pipeline_all_modules_count_once() -> None:

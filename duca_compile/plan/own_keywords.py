@@ -1,12 +1,18 @@
 """Which keywords of a call that we are given with a model are ours, and whether it is a model at all."""
 
 import inspect
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from duca_compile import torch_private
+
+
+def shortly(given: Any) -> str:
+    """Its `repr`, in one line: that of a model has a hundred."""
+    return textwrap.shorten(repr(given), 60, placeholder=" ...")
 
 
 def is_pipeline(given: Any) -> bool:
@@ -22,7 +28,9 @@ def require_model(model: Any) -> None:
             "the arguments of one of that model's calls"
         )
     if isinstance(model, type) or not callable(model):
-        raise TypeError(f"give a module, or a function that calls one, and the arguments of one call; not {model!r}")
+        raise TypeError(
+            f"give a module, or a function that calls one, and the arguments of one call; not {shortly(model)}"
+        )
 
 
 def takes(model: Any, keyword: str) -> bool:

@@ -1,14 +1,16 @@
 """Which modules a user means by what was given: a module, what `torch.compile` made of it, or a pipeline of several."""
 
+import dis
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from types import FunctionType
 from typing import Any, Protocol, TypeAlias
 
 from torch import nn
 
 from duca_compile import torch_private
-from duca_compile.plan.own_keywords import is_pipeline
+from duca_compile.plan.own_keywords import is_pipeline, shortly
 
 
 class Pipeline(Protocol):
@@ -25,9 +27,11 @@ def modules_of(given: Model) -> list[nn.Module]:
     """Those that are or were compiled, or may have been. Raises `TypeError` where nothing can be seen of any."""
     found = None if isinstance(given, type) else _modules(torch_private.original(given))
     if found is None:
-        raise TypeError(f"give a module, a compiled module or function, or a pipeline, not {given!r}")
+        raise TypeError(
+            f"give a module, a compiled module or function, or a pipeline (what has `components`), not {shortly(given)}"
+        )
     if not found and callable(given):
-        raise TypeError(f"no module can be seen in {given!r}; give the module that it calls")
+        raise TypeError(f"no module can be seen in {shortly(given)}; give the module that it calls")
     return list(dict.fromkeys(found))
 
 
@@ -59,12 +63,18 @@ def _modules_within(value: Any) -> list[nn.Module]:
 def _reached(function: Any) -> Iterator[Any]:
     """What a function reads beside its arguments."""
     if isinstance(function, functools.partial):
-        yield from (*function.args, *function.keywords.values())
+        yield from (function.func, *function.args, *function.keywords.values())
         yield from _reached(function.func)
         return
     if inspect.ismethod(function):
         yield from (function.__self__, *getattr(function.__self__, "__dict__", {}).values())
         function = function.__func__
     if inspect.isfunction(function):
-        read = inspect.getclosurevars(function)
-        yield from (*read.nonlocals.values(), *read.globals.values())
+        yield from inspect.getclosurevars(function).nonlocals.values()
+        yield from _globals_read(function)
+
+
+def _globals_read(function: FunctionType) -> Iterator[Any]:
+    """Not those that an attribute is named like: `inspect.getclosurevars` may take them for read."""
+    read = (each.argval for each in dis.get_instructions(function) if each.opname == "LOAD_GLOBAL")
+    return (function.__globals__[name] for name in dict.fromkeys(read) if name in function.__globals__)
