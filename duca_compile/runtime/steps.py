@@ -21,7 +21,7 @@ from duca_compile.runtime.probe import NOTHING
 _ONLY = "the only graph"
 NO_CLOCK = (
     "no input that feeds a sinusoidal timestep embedding was found; steps cannot be told apart, and all are computed. "
-    + COUNT_THEM
+    f"If the timestep is a Python number, give it as a tensor. {COUNT_THEM}"
 )
 
 
