@@ -116,8 +116,14 @@ def test_the_weights_of_a_step_are_the_parameters_it_reads(of_dit: CostModel) ->
 
 
 def test_a_family_that_is_no_polynomial_is_an_error() -> None:
-    with pytest.raises(NotPolynomial, match=r"at {'doublings': 3} a full step, .* flops"):
+    with pytest.raises(NotPolynomial, match=r"at {'doublings': 3} a full step, .* flops.* List one value"):
         cost_model.fit(lambda doublings: dit(tokens=4**doublings), {"doublings": (1, 2, 3)})
+
+
+@pytest.mark.parametrize("values", [4, (4,), (4, 4, 16), ("4", "16"), (0, 1, 2)])
+def test_values_that_make_no_grid_are_told(values: Any) -> None:
+    with pytest.raises(ValueError, match="width must list different whole numbers to count at"):
+        cost_model.fit(lambda width: dit(width=width), {"width": values})
 
 
 def test_a_model_without_branches_is_refused() -> None:

@@ -107,8 +107,11 @@ def fit(build: Build, sizes: Mapping[str, Sequence[int]], duca_options: Mapping[
     the degree that the size can have (two for tokens and width, one for depth, batch and most else), make the grid.
     `duca_options` are the `options` of `torch.compile`, for `method="duca"`.
 
-    Raises `NotPolynomial` where a count at the kept sizes differs, and `Refused` where a model is not accelerated.
+    Raises `NotPolynomial` where a count at the kept sizes differs, `ValueError` for values that make no grid, and
+    `Refused` where a model is not accelerated.
     """
+    for name, values in sizes.items():
+        _require_values(name, values)
     options = Options.parse({"method": "duca", **(duca_options or {}), "cycle": 3})
     if not isinstance(options.method, DuCa):
         raise ValueError("the formulas count the steps of method='duca'")
@@ -124,6 +127,15 @@ def fit(build: Build, sizes: Mapping[str, Sequence[int]], duca_options: Mapping[
     for kept in _off_grid(sizes):
         _check(model, sample(build, kept, options), kept)
     return model
+
+
+def _require_values(name: str, values: Any) -> None:
+    known = isinstance(values, Sequence) and all(isinstance(value, int) and value > 0 for value in values)
+    if not known or len(set(values)) < max(2, len(values)):
+        raise ValueError(
+            f"{name} must list different whole numbers to count at, at least two, as the last is for the check; "
+            f"not {values!r}"
+        )
 
 
 def _formula(mode: Mode, samples: Mapping[Point, Sample], through: Through) -> Cost[Any]:
@@ -175,5 +187,6 @@ def _check(model: CostModel, found: Sample, sizes: Mapping[str, int]) -> None:
                 if pair[0] != pair[1]:
                     raise NotPolynomial(
                         f"at {sizes} a {mode.value} step, cache_ratio={ratio}, counts {pair[0]} {field.name}, and the "
-                        f"polynomial through the counts on the grid says {pair[1]}"
+                        f"polynomial through the counts on the grid says {pair[1]}. List one value of each size "
+                        "more than its degree (two for tokens and width, one for most else), and one for the check"
                     )
