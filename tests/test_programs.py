@@ -222,6 +222,13 @@ def test_what_cannot_be_accelerated_is_refused() -> None:
         duca_compile.rewrite(nn.Linear(3, 3).eval(), torch.randn(2, 3))
 
 
+def test_a_call_that_the_model_does_not_take_is_told_in_its_words(model: DiT) -> None:
+    with pytest.raises(TypeError, match="missing 2 required positional arguments: 't' and 'y'"):
+        duca_compile.rewrite(model, EXAMPLE[0])
+    with pytest.raises(RuntimeError, match=r"size|shape"):
+        duca_compile.rewrite(nn.Linear(3, 3).eval(), torch.randn(2, 4))
+
+
 def test_a_model_may_be_rewritten_and_compiled_any_number_of_times(model: DiT) -> None:
     """Dynamo counts what it captures of a function, and gives up after some."""
     with torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=True):
@@ -277,6 +284,14 @@ def test_packages_of_another_release_are_refused(tmp_path: Path, monkeypatch: py
     told = json.loads((tmp_path / "manifest.json").read_text())
     (tmp_path / "manifest.json").write_text(json.dumps({**told, "torch": "2.0.0"}))
     with pytest.raises(ValueError, match=r"compiled by torch 2.0.0, and this is"):
+        duca_compile.load(tmp_path)
+
+
+@pytest.mark.parametrize("manifest", [None, "", "{}", "[]"])
+def test_a_folder_that_holds_no_program_is_told(manifest: str | None, tmp_path: Path) -> None:
+    if manifest is not None:
+        (tmp_path / "manifest.json").write_text(manifest)
+    with pytest.raises(ValueError, match="is no folder that a program was saved in"):
         duca_compile.load(tmp_path)
 
 

@@ -24,6 +24,8 @@ from duca_compile.programs.program import Program, StepForm
 from duca_compile.refusal import Refused
 
 MANIFEST, WEIGHTS = "manifest.json", "weights.pt"
+_FIELDS = ("torch", "method", "options", "seed", "autocast", "same", "call", "recipes")
+"""Of a manifest."""
 
 
 def save(folder: Path, program: Program, graphs: Mapping[str, fx.GraphModule], changes: Mapping[str, Any]) -> None:
@@ -41,10 +43,11 @@ def save(folder: Path, program: Program, graphs: Mapping[str, fx.GraphModule], c
 def load(path: str | Path) -> Program:
     """The program that `Rewritten.save` has left in a folder. Needs neither the model nor a compiler.
 
-    The packages are native code: load only your own. Raises `ValueError` where another release of torch has made them.
+    The packages are native code: load only your own. Raises `ValueError` where another release of torch has made them,
+    and where the folder holds none.
     """
     folder = Path(path)
-    told = json.loads((folder / MANIFEST).read_text())
+    told = _read(folder)
     if told["torch"] != torch.__version__:
         raise ValueError(
             f"{folder} was compiled by torch {told['torch']}, and this is {torch.__version__}; save it anew"
@@ -59,6 +62,14 @@ def load(path: str | Path) -> Program:
         autocast=tuple(told["autocast"]),
         same=told["same"],
     )
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        told: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+        return {name: told[name] for name in _FIELDS}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder} is no folder that a program was saved in ({error!r})") from error
 
 
 def _run(packaged: Any, inputs: Sequence[Any]) -> Sequence[Any]:

@@ -73,8 +73,8 @@ def rewrite(
     `torch.compile(model, backend="duca", options=...)`. The graphs take the very weights that the model has now.
 
     Raises `OptionError` for options that make no sense, `Refused` for a model that cannot be accelerated, `TypeError`
-    for what is no model, such as a pipeline, or where `options` may be the model's, and what Dynamo raises where the
-    forward pass is more than one graph.
+    for what is no model, such as a pipeline, or where `options` may be the model's, what the model itself
+    raises of such a call, and what Dynamo raises where the forward pass is more than one graph.
     """
     if not isinstance(model, ExportedProgram):
         require_model(model)
@@ -133,9 +133,21 @@ def _called(model: Any, leaves: Sequence[Any], tree: Any, chosen: Options) -> tu
     args, kwargs = torch_private.tree_unflatten(leaves, tree)
     with torch.no_grad(), torch_private.capturing():
         captured: Any = torch.compile(_afresh(module), backend=collect, fullgraph=True, dynamic=False)
-        output = captured(*args, **kwargs)
+        try:
+            output = captured(*args, **kwargs)
+        except Exception:
+            _raise_as_called(module, args, kwargs)
+            raise
     (only,) = calls
     return only, output
+
+
+def _raise_as_called(module: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """What the model itself raises of a call that it does not take: Dynamo says so less plainly."""
+    try:
+        module(*args, **kwargs)
+    except Exception as error:
+        raise error from None
 
 
 def _afresh(module: Any) -> Any:
