@@ -47,6 +47,8 @@ def study(gm: fx.GraphModule, inputs: Sequence[Any], options: Options) -> Study:
     """Of a graph that Dynamo is compiling just now, for a call with the example `inputs`."""
     whole, captured, plan = True, None, None
     try:
+        if not torch_private.is_from_dynamo(gm):
+            raise Refused(FOREIGN)
         whole = torch_private.is_whole(gm)
         _refuse_training(inputs)
         captured = capture(gm, inputs)
@@ -69,6 +71,10 @@ def study(gm: fx.GraphModule, inputs: Sequence[Any], options: Options) -> Study:
     return Study(whole, captured, plan)
 
 
+FOREIGN = (
+    "it is no graph that Dynamo hands over while it compiles: call duca_compile.duca within a backend of "
+    "torch.compile, with the graph that it was given, changed in place; duca_compile.rewrite takes graphs by themselves"
+)
 EMPTY = "the call is empty, as with a batch of 0: there is nothing to compute, and sizes cannot be told from it"
 
 

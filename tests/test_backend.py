@@ -68,6 +68,19 @@ def test_any_callable_can_be_the_inner_compiler() -> None:
     assert conservative > aggressive
 
 
+def test_an_inner_compiler_that_gives_no_function_is_told() -> None:
+    fast = compiled(example_dit(), inner=lambda gm, inputs: None, cycle=3)
+    with pytest.raises(TypeError, match="of the option inner gave None; it must return a function"):
+        fast(X, torch.full((2,), 900.0), Y)
+
+
+def test_a_graph_that_is_not_dynamos_runs_plain() -> None:
+    gm = torch.fx.symbolic_trace(nn.Linear(2, 2))
+    with pytest.warns(DucaWarning, match=r"no graph that Dynamo hands over.*duca_compile\.rewrite takes graphs"):
+        run = duca_compile.duca(gm, [torch.ones(2, 2)], options={"inner": "eager"})
+    assert run(torch.ones(2, 2)).shape == (2, 2)
+
+
 def test_steady_state_runs_one_compiled_graph_per_step() -> None:
     calls: list[str] = []
 

@@ -9,6 +9,7 @@ from torch import Tensor, fx
 
 from duca_compile import torch_private
 from duca_compile.capture import autocast
+from duca_compile.plan.own_keywords import shortly
 from duca_compile.refusal import REPORT, shown_not_raised
 from duca_compile.runtime.compile_line import Turns, saying
 from duca_compile.runtime.failures import is_out_of_memory
@@ -83,7 +84,7 @@ class CompiledRecipe:
         _drop_values(form)
         try:
             with autocast.off(self._autocast_off), shown_not_raised():
-                self._run = self._inner(form, list(inputs))
+                self._run = _function(self._inner(form, list(inputs)))
         except Exception as error:
             if not others or isinstance(error, torch_private.RestartAnalysis) or is_out_of_memory(error):
                 raise
@@ -95,6 +96,16 @@ class CompiledRecipe:
             )
             self._forms = tuple(others)
             self._compile(inputs)
+
+
+def _function(given: Any) -> Callable[..., Any]:
+    """Raises `TypeError` where a user's compiler gave none."""
+    if not callable(given):
+        raise TypeError(
+            f"the compiler of the option inner gave {shortly(given)}; it must return a function of the graph's inputs"
+        )
+    run: Callable[..., Any] = given
+    return run
 
 
 def _drop_values(root: fx.GraphModule) -> None:

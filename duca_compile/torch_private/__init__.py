@@ -10,6 +10,7 @@ from duca_compile.torch_private.calls import backend_may_raise as backend_may_ra
 from duca_compile.torch_private.calls import break_reason as break_reason
 from duca_compile.torch_private.calls import capturing as capturing
 from duca_compile.torch_private.calls import enclosing_module as enclosing_module
+from duca_compile.torch_private.calls import is_from_dynamo as is_from_dynamo
 from duca_compile.torch_private.calls import is_whole as is_whole
 from duca_compile.torch_private.calls import opens_call as opens_call
 from duca_compile.torch_private.calls import options_of as options_of

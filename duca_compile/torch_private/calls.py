@@ -104,6 +104,11 @@ def original(compiled: Any) -> Any:
     return getattr(module, "_torchdynamo_orig_callable", module)
 
 
+def is_from_dynamo(gm: fx.GraphModule) -> bool:
+    """Whether Dynamo is compiling just this graph, of which it says why it ends there."""
+    return hasattr(gm, "compile_subgraph_reason")
+
+
 def is_whole(gm: fx.GraphModule) -> bool:
     """Whether no graph break ends the graph being compiled either: it is all of the forward pass that was called."""
     return not gm.compile_subgraph_reason.graph_break and opens_call()  # type: ignore[union-attr]
