@@ -19,6 +19,7 @@ from duca_compile.cli.checks import CHECKS, Check
 from duca_compile.cli.diffusers_config import build
 from duca_compile.cli.families import FAMILIES
 from duca_compile.cli.main import COMMANDS, main, parser
+from duca_compile.cli.subject import load
 from duca_compile.plan.options import Options
 from duca_compile.report import text
 
@@ -266,6 +267,30 @@ def test_a_configuration_of_diffusers(duca: Command, tmp_path: Path) -> None:
     assert [block["last"] for block in graph["blocks"]] == [1]
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "AutoencoderKL"}))
     assert "no inputs are known for AutoencoderKL, but for AuraFlow" in duca.refused(*given)
+
+
+@pytest.mark.parametrize("given", [".", "model_index.json", "transformer"])
+def test_a_pipeline_of_diffusers_has_a_transformer(given: str, duca: Command, tmp_path: Path) -> None:
+    (tmp_path / "transformer").mkdir()
+    config = {"_class_name": "DiTTransformer2DModel", "num_layers": 1}
+    (tmp_path / "transformer" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "DiTPipeline"}))
+    assert duca.json("explain", str(tmp_path / given), "--side", "8")["model"] == "DiTTransformer2DModel"
+
+
+def test_a_type_is_cast_to_as_the_loader_of_diffusers_does(
+    duca: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of Wan, norms and the embedding of the timestep stay in float32."""
+    small = {"num_attention_heads": 2, "attention_head_dim": 12, "ffn_dim": 2048, "num_layers": 1, "text_dim": 8}
+    (tmp_path / "config.json").write_text(json.dumps({"_class_name": "WanTransformer3DModel", **small}))
+    sizes = (str(tmp_path), "--side", "4", "--frames", "1", "--text", "8", "--dtype", "bf16")
+    found = load(parser().parse_args(["explain", *sizes]), without_weights=True)
+    types = {name.split(".")[-2]: held.dtype for name, held in found.model.named_parameters() if "." in name}
+    assert (types["to_q"], types["norm2"]) == (torch.bfloat16, torch.float32)
+    assert found.kwargs["hidden_states"].dtype is torch.bfloat16
+    assert not caplog.records, "diffusers warns of a cast"
+    assert duca.json("bench", *sizes, "--steps", "1", *EAGER, code=1)["dtype"] == "bfloat16"
 
 
 def test_a_class_of_diffusers(duca: Command) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from rich.text import Text
+from torch import Tensor
 
 from duca_compile.cli.arguments import add_json, add_options, aside, options_of, print_json
 from duca_compile.cli.paired import Measured, measured
@@ -70,7 +71,7 @@ def _without_session(uncounted: Verdict, counted_by_session: Verdict) -> str:
 
 
 def _where(subject: Subject) -> dict[str, Any]:
-    parameter = next(subject.model.parameters(), torch.empty(0))
+    parameter = max(subject.model.parameters(), key=Tensor.numel, default=torch.empty(0))
     on_gpu = parameter.device.type == "cuda"
     return {
         "model": type(subject.model).__name__,

@@ -17,6 +17,11 @@ from duca_compile.methods.check import require_int
 DEPTHS = ("num_layers", "num_mmdit_layers", "num_single_layers", "num_single_dit_layers")
 """How configurations name the numbers of blocks of each sort; `--layers` is of the first that a model has."""
 
+PIPELINE = "model_index.json"
+"""In the folder of a pipeline, which has its transformer in a folder of that name."""
+KEPT = "_keep_in_fp32_modules"
+"""Of a class of diffusers: parts of the names of its weights."""
+
 
 def add_sizes(parser: ArgumentParser) -> None:
     sizes = parser.add_argument_group("sizes", "of a model of diffusers that is built here")
@@ -36,13 +41,31 @@ def sizes(given: Namespace) -> dict[str, int | None]:
 
 def load(path: Path, asked: dict[str, int | None], device: torch.device) -> tuple[nn.Module, dict[str, Any]]:
     """The model that the file configures, and named arguments. Raises `Unusable` where that cannot be."""
-    file = path / "config.json" if path.is_dir() else path
+    file = _file(path)
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
         name = config["_class_name"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Unusable(f"{file} is no configuration of a model of diffusers: {error!r}") from error
     return build(str(name), config, asked, device)
+
+
+def _file(path: Path) -> Path:
+    """The configuration itself, where a folder is given, or of a whole pipeline."""
+    folder = path.parent if path.name == PIPELINE else path
+    if not folder.is_dir():
+        return path
+    return folder / "transformer" / "config.json" if (folder / PIPELINE).is_file() else folder / "config.json"
+
+
+def cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """As `from_pretrained(torch_dtype=...)` does, which keeps in float32 what the class says."""
+    nn.Module.to(model, dtype)
+    kept = frozenset(getattr(model, KEPT, None) or ())
+    for name, held in [*model.named_parameters(), *model.named_buffers()]:
+        if held.is_floating_point() and not kept.isdisjoint(name.split(".")):
+            held.data = held.data.float()
+    return model
 
 
 def build(

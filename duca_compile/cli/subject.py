@@ -21,9 +21,9 @@ HOW = """A model is named in one of three ways.
                   or lies in the current folder. It returns (model, args,
                   kwargs) or (model, inputs), where inputs are a tuple of
                   arguments, a dictionary of named ones, or one tensor.
-  path            a config.json of a transformer of diffusers, or the folder
-                  that it lies in: built with random weights, or without any
-                  where only shapes matter.
+  path            a config.json of a transformer of diffusers, the folder that
+                  it lies in, or that of a pipeline: built with random weights,
+                  or without any where only shapes matter.
   class           of diffusers, with its own defaults, built in the same way.
                   Inputs are made for these:
 """
@@ -33,6 +33,7 @@ DTYPES = {
     "float16": torch.float16,
     "float64": torch.float64,
 }
+_SHORT = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32", "fp64": "float64"}
 RETURNS = "it must return (model, args, kwargs) or (model, inputs)"
 
 
@@ -62,7 +63,11 @@ class Subject:
 def _moved(given: Any, device: torch.device | None, dtype: torch.dtype | None) -> Any:
     """A module or a tensor. Nothing is asked of it that was not asked for: modules of diffusers warn of that."""
     moved = given if device is None else given.to(device)
-    return moved if dtype is None or (isinstance(given, Tensor) and not given.is_floating_point()) else moved.to(dtype)
+    if dtype is None:
+        return moved
+    if isinstance(moved, nn.Module):
+        return diffusers_config.cast(moved, dtype)
+    return moved.to(dtype) if moved.is_floating_point() else moved
 
 
 def add_model(parser: ArgumentParser) -> None:
@@ -132,6 +137,8 @@ def _device(name: str | None) -> torch.device | None:
 def _dtype(name: str | None) -> torch.dtype | None:
     if name is None:
         return None
-    if name.removeprefix("torch.") not in DTYPES:
+    plain = name.removeprefix("torch.").lower()
+    found = DTYPES.get(_SHORT.get(plain, plain))
+    if found is None:
         raise Unusable(f"dtype {name!r} is none that layers compute in: {', '.join(DTYPES)}")
-    return DTYPES[name.removeprefix("torch.")]
+    return found
