@@ -35,6 +35,7 @@ def test_each_graph_is_told_at_its_first_use(caplog: pytest.LogCaptureFixture) -
 
 def test_a_terminal_shows_it_until_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", terminal)
     run()
     names = ("1 of 3: full", "2 of 3: conservative", "3 of 3: aggressive")
@@ -55,8 +56,21 @@ def test_nothing_is_shown_twice_or_in_a_file(monkeypatch: pytest.MonkeyPatch, ca
     assert terminal.getvalue() == file.getvalue() == ""
 
 
+@pytest.mark.parametrize(("kind", "shown"), [("xterm", True), ("dumb", False)])
+def test_nothing_is_shown_where_it_cannot_be_taken_away(
+    kind: str, shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", kind)
+    with saying("compiling"):
+        pass
+    assert bool(terminal.getvalue()) == shown
+
+
 def test_a_line_goes_where_compiling_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", terminal)
     with pytest.raises(OSError, match="disk"), saying("compiling"):
         raise OSError("disk")

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rich.console import Console
+
 log = logging.getLogger("duca_compile")
 CLEARED = "\r\x1b[K"
 """Takes away the line of the terminal that the cursor is in: ours, or a progress bar, which is drawn anew."""
@@ -27,7 +29,7 @@ class Turns:
 def saying(told: str) -> Iterator[None]:
     """Logged; on a terminal also shown at stderr, until the end, unless log messages are."""
     log.info(told)
-    if sys.stderr is None or not sys.stderr.isatty() or log.isEnabledFor(logging.INFO):
+    if log.isEnabledFor(logging.INFO) or not _can_clear():
         yield
         return
     try:
@@ -37,3 +39,11 @@ def saying(told: str) -> Iterator[None]:
     finally:
         sys.stderr.write(CLEARED)
         sys.stderr.flush()
+
+
+def _can_clear() -> bool:
+    """Whether stderr is a terminal that takes a line away again: a dumb one, as an editor's, would show the codes."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return False
+    console = Console(file=sys.stderr)
+    return not (console.is_dumb_terminal or console.legacy_windows)
