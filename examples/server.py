@@ -21,7 +21,7 @@ import torch
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from PIL import Image
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 import duca_compile
@@ -34,8 +34,9 @@ CLIENT_CLOSED_REQUEST = 499
 
 
 class Wanted(BaseModel):
-    """The body of a request. A guidance of 1 would run another batch size."""
+    """The body of a request. A guidance of 1 would run another batch size; a name that is none of these is an error."""
 
+    model_config = ConfigDict(extra="forbid")
     label: Annotated[int, Field(ge=0, le=9)]
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     steps: Annotated[int, Field(ge=1, le=200)] = STEPS

@@ -138,6 +138,7 @@ def test_over_the_loopback(model: DiT) -> None:
         image = answer(port, "POST", "/generate", {"label": 3, "seed": 1, "steps": 16}).read()
         assert image == png(alone(model, Order(3, 1, 16)))
         assert answer(port, "POST", "/generate", {"label": 10}).status == 422
+        assert answer(port, "POST", "/generate", {"label": 1, "sed": 1}).status == 422
         hasty = http.client.HTTPConnection("127.0.0.1", port, timeout=0.2)
         hasty.request("POST", "/generate", '{"label": 1, "steps": 200}', {"Content-Type": "application/json"})
         until(lambda: turns.active == 1)
