@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from torch import fx
@@ -13,6 +13,7 @@ from duca_compile.capture.flatten import Flatten
 from duca_compile.cost import flops
 from duca_compile.cost.flops import Operations
 from duca_compile.graph import ir
+from duca_compile.graph.collectives import collectives
 from duca_compile.methods.base import FULL
 from duca_compile.passes import lower, rewrite
 from duca_compile.passes.probe_graph import probe_graph, probe_signature
@@ -24,7 +25,7 @@ from duca_compile.plan.step_plan import StepPlan
 from duca_compile.refusal import (
     NOTHING_CACHED,
     SPLIT,
-    Random,
+    OfAllParts,
     Refused,
     note_once,
     reason,
@@ -34,6 +35,8 @@ from duca_compile.refusal import (
     warnings_after,
 )
 from duca_compile.runtime import partly
+from duca_compile.runtime.agreed_steps import AgreedSteps
+from duca_compile.runtime.agreement import StandsAside, agreement_of
 from duca_compile.runtime.compile_line import Turns
 from duca_compile.runtime.compiled import CompiledPlain, CompiledRecipe
 from duca_compile.runtime.dispatch import Dispatcher
@@ -95,7 +98,7 @@ def accelerated(gm: fx.GraphModule, example_inputs: Sequence[Any], chosen: Optio
             raise
         run: Compiled
         if found.whole:
-            run = inner(gm, list(example_inputs))
+            run = beside_others(inner(gm, list(example_inputs)), found, error)
             warn_fallback(error)
         else:
             run = plain_part(gm, found, error, example_inputs, ours, chosen)
@@ -169,7 +172,15 @@ def build(
     probe = probe_graph(captured.gm, plan.probing) if plan.probing else None
     operations = plan.with_same(_operations(rewritten, probe))
     steps: Steps
-    if found.whole:
+    agreement = agreement_of(captured.gm) if found.whole else None
+    if agreement is not None:
+        if not agreement.reaches_all:
+            raise Refused(
+                "the groups of processes that this model waits for are not the dimensions of one mesh of all ranks, in "
+                "order, along which they could agree; make them by init_device_mesh"
+            )
+        steps = AgreedSteps(budget_of(plan.options), agreement, waiting(plan, rewritten))
+    elif found.whole:
         steps = OwnSteps(budget_of(plan.options))
     else:
         steps = SharedSteps(Part(gm, captured.flatten, captured, plan, operations=operations), plan.options)
@@ -182,13 +193,33 @@ def build(
     return Dispatcher(captured, plan, recipes, plain, steps, memory, costs, first)
 
 
+def waiting(plan: Plan, graphs: Rewritten) -> Hashable:
+    """What the graphs of the recipes make processes wait for, in order, and what each does with every branch."""
+    return tuple(
+        (name, [each.name for each in plan.steps[name].actions], [str(node.target) for node in collectives(gm)])
+        for name, gm in graphs.items()
+    )
+
+
+def beside_others(run: Compiled, found: Study, error: Exception) -> Compiled:
+    """A graph that runs as it is. A reason for it that every process finds in the same program holds for all of them;
+    for any other one, those that run it together are told so at each call."""
+    try:
+        agreement = agreement_of(found.captured.gm) if found.captured is not None else None
+    except Refused:
+        return run
+    if agreement is None or (isinstance(error, Refused) and agreement.reaches_all):
+        return run
+    return StandsAside(run, agreement)
+
+
 def plain_part(
     gm: fx.GraphModule, found: Study, error: Exception, inputs: Sequence[Any], inner: Compiled, chosen: Options
 ) -> PlainPart:
     """The part of a split forward pass, as the inner compiler alone makes it."""
     run, flatten = inner(gm, list(inputs)), Flatten.like(inputs)
     operations = _operations(dict.fromkeys(chosen.recipes, found.captured.gm)) if found.captured else {}
-    part = Part(gm, flatten, found.captured, None, reason(error), operations, is_random=isinstance(error, Random))
+    part = Part(gm, flatten, found.captured, None, reason(error), operations, ends_all=isinstance(error, OfAllParts))
     return PlainPart(run, flatten, SharedSteps(part, chosen))
 
 

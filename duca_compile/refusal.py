@@ -31,8 +31,12 @@ class Refusal(NamedTuple):
     reason: str
 
 
-class Random(Refused):
-    """The graph draws random numbers: of the forward pass that it is a part of, no other part may be cached either."""
+class OfAllParts(Refused):
+    """Of the forward pass that the graph is a part of, no other part may be cached either."""
+
+
+class Random(OfAllParts):
+    """The graph draws random numbers."""
 
 
 class InternalError(Exception):

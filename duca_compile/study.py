@@ -12,6 +12,7 @@ from duca_compile.analysis.analyse import analyse
 from duca_compile.analysis.facts import Facts
 from duca_compile.capture.capture import Capture, capture
 from duca_compile.generations import sessions
+from duca_compile.plan.collectives import refuse_collectives, refuse_parts
 from duca_compile.plan.devices import refuse_devices
 from duca_compile.plan.options import Options
 from duca_compile.plan.plan import Plan, make_plan
@@ -52,12 +53,15 @@ def study(gm: fx.GraphModule, inputs: Sequence[Any], options: Options) -> Study:
         whole = torch_private.is_whole(gm)
         _refuse_training(inputs)
         captured = capture(gm, inputs)
+        if not whole:
+            refuse_parts(captured.gm)
         facts = analyse(captured, whole)
         _refuse_another_model(facts, options)
         if whole:
             refuse_block(captured.gm.graph, facts)
         planned = make_plan(captured.gm.graph, facts, options, whole)
         refuse_devices(captured.gm.graph, planned)
+        refuse_collectives(captured.gm, planned)
         if whole and not planned.facts.inputs.timesteps:
             refuse_submodule()
         plan = planned

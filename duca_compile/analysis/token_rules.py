@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import fx
 
+from duca_compile import torch_private
 from duca_compile.graph import ir
-from duca_compile.graph.op_sets import CASTS, PRODUCTS_BY_NAME
+from duca_compile.graph.op_sets import CASTS, PRODUCTS_BY_NAME, SUMS_BY_NAME
 from duca_compile.graph.slices import piece_of
 from duca_compile.torch_private import OpOverload, Size
 
@@ -113,7 +114,15 @@ def _readings(node: fx.Node, place: Place) -> Readings | None:
         return known(node, place)
     if str(ir.packet(node)) in PRODUCTS_BY_NAME:
         return _rows(node, place)
+    if str(ir.packet(node)) in SUMS_BY_NAME or _ends_sum(node):
+        return _pointwise(node, place)
     return _pointwise(node, place) if is_pointwise(node) else None
+
+
+def _ends_sum(node: fx.Node) -> bool:
+    """Whether the op waits for a sum over processes. Other collectives mix tokens, and no step may keep the result of
+    one that nobody has waited for: it is the end of them that mixes."""
+    return torch_private.waits(node.target) and str(ir.packet(_arg(node, 0))) in SUMS_BY_NAME
 
 
 def _one_way_each(node: fx.Node, readings: Readings) -> dict[fx.Node, Place] | None:

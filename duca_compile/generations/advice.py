@@ -21,6 +21,11 @@ ANEW = (
     f"duca computes every step: {ANOTHER_WAY} again and again, through other graphs or over weights in other memory, "
     "as where blocks are offloaded one by one. Offload whole models, or quantise"
 )
+DISAGREED = "the processes chose differently"
+APART = (
+    f"duca computes steps that others need not be: {DISAGREED}, which run this model together. Give each the same "
+    "calls in the same order, over the same arguments, and call duca_compile.reset in all of them or in none"
+)
 _KEYED = "run each call in `with duca_compile.session(key)`, with one key for each generation"
 _ON = {
     AGAIN: "the model is called several times at one timestep over the same conditioning, as by Heun's method; in "

@@ -24,6 +24,8 @@ class RandomTokens:
     def __init__(self, selections: Sequence[Selection], seed: int) -> None:
         self.selections = selections
         self.generator = torch.Generator("cpu").manual_seed(seed % 2**64)
+        self.steps = 0
+        """That tokens were drawn for."""
         self._ahead: list[list[Tensor]] = []
         self.drawn: Sequence[Tensor] = ()
         """Where all indices lie that were drawn together last, those that a step was given and those left."""
@@ -34,6 +36,7 @@ class RandomTokens:
             self.drawn = [self._draw_ahead(selection, device) for selection in self.selections]
             rows = [_rows(drawn, each) for drawn, each in zip(self.drawn, self.selections, strict=True)]
             self._ahead = [[index for steps in rows for index in steps[at]] for at in range(AHEAD)]
+        self.steps += 1
         return self._ahead.pop()
 
     def _draw_ahead(self, selection: Selection, device: torch.device) -> Tensor:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from duca_compile import torch_private
-from duca_compile.generations import advice, long_steps, moving, sessions
+from duca_compile.generations import advice, long_steps, moving, progress, sessions
 from duca_compile.generations.budget import Budget
 from duca_compile.generations.call import Call
 from duca_compile.generations.continuity import AGAIN, CONFLICT, REMEMBERED, START, TURNED, Doubt, Moment, Pace
@@ -163,6 +163,23 @@ class Tracker:
         self._take_back(trajectory)
         self._count(trajectory, Choice(FULL, OVER))
         trajectory.step = -1
+
+    def start_over(self, trajectory: Trajectory, method: Method, size: int) -> None:
+        """The step that has begun turns out to be FULL and the first of those to come, as the processes that take it
+        together had chosen differently. Its caches go, and it will keep about `size` bytes."""
+        was_full = trajectory.began is not None and trajectory.began.recipe == FULL
+        self._take_back(trajectory)
+        self._count(trajectory, Choice(FULL, OVER))
+        self.resets[advice.DISAGREED] += 1
+        if self.resets[advice.DISAGREED] == advice.PATIENCE:
+            note_once(self, advice.APART)
+        trajectory.caches.clear()
+        trajectory.step = 0
+        if not was_full:
+            trajectory.computed()
+        trajectory.clock = method.start()
+        trajectory.clock.next(progress.place(trajectory))
+        self.budget.make_room(trajectory, size)
 
     def _count(self, trajectory: Trajectory, chosen: Choice) -> None:
         trajectory.began = chosen

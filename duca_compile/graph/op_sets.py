@@ -23,6 +23,9 @@ PRODUCTS_BY_NAME = {
 }  # fmt: skip
 """The same of libraries, none of which is imported, and of torch where no CPU runs them. The rows are
 `[..., features]`; all else belongs to the weight."""
+SUMS_BY_NAME = {"_c10d_functional.all_reduce"}
+"""Over processes, element by element: of tokens that are the same in each of them, the same tokens. A build of torch
+may lack them."""
 OSCILLATIONS = (aten.sin, aten.cos)
 RESHAPES = (aten.view, aten.reshape, aten._unsafe_view)
 SPLITS = (aten.split, aten.split_with_sizes, aten.chunk)

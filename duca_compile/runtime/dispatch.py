@@ -5,7 +5,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from duca_compile.capture.capture import Capture
@@ -23,7 +22,7 @@ from duca_compile.runtime.compiled_graph import CompiledGraph
 from duca_compile.runtime.failures import Failures, is_out_of_memory, release
 from duca_compile.runtime.fixed_memory import FixedMemory
 from duca_compile.runtime.probe import CompiledProbe
-from duca_compile.runtime.steps import Step, Steps
+from duca_compile.runtime.steps import Step, Steps, forecast_weights
 from duca_compile.runtime.timing import timed
 
 log = logging.getLogger("duca_compile")
@@ -57,6 +56,7 @@ class Dispatcher:
     def __call__(self, *args: Any) -> tuple[Any, ...]:
         with self._lock, warnings_after(), self._flatten.as_in_graph():
             if self._given_up:
+                self._steps.stand_aside()
                 return tuple(self._plain(args))
             try:
                 return self._step(args)
@@ -64,7 +64,7 @@ class Dispatcher:
                 self._steps.clear()
                 raise
             except Exception as error:
-                if self.graph.plan.options.strict:
+                if self.graph.plan.options.strict or self._steps.is_begun:
                     raise
                 failed = error
             return self._instead(failed, args)
@@ -72,13 +72,13 @@ class Dispatcher:
     def _instead(self, error: Exception, args: Sequence[Any]) -> tuple[Any, ...]:
         """The result of a step that failed with `error`, by another way.
 
-        Where memory was short, the step is tried once more without the caches of all other generations, computed whole.
-        Else, or if that fails too, the plain graph runs. Where that fails as well, the fault lies in the call, and is
-        the caller's to see; it says nothing about ours.
+        Where memory was short, the step is tried once more without the caches of all other generations, computed whole,
+        unless other processes take it too. Else, or if that fails too, the plain graph runs. Where that fails as well,
+        the fault lies in the call, and is the caller's to see; it says nothing about ours.
         """
         self._steps.clear()
         recipe, unusable = self._recipe, self._recipe is not None and not self.graph.recipes[self._recipe].is_compiled
-        if is_out_of_memory(error):
+        if is_out_of_memory(error) and not self._steps.is_joint:
             log.warning("a step ran out of memory; it runs again without the other generations' caches", exc_info=error)
             release(error)
             budget.free_all()
@@ -126,6 +126,7 @@ class Dispatcher:
         in_place = [each for slot in fixed for each in slot]
         added: tuple[Sequence[Tensor], ...] = () if cache is None else self._added(plan, step, cache, in_place)
         run, given = self.graph.recipes[step.recipe], plan.signature.pack(self._constants, args, *added)
+        self._steps.ready(run, given)
         with timed(run, given):
             found = run(given)
         results = tuple(plan.signature.own(found))
@@ -160,13 +161,6 @@ class Dispatcher:
         """What the step's graph takes besides the call's own inputs: caches, drawn tokens, weights, memory."""
         reads = cache.take(plan.reads)
         draws = cache.draws[plan.name].draw(reads[0].device) if plan.signature.draws else []
-        weights = [self._weights(plan, step, cache, reads[0].device)] if plan.history > 1 else []
+        combined = forecast_weights(plan, step)
+        weights = [sent_weights(combined, plan.history, reads[0].device)] if combined else []
         return reads, draws, weights, memory, step.carried
-
-    def _weights(self, plan: StepPlan, step: Step, cache: Cache, device: torch.device) -> Tensor:
-        """Of what a forecast combines: nothing of before fresh noise was added, but the last value as it is."""
-        slot = next(slot for slot in plan.reads if slot.history > 1)
-        last, *before = cache.kept[slot.key].calls
-        stored = [last, *(call for call in before if call >= step.since)]
-        weights = plan.options.method.weights(stored, step.call) if last >= step.since else (1.0,)
-        return sent_weights(weights, plan.history, device)

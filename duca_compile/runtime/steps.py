@@ -1,8 +1,8 @@
 """By which recipe a graph runs, and on which caches, where it is the whole forward pass."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -13,8 +13,10 @@ from duca_compile.generations.tracker import Tracker
 from duca_compile.generations.trajectory import Cache, Trajectory
 from duca_compile.methods.base import FULL
 from duca_compile.plan.options import Options
+from duca_compile.plan.step_plan import StepPlan
 from duca_compile.refusal import COUNT_THEM, Refused, note_once, warn_once
 from duca_compile.runtime import registry
+from duca_compile.runtime.compiled import CompiledRecipe
 from duca_compile.runtime.compiled_graph import CompiledGraph
 from duca_compile.runtime.probe import NOTHING
 
@@ -67,20 +69,33 @@ class OwnStep(Step):
         self.tracker.abandon(self.trajectory)
 
 
-class Steps(Protocol):
+class Steps:
+    """`is_joint`: whether other processes take each step too; `is_begun`: whether they wait for this one already."""
+
+    is_joint = False
+    is_begun = False
+
     def next(self, graph: CompiledGraph, args: Sequence[Any]) -> Step | None:
         """None where the graph is to run as it is."""
+        raise NotImplementedError
 
-    def clear(self) -> None: ...
+    def ready(self, run: CompiledRecipe, given: Sequence[Any]) -> None:
+        """To be called before the recipe of the step runs on what it is `given`."""
+
+    def stand_aside(self) -> None:
+        """To be called where the graph runs as it is and no step was asked for."""
+
+    def clear(self) -> None:
+        """To be called where caches can no longer be trusted."""
 
 
-class OwnSteps:
+class OwnSteps(Steps):
     """The graph is the whole forward pass: the step is told by the graph's own inputs."""
 
     def __init__(self, budget: Budget) -> None:
         self.tracker = Tracker(budget)
 
-    def next(self, graph: CompiledGraph, args: Sequence[Any]) -> Step | None:
+    def next(self, graph: CompiledGraph, args: Sequence[Any]) -> OwnStep | None:
         given, options = graph.arguments.given(args), graph.plan.options
         visit = self.tracker.visit(given, diffusers_context.entered())
         if visit is None:
@@ -103,8 +118,25 @@ class OwnSteps:
         step = (recipe, cache, trajectory.calls, trajectory.drifted, probed.carried)
         return OwnStep(*step, tracker=self.tracker, trajectory=trajectory, latents=given.latents)
 
+    def start_over(self, graph: CompiledGraph, args: Sequence[Any], step: OwnStep) -> OwnStep:
+        """The step that has begun is FULL, and on a cache of its own: nothing that was kept before is used again."""
+        trajectory = step.trajectory
+        self.tracker.start_over(trajectory, graph.plan.options.method, graph.held_bytes)
+        cache = trajectory.caches[_ONLY] = graph.new_cache(args, graph.plan.seed)
+        return replace(step, recipe=FULL, cache=cache)
+
     def clear(self) -> None:
         self.tracker.clear()
+
+
+def forecast_weights(plan: StepPlan, step: Step) -> tuple[float, ...]:
+    """Of what a forecast combines: nothing of before fresh noise was added, but the last value as it is."""
+    slot = next((slot for slot in plan.reads if slot.history > 1), None)
+    if slot is None or step.cache is None:
+        return ()
+    last, *before = step.cache.kept[slot.key].calls
+    stored = [last, *(call for call in before if call >= step.since)]
+    return plan.options.method.weights(stored, step.call) if last >= step.since else (1.0,)
 
 
 def note_other_steps(trajectory: Trajectory, options: Options, who: object) -> None:

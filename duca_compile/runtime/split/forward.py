@@ -37,13 +37,13 @@ from duca_compile.runtime.split import randomness
 from duca_compile.runtime.split.bill import Bill
 from duca_compile.runtime.split.call_tensors import Leaf, leaves
 from duca_compile.runtime.split.part import Part
-from duca_compile.runtime.steps import NO_CLOCK, Step, budget_of, note_other_steps
+from duca_compile.runtime.steps import NO_CLOCK, Step, Steps, budget_of, note_other_steps
 
 log = logging.getLogger("duca_compile")
 _KEY = "the forward pass, to duca_compile"
 
 
-class SharedSteps:
+class SharedSteps(Steps):
     """The graph is a part of the forward pass: all parts take the same step."""
 
     def __init__(self, part: Part, options: Options) -> None:
@@ -63,7 +63,7 @@ class SharedSteps:
             forward = _forward(self._options)
             if forward is not None:
                 forward.meet(self.part, args)
-                if self.part.is_random:
+                if self.part.ends_all:
                     forward.give_up(Refused(self.part.refusal))
                 return forward.produced
         except Exception as error:

@@ -30,7 +30,7 @@ class Part:
     The `args` of its calls are what `flatten` makes of them.
 
     `operations` are those of each recipe's graph. They are of use in one call, from whose costs the model's are told.
-    Where one `is_random`, no part of the same forward pass may be cached.
+    Where one `ends_all`, no part of the same forward pass may be cached.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class Part:
         plan: Plan | None,
         refusal: str = "",
         operations: Mapping[str, Operations] | None = None,
-        is_random: bool = False,
+        ends_all: bool = False,
     ) -> None:
         self.serial = next(_serials)
         self.plan = plan
         self.refusal = refusal
-        self.is_random = is_random
+        self.ends_all = ends_all
         self.ended_by = torch_private.break_reason(gm)
         self.opens_call = torch_private.opens_call()
         own = flatten.spread(ir.placeholders(gm.graph))
