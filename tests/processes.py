@@ -14,7 +14,8 @@ from torch.distributed import _functional_collectives as functional
 from torch.multiprocessing.spawn import spawn
 
 from duca_compile import torch_private
-from zoo.core import example_dit
+from zoo.case import randomise
+from zoo.core import example_dit, flux
 
 PATIENCE = 20
 """Seconds that a process waits for another one before it fails; those that are started may take a while to import."""
@@ -84,6 +85,47 @@ def shared_dit(rank: int = 0, processes: int = 2) -> tuple[nn.Module, nn.Module]
         mlp: Any = block.get_submodule("mlp")
         mlp[0], mlp[2] = in_columns(mlp[0], rank, processes), InRows(mlp[2], rank, processes)
     return whole, spread
+
+
+def parallel_dit(whole: nn.Module, tokens_are_spread: bool, processes: int = 2) -> nn.Module:
+    """A copy whose MLPs torch has spread over all processes; their tokens too, outside of the two layers."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Replicate, Shard
+    from torch.distributed.tensor.parallel import (
+        ColwiseParallel,
+        PrepareModuleInputOutput,
+        RowwiseParallel,
+        parallelize_module,
+    )
+
+    mesh, copied = init_device_mesh("cpu", (processes,)), copy.deepcopy(whole)
+    here, tokens = Replicate(), Shard(1) if tokens_are_spread else Replicate()
+    plan: dict[str, Any] = {
+        "mlp.0": ColwiseParallel(input_layouts=tokens),
+        "mlp.2": RowwiseParallel(output_layouts=tokens),
+    }
+    if tokens_are_spread:
+        plan["mlp"] = PrepareModuleInputOutput(
+            input_layouts=(here,),
+            desired_input_layouts=(tokens,),
+            use_local_input=True,
+            output_layouts=(tokens,),
+            desired_output_layouts=(here,),
+        )
+    for block in copied.get_submodule("blocks").children():
+        parallelize_module(block, mesh, plan)
+    return copied
+
+
+def flux_in_context(processes: int | None) -> Any:
+    """A FLUX whose tokens `diffusers` spreads over processes, if any: by Ulysses' exchange of heads for tokens."""
+    from diffusers import ContextParallelConfig
+
+    model: Any = randomise(flux())
+    if processes is not None:
+        torch.accelerator.device_count = lambda: 1  # it counts no CPUs
+        model.enable_parallelism(config=ContextParallelConfig(ulysses_degree=processes))
+    return model
 
 
 def waits_for_others(gm: torch.fx.GraphModule) -> int:

@@ -1,5 +1,6 @@
 """Several processes that run one model together take the same steps, whatever each of them would do alone."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ from torch import Tensor, nn
 import duca_compile
 from duca_compile import Refused
 from duca_compile.generations.tracker import Tracker
+from duca_compile.graph.collectives import collectives
 from duca_compile.passes import rewrite
 from duca_compile.runtime.agreement import _are_of_one_mesh, agreement_of
 from helpers import captured, compiled, lenient
-from processes import alone_of_two, shared_dit, together, waits_for_others
+from processes import alone_of_two, flux_in_context, parallel_dit, shared_dit, together, waits_for_others
 from zoo.case import noise
-from zoo.core import example_dit
+from zoo.core import example_dit, flux_call
 
 STEPS = [900.0, 880.0, 860.0, 840.0, 820.0, 800.0]
 LABELS = {label: torch.tensor([1, label]) for label in (2, 3)}
@@ -48,6 +50,76 @@ def _cached_alike(rank: int) -> None:
 def test_steps_are_those_of_one_process_and_full_ones_are_plain(tmp_path: Path) -> None:
     """With conservative steps too, which add up a few tokens over the processes."""
     together(_cached_alike, tmp_path)
+
+
+def _parallelised(rank: int) -> None:
+    for tokens_are_spread in (False, True):
+        whole = example_dit()
+        spread = parallel_dit(whole, tokens_are_spread)
+        options: dict[str, Any] = {} if not tokens_are_spread else {"preset": "balanced"}
+        fast, alone = compiled(spread, **options), compiled(whole, **options)
+        for t in STEPS:
+            full = steps_of(fast).get("full", 0)
+            got = fast(*call(t))
+            torch.testing.assert_close(got, alone(*call(t)), rtol=1e-4, atol=1e-5)
+            if steps_of(fast).get("full", 0) > full:
+                assert torch.equal(got, spread(*call(t)))
+        assert steps_of(fast) == steps_of(alone)
+        assert len(steps_of(fast)) > 1
+
+
+def test_tensor_parallel_steps_are_those_of_one_process(tmp_path: Path) -> None:
+    """`parallelize_module`, with and without tokens that are spread too."""
+    together(_parallelised, tmp_path)
+
+
+def test_of_tensor_parallel_only_sums_are_token_by_token() -> None:
+    with alone_of_two():
+        summed, gathered = (captured(parallel_dit(example_dit(), each), *call(900.0)) for each in (False, True))
+        kinds = [[branch.kind for branch in found.facts.branches] for found in (summed, gathered)]
+        targets = [{str(node.target) for node in collectives(found.capture.gm)} for found in (summed, gathered)]
+    assert kinds == [["attention", "MLP"] * 2, ["attention", "mixing"] * 2]
+    functional = "_c10d_functional."
+    assert targets[0] == {functional + "all_reduce.default"}
+    assert targets[1] == {functional + "all_gather_into_tensor.default", functional + "reduce_scatter_tensor.default"}
+
+
+def _sharded(rank: int, block_by_block: bool) -> None:
+    from torch.distributed.fsdp import fully_shard
+
+    whole = example_dit()
+    shards = copy.deepcopy(whole)
+    for block in shards.get_submodule("blocks").children() if block_by_block else ():
+        fully_shard(block)
+    fully_shard(shards)
+    fast, alone = lenient(shards), lenient(whole)
+    for t in STEPS:
+        torch.testing.assert_close(fast(*call(t)), alone(*call(t)))
+    assert steps_of(fast)["full"] < len(STEPS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block_by_block", [False, True])
+def test_steps_over_sharded_weights_are_those_over_whole_ones(tmp_path: Path, block_by_block: bool) -> None:
+    """FSDP2: its collectives run outside of the graphs, at every step."""
+    together(_sharded, tmp_path, block_by_block)
+
+
+def _context_parallel(rank: int) -> None:
+    whole = flux_in_context(None)
+    spread = flux_in_context(2)
+    fast, alone = compiled(spread, preset="balanced"), compiled(whole, preset="balanced")
+    given = flux_call(900.0)
+    for t in STEPS:
+        given["timestep"] = torch.full((2,), t / 1000)
+        torch.testing.assert_close(fast(**given)[0], alone(**given)[0], rtol=1e-4, atol=1e-5)
+    assert steps_of(fast) == steps_of(alone)
+    assert len(steps_of(fast)) > 1
+
+
+@pytest.mark.slow
+def test_context_parallel_steps_of_diffusers_are_those_of_one_process(tmp_path: Path) -> None:
+    together(_context_parallel, tmp_path)
 
 
 def _choose_differently(rank: int) -> None:

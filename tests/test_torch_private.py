@@ -479,3 +479,43 @@ def test_a_package_writes_to_its_inputs(tmp_path: Path) -> None:
     (doubled,) = torch_private.load_package(tmp_path / "one.pt2")(*given)
     assert given[0].sum() == 4
     assert torch.equal(doubled, 2 * given[0])
+
+
+def test_collectives_are_known_and_their_groups_told() -> None:
+    from processes import alone_of_two, shared_dit
+    from zoo.case import noise
+
+    with alone_of_two():
+        model = shared_dit()[1].eval()
+        gm, inputs = seen_by_backend(model, noise(2, 1, 8, 8), torch.full((2,), 900.0), torch.tensor([1, 2]))
+        exported, _, _ = torch_private.export_functional(gm, inputs)
+        found = [node for node in exported.graph.nodes if torch_private.is_collective(node.target)]
+        ends = [node for node in exported.graph.nodes if torch_private.waits(node.target)]
+        assert [end.args[0] for end in ends] == found
+        groups = [torch_private.group_of(node.target, node.args[2]) for node in found]
+        assert [torch_private.ranks_of(group) for group in groups] == [[0, 1], [0, 1]]
+        numbers = torch.tensor([1, -2])
+        torch_private.reduce_largest(numbers, groups[0])
+        assert numbers.tolist() == [1, -2]
+        assert torch_private.group_of(found[0].target, None) is None
+
+
+def test_a_tensor_spread_over_a_mesh_is_made_of_a_plain_one_and_the_mesh() -> None:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import DTensor, Shard
+
+    from processes import alone_of_two
+
+    with alone_of_two():
+        mesh, part = init_device_mesh("cpu", (2,)), torch.ones(3, 4)
+        spread: Any = DTensor.from_local(part, mesh, [Shard(0)])
+        assert torch_private.is_mesh(mesh)
+        assert torch_private.is_wrapper(spread)
+        assert not torch_private.belongs_to_others(spread)
+        (inner,) = torch_private.inner_tensors(spread)
+        assert torch.equal(inner, part)
+        wrapping = torch_private.Wrapping.of(spread)
+        assert wrapping is not None
+        again: Any = wrapping.around(iter([part + 1]))
+        assert again.shape == (6, 4)
+        assert torch.equal(again.to_local(), part + 1)

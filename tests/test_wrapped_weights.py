@@ -329,22 +329,15 @@ def test_a_wrapper_of_symbolic_sizes_is_refused() -> None:
     assert "%l_prompt_ is a TwoTensor of sizes that are not fixed" in refusal(Pooled().eval(), X, T, Y, prompt)
 
 
-def test_a_tensor_spread_over_processes_is_refused() -> None:
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.tensor import Replicate, distribute_tensor
-    from torch.testing._internal.distributed.fake_pg import FakeStore
+def test_what_another_process_has_yet_to_send_is_refused() -> None:
+    from torch.distributed._functional_collectives import AsyncCollectiveTensor
 
-    torch.distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
-    try:
-        prompt: Any = distribute_tensor(noise(8, 8), init_device_mesh("cpu", (2,)), [Replicate()])
-        graph = torch.fx.Graph()
-        node = graph.placeholder("prompt")
-        torch_private.set_dynamo_value(node, prompt)
-        graph.output(graph.call_function(torch.add, (node, 1)))
-        with pytest.raises(Refused, match="%prompt is a DTensor: it is spread over processes"):
-            without_wrappers(torch.fx.GraphModule({}, graph))
-    finally:
-        torch.distributed.destroy_process_group()
+    graph = torch.fx.Graph()
+    node = graph.placeholder("prompt")
+    torch_private.set_dynamo_value(node, AsyncCollectiveTensor(noise(8, 8)))
+    graph.output(graph.call_function(torch.add, (node, 1)))
+    with pytest.raises(Refused, match="%prompt is a AsyncCollectiveTensor: what other processes hold of it"):
+        without_wrappers(torch.fx.GraphModule({}, graph))
 
 
 def assert_full_step_is_exact(model: nn.Module) -> None:

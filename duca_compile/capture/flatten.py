@@ -14,8 +14,9 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Flatten:
-    """Of one graph's inputs. `parts`: how to get at the tensors in each, which Dynamo's guards hold fast; None for a
-    plain input. `own_functions`: whether some run Python of their own instead of torch's functions."""
+    """Of one graph's inputs. `parts`: how to get at the tensors in each, which Dynamo's guards hold fast, none of a
+    mesh of processes; None for a plain input. `own_functions`: whether some run Python of their own instead of torch's
+    functions."""
 
     parts: tuple[tuple[Callable[[Any], Any], ...] | None, ...]
     own_functions: bool = False
@@ -54,6 +55,8 @@ class Flatten:
 
 
 def _parts(given: Any) -> tuple[Callable[[Any], Any], ...] | None:
+    if torch_private.is_mesh(given):
+        return ()
     if not torch_private.is_wrapper(given):
         return None
     return tuple(map(operator.attrgetter, torch_private.inner_paths(given)))

@@ -1,7 +1,7 @@
 """Writes out what tensors that wrap others do in a Dynamo graph, as plain ops over what they wrap.
 
-A quantised weight decides in Python what each op does with it. A capture before dispatch does not ask it; one after it
-sees the ops that it runs.
+A quantised weight decides in Python what each op does with it; so does a tensor that is spread over processes, whose
+ops wait for these where they must. A capture before dispatch does not ask it; one after it sees the ops that it runs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ from duca_compile.capture.join_linears import join_linears
 from duca_compile.capture.write_out import put, traced
 from duca_compile.graph import ir
 from duca_compile.refusal import Refused
-from duca_compile.torch_private import Wrapping
+from duca_compile.torch_private import Constant, Wrapping
 
 
 def without_wrappers(gm: fx.GraphModule) -> fx.GraphModule:
@@ -31,14 +31,14 @@ def without_wrappers(gm: fx.GraphModule) -> fx.GraphModule:
              %mul = mul(%weight_data, %weight_scale)
              %linear = linear(%x, %mul)
     """
-    if not any(torch_private.is_wrapper(torch_private.dynamo_value(node)) for node in ir.placeholders(gm.graph)):
+    if not any(map(_is_made, gm.graph.nodes)):
         return gm
     copy = ir.copied(gm)
     apart: dict[fx.Node, _Parts] = {}
     for node in list(copy.graph.nodes):
-        if node.op == "placeholder" and torch_private.is_wrapper(torch_private.dynamo_value(node)):
+        if node.op == "placeholder" and _is_made(node):
             apart[node] = _inputs(node)
-        elif any(operand in apart for operand in node.all_input_nodes):
+        elif _is_made(node) or any(operand in apart for operand in node.all_input_nodes):
             _write_out(copy, node, apart)
     for node in reversed(apart):
         copy.graph.erase_node(node)
@@ -46,12 +46,18 @@ def without_wrappers(gm: fx.GraphModule) -> fx.GraphModule:
     return copy
 
 
+def _is_made(node: fx.Node) -> bool:
+    """Whether it holds a tensor made of others, or the mesh of processes that such a one is made of."""
+    held = torch_private.tree_leaves(torch_private.dynamo_value(node)) if node.op != "output" else ()
+    return any(torch_private.is_wrapper(each) or torch_private.is_mesh(each) for each in held)
+
+
 @dataclass(frozen=True)
 class _Parts:
     """What a node holds, where wrappers are among it: plain `nodes`, how to wrap them, and in what to place these."""
 
     nodes: Sequence[fx.Node]
-    wrappings: Sequence[Wrapping | None]
+    wrappings: Sequence[Wrapping | Constant | None]
     tree: Any
 
     def value(self, tensors: Mapping[fx.Node, Tensor]) -> Any:
@@ -65,7 +71,8 @@ def _inputs(node: fx.Node) -> _Parts:
     value = torch_private.dynamo_value(node)
     _refuse(node, value)
     nodes = []
-    for path, tensor in zip(torch_private.inner_paths(value), torch_private.inner_tensors(value), strict=True):
+    paths = () if torch_private.is_mesh(value) else torch_private.inner_paths(value)
+    for path, tensor in zip(paths, torch_private.inner_tensors(value), strict=True):
         with node.graph.inserting_before(node):
             nodes.append(node.graph.placeholder(f"{node.name.removesuffix('_')}_{path.replace('.', '_')}"))
         nodes[-1].meta = {**node.meta}
@@ -73,7 +80,7 @@ def _inputs(node: fx.Node) -> _Parts:
     return _Parts(nodes, *_wrappings(value))
 
 
-def _wrappings(value: Any) -> tuple[list[Wrapping | None], Any]:
+def _wrappings(value: Any) -> tuple[list[Wrapping | Constant | None], Any]:
     leaves, tree = torch_private.tree_flatten(value)
     return list(map(Wrapping.of, leaves)), tree
 
@@ -101,7 +108,7 @@ class _Run:
 
     def __init__(self, node: fx.Node, taken: Sequence[fx.Node], apart: Mapping[fx.Node, _Parts]) -> None:
         self._node, self._taken, self._apart = node, taken, apart
-        self.wrappings: list[Wrapping | None] = []
+        self.wrappings: list[Wrapping | Constant | None] = []
         self.tree: Any = None
 
     def __call__(self, *tensors: Tensor) -> list[Tensor]:
@@ -127,19 +134,21 @@ def _called(node: fx.Node) -> Callable[..., Any]:
 
 def _refuse(node: fx.Node, value: Any) -> None:
     """Raises `Refused` for what cannot be taken apart and put together again."""
+    if torch_private.is_mesh(value):
+        return
     if not isinstance(value, Tensor):
         raise Refused(f"%{node.name} asks a tensor made of others for a {type(value).__name__}")
     if not torch_private.is_wrapper(value):
         return
     kind = type(value).__name__
-    if torch_private.is_distributed(value):
+    if torch_private.belongs_to_others(value):
         raise Refused(
-            f"%{node.name} is a {kind}: it is spread over processes, which need not take the same step; give each "
-            "process a whole model"
+            f"%{node.name} is a {kind}: what other processes hold of it, or have yet to send, is not told by a mesh; "
+            "give plain tensors or DTensors"
         )
     if value.layout is not torch.strided or any(isinstance(dim, torch.SymInt) for dim in value.shape):
         raise Refused(f"%{node.name} is a {kind} of sizes that are not fixed; give plain tensors, or dynamic=False")
     for part in torch_private.inner(value).values():
-        if not isinstance(part, Tensor):
+        if not isinstance(part, Tensor) and not torch_private.is_mesh(part):
             raise Refused(f"%{node.name} is a {kind}, which holds a {type(part).__name__} beside tensors")
         _refuse(node, part)

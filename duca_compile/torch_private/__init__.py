@@ -85,9 +85,11 @@ from duca_compile.torch_private.tensors import unseen as unseen
 from duca_compile.torch_private.tensors import version as version
 from duca_compile.torch_private.tensors import versions as versions
 from duca_compile.torch_private.tensors import without_own_functions as without_own_functions
+from duca_compile.torch_private.wrappers import Constant as Constant
 from duca_compile.torch_private.wrappers import Wrapping as Wrapping
+from duca_compile.torch_private.wrappers import belongs_to_others as belongs_to_others
 from duca_compile.torch_private.wrappers import inner as inner
 from duca_compile.torch_private.wrappers import inner_paths as inner_paths
 from duca_compile.torch_private.wrappers import inner_tensors as inner_tensors
-from duca_compile.torch_private.wrappers import is_distributed as is_distributed
+from duca_compile.torch_private.wrappers import is_mesh as is_mesh
 from duca_compile.torch_private.wrappers import is_wrapper as is_wrapper
