@@ -13,7 +13,7 @@ from duca_compile.capture.flatten import Flatten
 from duca_compile.cost import flops
 from duca_compile.cost.flops import Operations
 from duca_compile.graph import ir
-from duca_compile.graph.collectives import collectives
+from duca_compile.graph.collectives import waits_of
 from duca_compile.methods.base import FULL
 from duca_compile.passes import lower, rewrite
 from duca_compile.passes.probe_graph import probe_graph, probe_signature
@@ -194,10 +194,12 @@ def build(
 
 
 def waiting(plan: Plan, graphs: Rewritten) -> Hashable:
-    """What the graphs of the recipes make processes wait for, in order, and what each does with every branch."""
-    return tuple(
-        (name, [each.name for each in plan.steps[name].actions], [str(node.target) for node in collectives(gm)])
-        for name, gm in graphs.items()
+    """What must be the same in all processes that run these graphs together: for what they wait, in order, what each
+    recipe does with every branch, and by which numbers it chooses tokens and rounds what is kept."""
+    return (
+        plan.seed,
+        str(plan.options.cache_dtype),
+        *((name, [each.name for each in plan.steps[name].actions], waits_of(gm)) for name, gm in graphs.items()),
     )
 
 

@@ -52,9 +52,9 @@ def study(gm: fx.GraphModule, inputs: Sequence[Any], options: Options) -> Study:
             raise Refused(FOREIGN)
         whole = torch_private.is_whole(gm)
         _refuse_training(inputs)
+        refuse_parts(gm, whole)
         captured = capture(gm, inputs)
-        if not whole:
-            refuse_parts(captured.gm)
+        refuse_parts(captured.gm, whole)
         facts = analyse(captured, whole)
         _refuse_another_model(facts, options)
         if whole:

@@ -140,6 +140,10 @@ def _choose_differently(rank: int) -> None:
     assert [full(t) for t in (780.0, 990.0 if own else 760.0)][1]
     assert not full(970.0 if own else 740.0)
     assert full(950.0 if own else 720.0, 3 if own else 2)
+    assert not full(930.0 if own else 700.0, 3 if own else 2)
+    if own:
+        torch._dynamo.reset()  # it compiles anew, which the other one waits for
+    assert full(910.0 if own else 680.0, 3 if own else 2)
     assert duca_compile.stats(fast).resets[CHOSE]
     found = [None, None]
     torch.distributed.all_gather_object(found, steps_of(fast))
@@ -147,8 +151,21 @@ def _choose_differently(rank: int) -> None:
 
 
 def test_where_processes_choose_differently_all_take_a_full_step(tmp_path: Path) -> None:
-    """One drops its caches, sees a timestep of another generation, other labels."""
+    """One drops its caches, sees a timestep of another generation or other labels, compiles anew."""
     together(_choose_differently, tmp_path)
+
+
+def _other_options(rank: int) -> None:
+    _, spread = shared_dit(rank)
+    fast = lenient(spread, seed=rank)
+    with pytest.warns(duca_compile.DucaWarning, match="have graphs that do not match"):
+        assert torch.equal(fast(*call(920.0)), spread(*call(920.0)))
+    for t in STEPS:
+        assert torch.equal(fast(*call(t)), spread(*call(t)))
+
+
+def test_where_processes_were_given_other_options_all_run_the_plain_graph(tmp_path: Path) -> None:
+    together(_other_options, tmp_path)
 
 
 def _fail_in_one(rank: int) -> None:

@@ -490,7 +490,7 @@ def test_collectives_are_known_and_their_groups_told() -> None:
         gm, inputs = seen_by_backend(model, noise(2, 1, 8, 8), torch.full((2,), 900.0), torch.tensor([1, 2]))
         exported, _, _ = torch_private.export_functional(gm, inputs)
         found = [node for node in exported.graph.nodes if torch_private.is_collective(node.target)]
-        ends = [node for node in exported.graph.nodes if torch_private.waits(node.target)]
+        ends = [node for node in exported.graph.nodes if torch_private.is_wait(node.target)]
         assert [end.args[0] for end in ends] == found
         groups = [torch_private.group_of(node.target, node.args[2]) for node in found]
         assert [torch_private.ranks_of(group) for group in groups] == [[0, 1], [0, 1]]

@@ -122,7 +122,7 @@ def _readings(node: fx.Node, place: Place) -> Readings | None:
 def _ends_sum(node: fx.Node) -> bool:
     """Whether the op waits for a sum over processes. Other collectives mix tokens, and no step may keep the result of
     one that nobody has waited for: it is the end of them that mixes."""
-    return torch_private.waits(node.target) and str(ir.packet(_arg(node, 0))) in SUMS_BY_NAME
+    return torch_private.is_wait(node.target) and str(ir.packet(_arg(node, 0))) in SUMS_BY_NAME
 
 
 def _one_way_each(node: fx.Node, readings: Readings) -> dict[fx.Node, Place] | None:

@@ -48,7 +48,7 @@ def without_wrappers(gm: fx.GraphModule) -> fx.GraphModule:
 
 def _is_made(node: fx.Node) -> bool:
     """Whether it holds a tensor made of others, or the mesh of processes that such a one is made of."""
-    held = torch_private.tree_leaves(torch_private.dynamo_value(node)) if node.op != "output" else ()
+    held = torch_private.tree_leaves(torch_private.dynamo_value(node))
     return any(torch_private.is_wrapper(each) or torch_private.is_mesh(each) for each in held)
 
 

@@ -5,6 +5,7 @@ from torch import Tensor, fx
 
 from duca_compile import torch_private
 from duca_compile.graph import ir
+from duca_compile.graph.op_sets import SUMS_BY_NAME
 from duca_compile.refusal import Refused
 
 
@@ -12,6 +13,13 @@ def collectives(gm: fx.GraphModule) -> list[fx.Node]:
     """Those of the graph and of the functions that its operations take, in order."""
     graphs = [each.graph for each in gm.modules() if isinstance(each, fx.GraphModule)]
     return [node for graph in graphs for node in graph.nodes if torch_private.is_collective(node.target)]
+
+
+def waits_of(gm: fx.GraphModule) -> list[str]:
+    """For what a graph waits, in order. Of a sum all have to give as much."""
+    return [
+        f"{node.target} {ir.shape(node) if str(ir.packet(node)) in SUMS_BY_NAME else ''}" for node in collectives(gm)
+    ]
 
 
 def group_of(node: fx.Node) -> object:

@@ -25,10 +25,10 @@ def refuse_collectives(gm: fx.GraphModule, plan: Plan) -> None:
         )
 
 
-def refuse_parts(gm: fx.GraphModule) -> None:
-    """Raises `Refused` where a part of a split forward pass waits for other processes: what they agree on is a step of
-    all of it."""
-    waiting = collectives(gm)
+def refuse_parts(gm: fx.GraphModule, whole: bool) -> None:
+    """Raises `Refused` where a graph that is not the `whole` forward pass waits for other processes: what they agree on
+    is a step of all of it. Of a Dynamo graph only those collectives are seen that no tensor hides."""
+    waiting = [] if whole else collectives(gm)
     if waiting:
         raise OfAllParts(
             f"the forward pass waits for other processes (%{waiting[0].name}, {waiting[0].target}) and Dynamo split it "

@@ -78,14 +78,13 @@ class Dispatcher:
         """
         self._steps.clear()
         recipe, unusable = self._recipe, self._recipe is not None and not self.graph.recipes[self._recipe].is_compiled
-        if is_out_of_memory(error) and not self._steps.is_joint:
+        if is_out_of_memory(error):
             log.warning("a step ran out of memory; it runs again without the other generations' caches", exc_info=error)
             release(error)
             budget.free_all()
             fixed_memory.free_all()
-            found = self._once_more(args)
-        else:
-            found = tuple(self._plain(args))
+        again = is_out_of_memory(error) and not self._steps.is_joint
+        found = self._once_more(args) if again else tuple(self._plain(args))
         end = self._failures.last(recipe, error, unusable)
         if end is not None:
             self._given_up = True

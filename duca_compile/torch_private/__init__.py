@@ -20,9 +20,9 @@ from duca_compile.torch_private.calls import uncompiled as uncompiled
 from duca_compile.torch_private.calls import users_frame as users_frame
 from duca_compile.torch_private.collectives import group_of as group_of
 from duca_compile.torch_private.collectives import is_collective as is_collective
+from duca_compile.torch_private.collectives import is_wait as is_wait
 from duca_compile.torch_private.collectives import ranks_of as ranks_of
 from duca_compile.torch_private.collectives import reduce_largest as reduce_largest
-from duca_compile.torch_private.collectives import waits as waits
 from duca_compile.torch_private.errors import ThroughDynamo as ThroughDynamo
 from duca_compile.torch_private.errors import frames_unprinted as frames_unprinted
 from duca_compile.torch_private.errors import without_dynamo as without_dynamo

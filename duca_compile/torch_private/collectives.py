@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._ops import OpOverload
+from torch._ops import OpOverload, OpOverloadPacket
 
 _NAMESPACES = ("_c10d_functional", "_c10d_functional_autograd", "c10d_functional", "c10d", "symm_mem", "_dtensor")
 _TO_ONE = ("isend", "irecv", "batch_p2p_ops", "send", "recv_", "recv_any_source_")
@@ -17,13 +17,13 @@ _TO_ONE = ("isend", "irecv", "batch_p2p_ops", "send", "recv_", "recv_any_source_
 
 
 def is_collective(target: Any) -> bool:
-    """Whether an operation waits for other processes."""
-    return isinstance(target, OpOverload) and target.namespace in _NAMESPACES and _name(target) != "wait_tensor"
+    """Whether an operation, or one of its overloads as Dynamo calls it, waits for other processes."""
+    return _namespace(target) in _NAMESPACES and _name(target) != "wait_tensor"
 
 
-def waits(target: Any) -> bool:
+def is_wait(target: Any) -> bool:
     """Whether it is the end of a collective, before which nobody may read its result."""
-    return isinstance(target, OpOverload) and target.namespace in _NAMESPACES and _name(target) == "wait_tensor"
+    return _namespace(target) in _NAMESPACES and _name(target) == "wait_tensor"
 
 
 def group_of(op: OpOverload, named: Any) -> Any:
@@ -48,5 +48,15 @@ def reduce_largest(numbers: Tensor, group: Any) -> None:
     torch.distributed.all_reduce(numbers, torch.distributed.ReduceOp.MAX, group=group)
 
 
-def _name(op: OpOverload) -> str:
-    return str(op.overloadpacket).rpartition(".")[2]
+def _namespace(target: Any) -> str:
+    return _packet(target).rpartition(".")[0]
+
+
+def _name(target: Any) -> str:
+    return _packet(target).rpartition(".")[2]
+
+
+def _packet(target: Any) -> str:
+    """The name of an operation in its namespace; empty where the target is none."""
+    packet = target.overloadpacket if isinstance(target, OpOverload) else target
+    return str(packet) if isinstance(packet, OpOverloadPacket) else ""

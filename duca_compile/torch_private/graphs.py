@@ -38,8 +38,8 @@ exit_autocast = torch.amp.autocast_mode._exit_autocast
 
 
 def dynamo_value(node: fx.Node) -> Any:
-    """The fake value of a node in a Dynamo graph."""
-    return node.meta["example_value"]
+    """The fake value of a node in a Dynamo graph; None where it has none, as a function that an op takes."""
+    return node.meta.get("example_value")
 
 
 def set_dynamo_value(node: fx.Node, value: Any) -> None:
