@@ -14,8 +14,7 @@ from torch.distributed import _functional_collectives as functional
 from torch.multiprocessing.spawn import spawn
 
 from duca_compile import torch_private
-from zoo.case import randomise
-from zoo.core import example_dit, flux
+from zoo.core import example_dit
 
 PATIENCE = 20
 """Seconds that a process waits for another one before it fails; those that are started may take a while to import."""
@@ -117,15 +116,17 @@ def parallel_dit(whole: nn.Module, tokens_are_spread: bool, processes: int = 2) 
     return copied
 
 
-def flux_in_context(processes: int | None) -> Any:
-    """A FLUX whose tokens `diffusers` spreads over processes, if any: by Ulysses' exchange of heads for tokens."""
+def in_context(whole: Any, processes: int = 2) -> Any:
+    """A copy whose tokens `diffusers` spreads over processes, by Ulysses' exchange of heads for tokens.
+
+    Its plan does not split timesteps, about which Wan's warns, where Dynamo would break the graph.
+    """
     from diffusers import ContextParallelConfig
 
-    model: Any = randomise(flux())
-    if processes is not None:
-        torch.accelerator.device_count = lambda: 1  # it counts no CPUs
-        model.enable_parallelism(config=ContextParallelConfig(ulysses_degree=processes))
-    return model
+    copied, torch.accelerator.device_count = copy.deepcopy(whole), lambda: 1  # which counts no CPUs
+    plan = {name: spread for name, spread in copied._cp_plan.items() if name or "timestep" not in spread}
+    copied.enable_parallelism(config=ContextParallelConfig(ulysses_degree=processes), cp_plan=plan)
+    return copied
 
 
 def waits_for_others(gm: torch.fx.GraphModule) -> int:
