@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import duca_compile
-from duca_compile import Refused
+from duca_compile import Refused, backend
 from duca_compile.generations.tracker import Tracker
 from duca_compile.graph.collectives import collectives
 from duca_compile.passes import rewrite
@@ -198,13 +198,28 @@ def _fail_in_one(rank: int) -> None:
         assert torch.equal(got, want) == (step in (0, 2, 3)), step
 
 
-def _broken(*given: Any) -> None:
+def _broken(*given: Any) -> Any:
     raise RuntimeError("a fault")
 
 
 @pytest.mark.filterwarnings("ignore::duca_compile.DucaWarning")
 def test_where_one_process_fails_before_a_step_all_run_the_plain_graph(tmp_path: Path) -> None:
     together(_fail_in_one, tmp_path)
+
+
+def _fault_in_one(rank: int) -> None:
+    _, spread = shared_dit(rank)
+    fast = lenient(spread)
+    with pytest.MonkeyPatch.context() as patched:
+        if rank == 1:
+            patched.setattr(backend, "rewrite", _broken)
+        for t in STEPS:
+            assert torch.equal(fast(*call(t)), spread(*call(t)))
+
+
+@pytest.mark.filterwarnings("ignore::duca_compile.DucaWarning")
+def test_a_process_with_a_fault_of_ours_has_all_run_the_plain_graph(tmp_path: Path) -> None:
+    together(_fault_in_one, tmp_path)
 
 
 def _independent(rank: int) -> None:
