@@ -102,8 +102,8 @@ Not accelerated: every step is the model's own.
   refused     no residual branch `x + gate * f(x)` on a stream of tokens was
               found in this graph
   what to do  Compile the whole transformer: neither one of its blocks nor the
-              pipeline around it. docs/models.md lists the structures that are
-              found.\
+              pipeline around it. The project's page docs/models.md lists the
+              structures that are found.\
 """,
     )
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from duca_compile.methods.base import FULL
 from duca_compile.report.graph_notes import Line
 from duca_compile.report.text import WIDTH, lines, plain, shown, table, written
-from duca_compile.report.units import bytes_told, counted, share_told
+from duca_compile.report.units import bytes_told, counted, saved_told, share_told
 
 MANY = 10
 """Generations from which on tenths are told of, in place of the least and the most."""
@@ -75,7 +75,7 @@ class Stats:
         """One sentence."""
         total = self.steps.total()
         if total:
-            saved = "" if self.speedup is None else f": {self._least}{self.speedup:.2f}x fewer FLOPs"
+            saved = "" if self.speedup is None else f": {self._least}{saved_told(self.speedup)}"
             return f"{counted(total, 'step')} in {counted(self.graphs, 'graph')}{saved}."
         if self.notes:
             return "No step was accelerated so far."

@@ -11,6 +11,11 @@ def flops_told(flops: int) -> str:
     return _scaled(flops, 1000, ("FLOPs", "kFLOPs", "MFLOPs", "GFLOPs", "TFLOPs", "PFLOPs"))
 
 
+def saved_told(speedup: float) -> str:
+    """By how many times fewer FLOPs."""
+    return "as many FLOPs as without" if 0.995 <= speedup < 1.005 else f"{speedup:.2f}x fewer FLOPs"
+
+
 def share_told(part: int, whole: int) -> str:
     return f"{part / whole:.1%}" if whole else "-"
 

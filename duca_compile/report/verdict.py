@@ -10,7 +10,7 @@ from duca_compile.methods.base import FULL
 from duca_compile.plan.options import Options
 from duca_compile.refusal import COUNT_THEM
 from duca_compile.report.graph_report import GraphReport
-from duca_compile.report.units import counted
+from duca_compile.report.units import counted, saved_told
 from duca_compile.runtime.partly import in_every_mode, is_partly
 
 
@@ -55,7 +55,7 @@ class Verdict:
         if self.speedup is None:
             return f"Accelerated {self.outcome}; the FLOPs are not known."
         steps = counted(len(self.sequence), "step")
-        return f"Accelerated {self.outcome}: {self.speedup:.2f}x fewer FLOPs over {steps}."
+        return f"Accelerated {self.outcome}: {saved_told(self.speedup)} over {steps}."
 
 
 def verdict_on(graphs: Sequence[GraphReport], options: Options, steps: int, executed: int | None) -> Verdict:
@@ -141,8 +141,8 @@ def _refused(graphs: Sequence[GraphReport]) -> tuple[str, ...]:
 
 
 COMPILE_ALL = (
-    "Compile the whole transformer: neither one of its blocks nor the pipeline around it. docs/models.md lists the "
-    "structures that are found."
+    "Compile the whole transformer: neither one of its blocks nor the pipeline around it. The project's "
+    "page docs/models.md lists the structures that are found."
 )
 OUTSIDE = (
     "Dynamo splits the forward pass, and what lies outside of the graphs with branches runs at every step: "
