@@ -32,7 +32,7 @@ def check_signature(gm: fx.GraphModule, step: StepPlan) -> None:
         raise SpecError(f"{step.name}: the inputs are {have}, not {want}")
     left = {node.name for node in gm.graph.nodes if node.op == "call_function"}
     for at, branch in enumerate(step.branches):
-        gone = {Action.SKIP: branch.sum, Action.REUSE: branch.feature, Action.FORECAST: branch.feature}
+        gone = {Action.SKIP: branch.sum, Action.REUSE: step.reused(at), Action.FORECAST: branch.feature}
         name = gone.get(step.actions[at])
         if name in left - {slot.value for slot in step.writes}:
             raise SpecError(f"{step.name}: branch {branch.sum} is to {step.told(at)}, and {name} is still computed")

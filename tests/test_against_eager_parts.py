@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 import duca_compile
 from dit import Block, modulate
@@ -17,6 +18,7 @@ from duca_compile.passes import rewrite
 from eager_methods import EagerStack, embedded, taylor
 from eager_parts import LABELS, EagerAttention, EagerDelta, HeldModules
 from helpers import captured, compiled, first, lenient, names, relative_error
+from tiny import TinyParts, tiny_call
 from zoo.case import noise, randomise
 from zoo.core import CORE, FEW, example_dit
 
@@ -156,6 +158,43 @@ def test_pab_keeps_what_an_attention_adds_with_its_gate() -> None:
     steps = agree(options, oracle, model)
     assert steps["reuse-spatial"] == sum(0.1 < step / STEPS < 0.8 and step % 3 > 0 for step in range(STEPS))
     assert steps["full"] + steps["reuse-spatial"] == STEPS, "it has no attention of another kind"
+
+
+class Relayed(TinyParts):
+    """Two blocks whose MLP also reads what the attention gives, before its gate; `held`: what attentions are to add."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query = nn.Linear(2, 2)
+        self.held: list[Tensor] = []
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        gate = self.clock(t[:, None].sin())[:, None]
+        held, self.added = list(self.held), []
+        for _ in range(2):
+            given = self.query(x)
+            feature = self.mix(functional.scaled_dot_product_attention(given, given, x).mT).mT
+            self.added.append(held.pop(0) if held else gate * feature)
+            x = x + self.added[-1]
+            x = x + gate * self.mlp(x + feature.tanh()).relu()
+        return self.leave(x)
+
+
+def test_pab_leaves_an_attention_whose_feature_another_branch_reads() -> None:
+    """What it adds is reused, and what the other branch reads is of the step at hand."""
+    torch.manual_seed(0)
+    model, (x, _) = Relayed().eval(), tiny_call()
+    slow, kept = copy.deepcopy(model), list[Tensor]()
+    fast = compiled(model, method="pab", spatial=3, window=(0.0, 1.0))
+    with torch.no_grad(), duca_compile.session(steps=10):
+        for step in range(10):
+            slow.held = kept if step % 3 else []
+            t = torch.full((1,), 0.9 - step / 20)
+            want = slow(x, t)
+            kept = slow.added
+            assert relative_error(fast(x, t), want) < 1e-6, step
+            x = x - 0.05 * want
+    assert duca_compile.stats(model).steps["reuse-spatial"] == 6
 
 
 def test_the_stack_forecast_from_its_embedding() -> None:
