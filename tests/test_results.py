@@ -1,6 +1,6 @@
 """A caller may do with a result what it likes: no later step notices, and a cached step lays it out as a full one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from duca_compile.generations.own_results import delivered, layout, memory
+import duca_compile
+from duca_compile.generations.own_results import Form, delivered, layout, memory, owned
 from helpers import compiled
 from tiny import Tiny, tiny_call
 
@@ -94,6 +95,52 @@ def test_what_is_its_own_is_handed_on() -> None:
 
 
 def test_another_layout_is_mended() -> None:
-    (found,) = delivered([torch.arange(6.0).view(2, 3)], ((1, 2),), frozenset())
+    (found,) = delivered([torch.arange(6.0).view(2, 3)], (Form((1, 2), 0, 0),), frozenset())
     assert found.stride() == (1, 2)
     assert torch.equal(found, torch.arange(6.0).view(2, 3))
+
+
+SHARED = {
+    **ENDS,
+    "a part and a part of it": lambda x, feature: (x[:, 2:], x[:, 5:]),
+    "halves": lambda x, feature: x.chunk(2, 1),
+    "rows and columns": lambda x, feature: (x[:, 0], x.flatten(1), x[..., 1]),
+}
+
+
+@pytest.mark.parametrize("end", SHARED)
+@pytest.mark.parametrize("options", [{"order": "aggressive"}, {"order": "conservative"}, {"method": "forecast-stack"}])
+def test_results_share_memory_as_those_of_the_model(end: str, options: dict[str, Any]) -> None:
+    if "feature" in end or "twice" in end:
+        options = {"order": "conservative"}  # a feature is no result of a step that runs no block
+    model, (x, t) = Bare(SHARED[end]).eval(), tiny_call()
+    fast = compiled(model, **options)
+    with torch.no_grad():
+        want = _shared(model(x, t))
+        assert [_shared(fast(x, t - step / 100)) for step in range(5)] == [want] * 5
+    assert duca_compile.stats(fast).steps["full"] == 1
+
+
+def _shared(results: Sequence[Tensor]) -> list[tuple[int, int]]:
+    """The first result in whose memory each lies, and how far from it."""
+    forms = [form for form in layout(results) if form is not None]
+    return [(form.shares, form.offset - forms[form.shares].offset) for form in forms]
+
+
+def test_a_copy_for_the_caller_keeps_what_results_share_with_each_other_and_with_the_call() -> None:
+    own, given = torch.randn(3, 4), torch.randn(3, 4)
+    results = [own[1:, ::2], given.t(), own, own[:, :1, None].expand(3, 1, 5)]
+    found = owned([*results, 7], [given])
+    assert found[1] is results[1]
+    assert layout(found) == layout([*results, 7])
+    assert all(torch.equal(a, b) for a, b in zip(found[:4], results, strict=True))
+    assert memory(found[:4]) == memory([found[0], given])
+    assert not memory([found[0]]) & memory([own])
+
+
+def test_views_of_different_types_are_copied_apart() -> None:
+    kept = torch.randn(3, 4)
+    results = [kept, torch.view_as_complex(kept.unflatten(1, (2, 2)))]
+    found = delivered(results, layout(results), memory([kept]))
+    assert all(torch.equal(a, b) for a, b in zip(found, results, strict=True))
+    assert not memory(found) & memory([kept])

@@ -47,6 +47,12 @@ class Capture:
         return Signature(names[: len(self.constants)], names[len(self.constants) :])
 
     @property
+    def viewed(self) -> list[int]:
+        """The positions of the call's inputs that results may be views of."""
+        owners = {ir.owner(result) for result in ir.output_node(self.gm.graph).all_input_nodes}
+        return [at for at, node in enumerate(self.call) if node in owners]
+
+    @property
     def symbols(self) -> dict[Any, int]:
         """The position of every symbolic size among the call's inputs."""
         own = self.call

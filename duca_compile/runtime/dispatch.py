@@ -44,6 +44,7 @@ class Dispatcher:
     ) -> None:
         self.graph = CompiledGraph(plan, Arguments(captured, plan.facts.inputs), recipes, flops or {}, probe=probe)
         self._constants = captured.constants
+        self._viewed = captured.viewed
         self._flatten = captured.flatten
         self._memory = memory
         self._plain = plain
@@ -131,7 +132,7 @@ class Dispatcher:
         results = tuple(plan.signature.own(found))
         stored: Sequence[Tensor] = plan.signature.stored(found)
         if self._memory is not None and cache is not None:
-            results = owned(results)
+            results = owned(results, [args[at] for at in self._viewed])
         step.produced(results)
         if cache is None:
             return results
