@@ -1,5 +1,6 @@
 """Weights that change in the middle of a generation, as a user changes them: the next step is computed."""
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 
@@ -7,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import duca_compile
 from duca_compile import Mode
 from helpers import compiled, third_step
+from zoo.case import noise
 from zoo.core import example_dit
 
 
@@ -110,3 +113,31 @@ def test_a_weight_replaced_by_another_parameter_is_seen() -> None:
 
     assert third_step(model, fast, lambda: None) == Mode.AGGRESSIVE
     assert third_step(model, fast, replace) == Mode.FULL
+
+
+@pytest.mark.parametrize("how", [counted, all_of_it, moved])
+def test_weights_that_change_at_every_step_are_told_of(how: Callable[[Tensor], None]) -> None:
+    model, x = example_dit(), noise(2, 1, 8, 8)
+    fast, labels = compiled(model), torch.tensor([1, 2])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for step in range(8):
+            x = x - 0.02 * fast(x, torch.full((2,), 900.0 - 20 * step), labels)
+            how(model.get_parameter("blocks.0.mlp.0.weight"))
+    told = [str(each.message) for each in caught if isinstance(each.message, duca_compile.DucaWarning)]
+    assert ["the weights are written to, or lie elsewhere, at every step" in each for each in told] == [True]
+    stats = duca_compile.stats(model)
+    assert stats.steps["full"] == 8
+    assert stats.generations == 1, "it started over, and is the same"
+
+
+def test_where_weights_change_now_and_then_a_generation_is_cached_as_before() -> None:
+    model, x = example_dit(), noise(2, 1, 8, 8)
+    fast, labels = compiled(model, cycle=4), torch.tensor([1, 2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", duca_compile.DucaWarning)
+        for step in range(24):
+            x = x - 0.02 * fast(x, torch.full((2,), 960.0 - 40 * step), labels)
+            if step in (7, 19):
+                counted(model.get_parameter("blocks.0.mlp.0.weight"))
+    assert duca_compile.stats(model).steps["full"] == 6, "near its end, too, where steps are long beside what is left"

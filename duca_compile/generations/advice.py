@@ -12,6 +12,7 @@ PATIENCE = 3
 CHANGED = "arguments change at every step"
 DOUBLED = "the conditioning is made anew for every call while that of the last one still lives"
 THREADS = "the calls of a generation come from several threads"
+WEIGHTS = "the weights are written to, or lie elsewhere, at every step"
 CROWDED = (
     f"duca computes steps of generations that are served in turns: at most {KEPT} of them keep caches at once, within "
     "cache_budget; serve fewer in turns, or raise cache_budget where one is set"
@@ -35,6 +36,7 @@ _ON = {
     f"changes most of what the model predicts. {COUNT_THEM}",
     DOUBLED: f"{DOUBLED}; keep one, or {_KEYED}",
     THREADS: f"{THREADS}; {_KEYED}",
+    WEIGHTS: f"{WEIGHTS}: what was computed over others is not reused. Edit, fuse or move them between generations",
 }
 
 

@@ -337,7 +337,19 @@ class Tracker:
             started = self._begin(key, call, (), near.pace, near.known, missed=missed, generation=generation)
             started.moved = near.changed if near.pace.likeness.follows else frozenset()
             return started
+        over_others = self._over_other_weights(group, call)
+        if over_others is not None:
+            known, how = over_others
+            missed = Miss(advice.WEIGHTS).after(known.missed)
+            return self._begin(key, call, (), how, known, missed=missed, generation=known.generation)
         return self._begin(key, call, (), missed=self._under_other_objects(group, call) or self._elsewhere(key, call))
+
+    def _over_other_weights(self, group: Sequence[Trajectory], call: Call) -> tuple[Trajectory, Pace] | None:
+        """The last used trajectory that the call is seen to go on from, but for the weights, and how."""
+        akin = [known for known in group if known.content == call.content and not call.is_over(known)]
+        judged = [(known, call.judge(known)) for known in akin]
+        seen = [(known, how) for known, how in judged if isinstance(how, Pace) and how.likeness.follows]
+        return max(seen, key=lambda each: each[0].used, default=None)
 
     def _under_other_objects(self, group: Sequence[Trajectory], call: Call) -> Miss | None:
         """Whether the call would go on from a trajectory whose equal conditioning still lives."""
