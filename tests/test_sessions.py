@@ -324,3 +324,10 @@ def test_a_split_forward_pass_has_sessions_too() -> None:
         assert duca_compile.stats(model).steps[F] == steps[F] + 1
         fast(**given[3])
         assert duca_compile.stats(model).steps[F] == steps[F] + 1
+
+
+def test_a_timestep_that_is_a_number_is_asked_for_as_a_tensor() -> None:
+    model, labels = example_dit(), torch.tensor([1, 2])
+    fast = lenient(lambda x, t: model(x, torch.full((2,), t), labels))
+    with torch.no_grad(), pytest.warns(DucaWarning, match="give it as a tensor"):
+        fast(noise(2, 1, 8, 8), 900)
