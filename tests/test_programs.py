@@ -129,7 +129,7 @@ def test_without_steps_full_ones_lie_in_even_cycles() -> None:
 def test_a_generation_ends_with_its_steps() -> None:
     generation = of_method("default").start(1)
     generation(*EXAMPLE)
-    with pytest.raises(ValueError, match="this generation has had its 1 step; start another one"):
+    with pytest.raises(ValueError, match="this generation has had its last step, of 1; start another one"):
         generation(*EXAMPLE)
 
 

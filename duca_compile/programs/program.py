@@ -16,7 +16,6 @@ from duca_compile.methods.base import FULL, Method, Place, even
 from duca_compile.methods.check import require_int
 from duca_compile.plan.step_plan import Selection, Slot, StepPlan
 from duca_compile.programs.convention import Convention
-from duca_compile.report.units import counted
 
 Run = Callable[[Sequence[Any]], Sequence[Any]]
 """A compiled graph: its inputs in order, and its results in order. Caches among the inputs may be written to."""
@@ -108,7 +107,7 @@ class Generation:
         """Raises `ValueError` for a call unlike the example, and where the generation's steps are done."""
         now = len(self.recipes)
         if now == self.steps:
-            raise ValueError(f"this generation has had its {counted(self.steps, 'step')}; start another one")
+            raise ValueError(f"this generation has had its last step, of {self.steps}; start another one")
         given = self.program.convention.taken(args, kwargs, self.program.held)
         turn = self._clock.next(Place(now, now - self._full, self._progress(now), self._progress(self._full)))
         recipe = self.program.name_of(turn) if self._cache.kept else FULL
