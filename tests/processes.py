@@ -39,6 +39,7 @@ def _begin(rank: int, processes: int, store: str, function: Callable[..., None],
     torch.manual_seed(0)
     with torch.no_grad():
         function(rank, *args)
+    distributed.barrier()  # a process that leaves earlier ends those that still read from it
     distributed.destroy_process_group()
 
 

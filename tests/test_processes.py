@@ -66,6 +66,7 @@ def _parallelised(rank: int) -> None:
         generate_alike(fast, alone, spread)
 
 
+@pytest.mark.slow
 def test_tensor_parallel_steps_are_those_of_one_process(tmp_path: Path) -> None:
     """`parallelize_module`, with and without tokens that are spread too."""
     together(_parallelised, tmp_path)
@@ -166,6 +167,7 @@ def _other_options(rank: int) -> None:
         assert torch.equal(fast(*call(t)), spread(*call(t)))
 
 
+@pytest.mark.slow
 def test_where_processes_were_given_other_options_all_run_the_plain_graph(tmp_path: Path) -> None:
     together(_other_options, tmp_path)
 
@@ -216,6 +218,7 @@ def _fault_in_one(rank: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::duca_compile.DucaWarning")
+@pytest.mark.slow
 def test_a_process_with_a_fault_of_ours_has_all_run_the_plain_graph(tmp_path: Path) -> None:
     together(_fault_in_one, tmp_path)
 
@@ -228,6 +231,7 @@ def _independent(rank: int) -> None:
     assert steps_of(fast)["full"] == 2 - rank
 
 
+@pytest.mark.slow
 def test_processes_that_do_not_wait_for_each_other_are_not_made_to(tmp_path: Path) -> None:
     together(_independent, tmp_path)
 
