@@ -95,7 +95,7 @@ def test_what_is_its_own_is_handed_on() -> None:
 
 
 def test_another_layout_is_mended() -> None:
-    (found,) = delivered([torch.arange(6.0).view(2, 3)], (Form((1, 2), 0, 0),), frozenset())
+    (found,) = delivered([torch.arange(6.0).view(2, 3)], [[Form(0, (1, 2), 0)]], frozenset())
     assert found.stride() == (1, 2)
     assert torch.equal(found, torch.arange(6.0).view(2, 3))
 
@@ -123,8 +123,12 @@ def test_results_share_memory_as_those_of_the_model(end: str, options: dict[str,
 
 def _shared(results: Sequence[Tensor]) -> list[tuple[int, int]]:
     """The first result in whose memory each lies, and how far from it."""
-    forms = [form for form in layout(results) if form is not None]
-    return [(form.shares, form.offset - forms[form.shares].offset) for form in forms]
+    found = {
+        form.place: (first.place, form.offset - first.offset)
+        for first, *more in layout(results)
+        for form in (first, *more)
+    }
+    return [found[place] for place in range(len(results))]
 
 
 def test_a_copy_for_the_caller_keeps_what_results_share_with_each_other_and_with_the_call() -> None:

@@ -8,25 +8,24 @@ from torch import Tensor
 
 
 class Form(NamedTuple):
-    """How a result lies in memory. `shares`: the first of the results that lie there, by its place; its own, alone."""
+    """How a result lies in memory, and its place among the results."""
 
+    place: int
     strides: tuple[int, ...]
     offset: int
-    shares: int
 
 
-Layout = tuple[Form | None, ...]
+Layout = Sequence[Sequence[Form]]
+"""Of tensors among the results; those that share memory are together."""
 
 
 def layout(results: Sequence[Any]) -> Layout:
-    """The form of each result; None for what is no tensor."""
-    first: dict[int, int] = {}
-    return tuple(
-        Form(result.stride(), int(result.storage_offset()), first.setdefault(_address(result) or -1 - at, at))
-        if isinstance(result, Tensor)
-        else None
-        for at, result in enumerate(results)
-    )
+    found: dict[int, list[Form]] = {}
+    for place, result in enumerate(results):
+        if isinstance(result, Tensor):
+            form = Form(place, result.stride(), int(result.storage_offset()))
+            found.setdefault(_address(result) or -1 - place, []).append(form)
+    return list(found.values())
 
 
 def memory(tensors: Iterable[Tensor]) -> frozenset[int]:
@@ -40,38 +39,32 @@ def delivered(results: Sequence[Any], wanted: Layout, kept: frozenset[int]) -> t
     A model without an op after its last block returns a cached value itself: the caller may write to its result, and
     the next step writes to the cache. What the caller writes to one result, views of it among the others show.
     """
-    found = list(results)
-    for places, forms in _together(wanted):
-        these = [results[at] for at in places]
-        if not _lie_so(these, forms, kept):
-            for at, copy in zip(places, _copied(these, forms), strict=True):
-                found[at] = copy
-    return tuple(found)
+    return _with_copies(results, [forms for forms in wanted if not _lie_so(_those(results, forms), forms, kept)])
 
 
 def owned(results: Sequence[Any], viewed: Iterable[Tensor] = ()) -> tuple[Any, ...]:
     """Copies, of what lies in memory that the next run of a CUDA graph writes to: all but views of what is `viewed`."""
-    found, theirs = list(results), memory(viewed)
-    for places, forms in _together(layout(results)):
-        if _address(results[places[0]]) not in theirs:
-            for at, copy in zip(places, _copied([results[at] for at in places], forms), strict=True):
-                found[at] = copy
+    theirs = memory(viewed)
+    return _with_copies(
+        results, [forms for forms in layout(results) if _address(results[forms[0].place]) not in theirs]
+    )
+
+
+def _with_copies(results: Sequence[Any], copied: Layout) -> tuple[Any, ...]:
+    """The results, but copies where they are of these forms."""
+    found = list(results)
+    for forms in copied:
+        for form, copy in zip(forms, _copied(_those(results, forms), forms), strict=True):
+            found[form.place] = copy
     return tuple(found)
+
+
+def _those(results: Sequence[Any], forms: Sequence[Form]) -> list[Tensor]:
+    return [results[form.place] for form in forms]
 
 
 def _address(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
-
-
-def _together(wanted: Layout) -> list[tuple[list[int], list[Form]]]:
-    """The results that share memory, by their places, and their forms."""
-    found: dict[int, tuple[list[int], list[Form]]] = {}
-    for at, form in enumerate(wanted):
-        if form is not None:
-            places, forms = found.setdefault(form.shares, ([], []))
-            places.append(at)
-            forms.append(form)
-    return list(found.values())
 
 
 def _lie_so(results: Sequence[Tensor], forms: Sequence[Form], kept: frozenset[int]) -> bool:
@@ -93,8 +86,8 @@ def _copied(results: Sequence[Tensor], forms: Sequence[Form]) -> list[Tensor]:
     end = max(form.offset + _extent(result, form) for result, form in zip(results, forms, strict=True))
     whole = torch.empty(end - begin, dtype=results[0].dtype, device=results[0].device)
     copies = []
-    for result, (strides, offset, _) in zip(results, forms, strict=True):
-        copy = whole.as_strided(result.shape, strides, offset - begin)
+    for result, form in zip(results, forms, strict=True):
+        copy = whole.as_strided(result.shape, form.strides, form.offset - begin)
         _fill(copy, result)
         copies.append(copy)
     return copies

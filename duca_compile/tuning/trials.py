@@ -57,12 +57,11 @@ class Trials:
 
     def run(self, placed: str, method: TaylorSeer) -> None:
         """One trial, of the form that was compiled for."""
-        schedule = listed(method)
-        self._show(description=f"{len(schedule)} full steps, {placed}, {self._forecast}")
+        self._show(description=f"{len(listed(method))} full steps, {placed}, {self._forecast}")
         self._under_way.last.append(method)
         images, speedup = self._generated()
         quality = float(self._measure(images, self._computed))
-        self.all.append(Trial(placed, self._forecast, method, schedule, speedup, quality))
+        self.all.append(Trial(placed, self._forecast, method, speedup, quality))
         self._show(advance=1)
 
     @property

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from duca_compile.methods.taylorseer import TaylorSeer
 from duca_compile.plan.tuned_file import TunedFile
+from duca_compile.tuning.moves import listed
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,12 @@ class Trial:
     placed: str
     forecast: str
     method: TaylorSeer
-    schedule: tuple[int, ...]
     speedup: float
     quality: float
+
+    @property
+    def schedule(self) -> tuple[int, ...]:
+        return listed(self.method)
 
     @property
     def full_steps(self) -> int:
